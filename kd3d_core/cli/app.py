@@ -1,0 +1,59 @@
+"""How every kd3d command starts: typed arguments from a function, one-line errors, exit codes."""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jsonargparse import DefaultHelpFormatter, auto_cli
+
+from kd3d_core.errors import Kd3dError
+
+
+def run(
+    command: Callable[..., Any] | dict[str, Any],
+    *,
+    prog: str,
+    description: str,
+    examples: Sequence[str],
+    args: Sequence[str] | None = None,
+) -> int:
+    """Parse `args` (default: the process's) for `command`, call it, and return an exit status.
+
+    Args:
+        command: a function whose annotated parameters become options, or a dict of them
+            (`{"get": get, "list": list_}`) for subcommands. An int that it returns is the status.
+        prog: the command's name.
+        description: what it does, in a sentence or two.
+        examples: command lines shown at the end of `--help`.
+
+    Returns:
+        0, the command's own int, 1 for a `Kd3dError` (printed as one line), or 130 on Ctrl-C.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    epilog = "examples:\n" + "\n".join(f"  {example}" for example in examples)
+    try:
+        status = auto_cli(
+            command,
+            args=None if args is None else list(args),
+            formatter_class=_HelpFormatter,
+            as_positional=True,
+            fail_untyped=True,
+            prog=prog,
+            description=description,
+            epilog=epilog,
+        )
+    except Kd3dError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{prog}: interrupted", file=sys.stderr)
+        return 130
+    return status if isinstance(status, int) else 0
+
+
+class _HelpFormatter(DefaultHelpFormatter):
+    """Help that keeps the line breaks of the examples."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(indent + line for line in text.splitlines())

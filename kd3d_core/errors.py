@@ -1,0 +1,29 @@
+"""The one exception family of kd3d.
+
+Every message is one line that says what is wrong, where, and what to do about it. Commands print
+it as it is and exit with status 1; the ROS node logs it once per kind.
+"""
+
+
+class Kd3dError(Exception):
+    """Base of every error that kd3d raises on purpose."""
+
+
+class CalibrationError(Kd3dError):
+    """A camera's intrinsics or extrinsics are missing, not finite or inconsistent."""
+
+
+class ImageError(Kd3dError):
+    """An image cannot be used: wrong encoding, step, size or length."""
+
+
+class ConfigError(Kd3dError):
+    """A configuration file has an unknown key, a wrong type or an impossible value."""
+
+
+class WeightsError(Kd3dError):
+    """Weights are missing, damaged or do not fit the model."""
+
+
+class DataError(Kd3dError):
+    """A data set, label file or bag is missing or malformed."""

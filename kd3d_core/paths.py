@@ -1,0 +1,31 @@
+"""Where kd3d finds its own configuration files and keeps what it downloads."""
+
+import os
+from pathlib import Path
+
+from kd3d_core.errors import Kd3dError
+
+
+def share_dir() -> Path:
+    """Folder that holds `config/`: the source tree, or `<prefix>/share/kd3d_ros` once installed.
+
+    Walking up from this file finds it for a checkout, for `pip install` and for a colcon
+    workspace alike, without asking ROS.
+    """
+    for parent in Path(__file__).resolve().parents:
+        if (parent / "package.xml").is_file() and (parent / "config").is_dir():
+            return parent
+        installed = parent / "share" / "kd3d_ros"
+        if (installed / "config").is_dir():
+            return installed
+    raise Kd3dError(
+        f"kd3d's config folder was not found above {Path(__file__).resolve()}: reinstall kd3d_ros"
+    )
+
+
+def cache_dir() -> Path:
+    """Folder for downloads: `$KD3D_CACHE`, else `$XDG_CACHE_HOME/kd3d`, else `~/.cache/kd3d`."""
+    if "KD3D_CACHE" in os.environ:
+        return Path(os.environ["KD3D_CACHE"]).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "kd3d"
