@@ -1,0 +1,1 @@
+"""Cameras, boxes and points: pure functions that take numpy arrays or torch tensors alike."""

@@ -1,0 +1,164 @@
+"""3D boxes: the one place that knows how kd3d, KITTI and ROS write them.
+
+kd3d: `(N, 7)` = x, y, z of the *bottom* centre, length, width, height, yaw about +z, in the
+detector frame (x forward, y left, z up, metres, radians). Yaw 0 faces +x, pi / 2 faces +y.
+
+KITTI label: height, width, length; bottom centre in the rectified camera frame (x right, y down,
+z forward); `rotation_y` about the camera's +y, 0 facing +x.
+
+ROS `vision_msgs/BoundingBox3D`: *geometric* centre, quaternion, size = length, width, height.
+"""
+
+import numpy as np
+import torch
+
+from kd3d_core.geometry.points import Array, matching, transform
+
+# Corner k of a unit box: signs of length and width, and whether it is at the top.
+_CORNER_SIGNS = np.array(
+    [
+        [0.5, 0.5, 0], [0.5, -0.5, 0], [-0.5, -0.5, 0], [-0.5, 0.5, 0],
+        [0.5, 0.5, 1], [0.5, -0.5, 1], [-0.5, -0.5, 1], [-0.5, 0.5, 1],
+    ]
+)  # fmt: skip
+EDGES = np.array(
+    [[0, 1], [1, 2], [2, 3], [3, 0], [4, 5], [5, 6], [6, 7], [7, 4], [0, 4], [1, 5], [2, 6], [3, 7]]
+)
+"""`(12, 2)` pairs of `corners` that a wireframe joins."""
+
+
+def wrap_angle(angle: Array) -> Array:
+    """Angle in radians brought into [-pi, pi)."""
+    return (angle + np.pi) % (2 * np.pi) - np.pi
+
+
+def from_kitti(
+    location: np.ndarray,
+    dimensions: np.ndarray,
+    rotation_y: np.ndarray,
+    lidar_from_camera: np.ndarray,
+) -> np.ndarray:
+    """KITTI labels as detector-frame boxes.
+
+    The heading is turned by the whole rotation between the frames, not by the nominal
+    quarter turn: a velodyne is mounted some 0.01 rad off the camera's axes.
+
+    Args:
+        location: `(N, 3)` bottom centres in the camera frame, metres.
+        dimensions: `(N, 3)` height, width, length, metres.
+        rotation_y: `(N,)` radians.
+        lidar_from_camera: 4x4.
+
+    Returns:
+        `(N, 7)` float32 boxes.
+    """
+    location = np.asarray(location, np.float64).reshape(-1, 3)
+    dimensions = np.asarray(dimensions, np.float64).reshape(-1, 3)
+    rotation_y = np.asarray(rotation_y, np.float64).reshape(-1)
+    heading_camera = np.stack([np.cos(rotation_y), -np.sin(rotation_y)], -1)
+    heading = heading_camera @ _ground_rotation(lidar_from_camera).T
+    yaw = np.arctan2(heading[:, 1], heading[:, 0])
+    center = transform(location, lidar_from_camera)
+    return np.column_stack([center, dimensions[:, [2, 1, 0]], yaw]).astype(np.float32)
+
+
+def to_kitti(
+    boxes: np.ndarray, lidar_from_camera: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Inverse of `from_kitti`: location `(N, 3)`, dimensions `(N, 3)`, rotation_y `(N,)`."""
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 7)
+    location = transform(boxes[:, :3], np.linalg.inv(lidar_from_camera))
+    heading = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6])], -1)
+    heading_camera = heading @ np.linalg.inv(_ground_rotation(lidar_from_camera)).T
+    rotation_y = np.arctan2(-heading_camera[:, 1], heading_camera[:, 0])
+    return location, boxes[:, [5, 4, 3]], rotation_y
+
+
+def _ground_rotation(lidar_from_camera: np.ndarray) -> np.ndarray:
+    """2x2 map from directions in the camera's x-z plane to the detector's x-y plane."""
+    return np.asarray(lidar_from_camera, np.float64)[:2, [0, 2]]
+
+
+def to_ros(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Geometric centres `(N, 3)`, quaternions x, y, z, w `(N, 4)` and sizes `(N, 3)`."""
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 7)
+    center = boxes[:, :3].copy()
+    center[:, 2] += boxes[:, 5] / 2
+    zero = np.zeros(len(boxes))
+    half = boxes[:, 6] / 2
+    return center, np.column_stack([zero, zero, np.sin(half), np.cos(half)]), boxes[:, 3:6].copy()
+
+
+def from_ros(center: np.ndarray, quaternion: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Inverse of `to_ros` for upright boxes; `(N, 7)` float32. Roll and pitch are ignored."""
+    center = np.array(center, np.float64).reshape(-1, 3)
+    x, y, z, w = np.asarray(quaternion, np.float64).reshape(-1, 4).T
+    size = np.asarray(size, np.float64).reshape(-1, 3)
+    yaw = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+    center[:, 2] -= size[:, 2] / 2
+    return np.column_stack([center, size, yaw]).astype(np.float32)
+
+
+def corners(boxes: Array) -> Array:
+    """The eight corners `(N, 8, 3)`: four at the bottom, then four at the top, same order."""
+    signs = matching(_CORNER_SIGNS, boxes)
+    local = boxes[:, None, 3:6] * signs
+    xp = torch if isinstance(boxes, torch.Tensor) else np
+    cos, sin = xp.cos(boxes[:, 6:7]), xp.sin(boxes[:, 6:7])
+    x = local[..., 0] * cos - local[..., 1] * sin
+    y = local[..., 0] * sin + local[..., 1] * cos
+    rotated = xp.stack([x, y, local[..., 2]], -1)
+    return rotated + boxes[:, None, :3]
+
+
+def points_in_boxes(points: Array, boxes: Array) -> Array:
+    """Mask `(P, N)`: whether point p, `(P, 3+)`, is in box n, surface included."""
+    xp = torch if isinstance(boxes, torch.Tensor) else np
+    offset = points[:, None, :3] - boxes[None, :, :3]
+    cos, sin = xp.cos(boxes[:, 6]), xp.sin(boxes[:, 6])
+    along = offset[..., 0] * cos + offset[..., 1] * sin
+    across = offset[..., 1] * cos - offset[..., 0] * sin
+    up = offset[..., 2]
+    return (
+        (abs(along) <= boxes[:, 3] / 2)
+        & (abs(across) <= boxes[:, 4] / 2)
+        & (up >= 0)
+        & (up <= boxes[:, 5])
+    )
+
+
+def image_boxes(
+    boxes: np.ndarray, image_from_lidar: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Image rectangles `(N, 4)` = left, top, right, bottom around the projected boxes, pixels.
+
+    Boxes are cut at the image plane, 0.1 m in front of the camera, so that one beside the camera
+    still has a sensible rectangle; all NaN where a box lies wholly behind.
+
+    Args:
+        boxes: `(N, 7)`.
+        image_from_lidar: 3x4.
+        size: image height and width; rectangles are clipped to it.
+    """
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 7)
+    height, width = size
+    homogeneous = corners(boxes) @ image_from_lidar[:, :3].T + image_from_lidar[:, 3]
+    start, end = homogeneous[:, EDGES[:, 0]], homogeneous[:, EDGES[:, 1]]
+    near = 0.1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = (near - start[..., 2]) / (end[..., 2] - start[..., 2])
+        crossing = start + share[..., None] * (end - start)
+        crosses = (start[..., 2] < near) != (end[..., 2] < near)
+        candidates = np.concatenate(
+            [
+                np.where((homogeneous[..., 2] >= near)[..., None], homogeneous, np.nan),
+                np.where(crosses[..., None], crossing, np.nan),
+            ],
+            axis=1,
+        )
+        pixels = candidates[..., :2] / candidates[..., 2:]
+    seen = ~np.isnan(pixels[..., 0]).all(1)
+    rectangles = np.full((len(boxes), 4), np.nan)
+    rectangles[seen, :2] = np.nanmin(pixels[seen], 1)
+    rectangles[seen, 2:] = np.nanmax(pixels[seen], 1)
+    return np.clip(rectangles, 0, [width - 1, height - 1] * 2)

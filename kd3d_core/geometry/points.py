@@ -1,0 +1,59 @@
+"""Functions on point clouds: `(N, 3 + C)` arrays or tensors whose first columns are x, y, z."""
+
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+Array = TypeVar("Array", np.ndarray, torch.Tensor)
+
+
+def matching(matrix: np.ndarray, like: Array) -> Array:
+    """`matrix` as the kind, dtype and device of `like`, so that both can be multiplied."""
+    if isinstance(like, torch.Tensor):
+        return torch.as_tensor(matrix, dtype=like.dtype, device=like.device)
+    return np.asarray(matrix, dtype=like.dtype)
+
+
+def transform(points: Array, to_from: np.ndarray) -> Array:
+    """Move `(N, 3)` points by a 4x4 rigid transform named `to_from`."""
+    matrix = matching(to_from, points)
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
+
+
+def in_range(points: Array, point_cloud_range: tuple[float, ...]) -> Array:
+    """Mask `(N,)` of points within `(x_min, y_min, z_min, x_max, y_max, z_max)`, metres.
+
+    Lower bounds belong to the range and upper bounds do not, as voxelisation has it. NaN is out.
+    """
+    low = matching(np.asarray(point_cloud_range[:3]), points)
+    high = matching(np.asarray(point_cloud_range[3:]), points)
+    xyz = points[:, :3]
+    return ((xyz >= low) & (xyz < high)).all(-1)  # type: ignore[return-value]
+
+
+def depth_map(
+    points: np.ndarray, image_from_points: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    """Sparse depth image that `points` make in a camera; the nearest point wins a pixel.
+
+    Args:
+        points: `(N, 3+)`, metres.
+        image_from_points: 3x4 projection from the points' frame into the image.
+        size: image height and width in pixels.
+
+    Returns:
+        `(height, width)` float32 depth in metres, 0 where there is no point.
+    """
+    height, width = size
+    homogeneous = points[:, :3].astype(np.float64) @ image_from_points[:, :3].T
+    homogeneous += image_from_points[:, 3]
+    depth = homogeneous[:, 2]
+    front = depth > 0.1
+    depth = depth[front]
+    pixel = np.rint(homogeneous[front, :2] / depth[:, None]).astype(np.int64)
+    inside = ((pixel >= 0) & (pixel < (width, height))).all(-1)
+    flat = np.full(height * width, np.inf, np.float32)
+    np.minimum.at(flat, pixel[inside, 1] * width + pixel[inside, 0], depth[inside])
+    flat[np.isinf(flat)] = 0
+    return flat.reshape(height, width)

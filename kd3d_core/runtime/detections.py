@@ -1,0 +1,28 @@
+"""What a detector says about one image."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Answer of `CameraDetector` for one image, in the detector frame.
+
+    Attributes:
+        points: `(N, 4)` float32 pseudo-LiDAR: x, y, z in metres, intensity in [0, 1]; all finite.
+        boxes: `(M, 7)` float32, as in `kd3d_core.geometry.boxes`, best score first.
+        scores: `(M,)` float32 in [0, 1].
+        labels: `(M,)` int64, indices into the detector's `class_names`.
+        depth: depth map in metres on the depth model's own grid; it stays on the device, so that
+            only who looks at it pays for the copy. None where no depth model ran.
+        timings: milliseconds per stage, in the order in which the stages ran.
+    """
+
+    points: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    depth: torch.Tensor | None = None
+    timings: dict[str, float] = field(default_factory=dict)
