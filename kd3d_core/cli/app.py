@@ -7,6 +7,7 @@ from typing import Any
 
 from jsonargparse import DefaultHelpFormatter, auto_cli
 
+from kd3d_core.cli.parser import CommandParser
 from kd3d_core.errors import Kd3dError
 
 
@@ -36,6 +37,7 @@ def run(
         status = auto_cli(
             command,
             args=None if args is None else list(args),
+            parser_class=CommandParser,
             formatter_class=_HelpFormatter,
             as_positional=True,
             fail_untyped=True,
