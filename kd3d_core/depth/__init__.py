@@ -1,1 +1,1 @@
-
+"""Monocular depth: the only room that knows transformers."""

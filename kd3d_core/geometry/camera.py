@@ -33,7 +33,7 @@ class CameraInfoLike(Protocol):
     p: Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Distortion:
     """The raw image behind a rectified camera.
 
@@ -108,7 +108,7 @@ class Distortion:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PinholeCamera:
     """A camera as the detector needs it. Checked when made; `CalibrationError` if it can't be.
 

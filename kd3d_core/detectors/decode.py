@@ -1,0 +1,143 @@
+"""From the maps of an anchor head to boxes, in fixed shapes: nothing waits for the device."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from kd3d_core.ops import nms_rotated_mask
+
+
+@dataclass(frozen=True)
+class HeadMaps:
+    """What an anchor head says about a BEV grid of h x w cells with A anchors each.
+
+    Attributes:
+        logits: `(B, A * classes, h, w)`.
+        deltas: `(B, A * 7, h, w)` encoded boxes.
+        directions: `(B, A * 2, h, w)` logits of the two headings.
+    """
+
+    logits: torch.Tensor
+    deltas: torch.Tensor
+    directions: torch.Tensor
+
+
+@dataclass(frozen=True)
+class BoxSlots:
+    """The best `max_boxes` boxes per sample; slots that no box fills have `valid` False.
+
+    Attributes:
+        boxes: `(B, M, 7)` in the detector frame.
+        scores: `(B, M)` in [0, 1], falling.
+        labels: `(B, M)` int64.
+        valid: `(B, M)` bool.
+    """
+
+    boxes: torch.Tensor
+    scores: torch.Tensor
+    labels: torch.Tensor
+    valid: torch.Tensor
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """How many boxes, and which.
+
+    Attributes:
+        score_threshold: lowest score of a box.
+        nms_iou: bird's-eye-view IoU from which the weaker of two boxes of a class goes.
+        pre_nms: anchors per sample that are looked at, best first.
+        max_boxes: boxes per sample.
+    """
+
+    score_threshold: float = 0.1
+    nms_iou: float = 0.01
+    pre_nms: int = 100
+    max_boxes: int = 50
+
+
+def decode(
+    maps: HeadMaps,
+    anchors: torch.Tensor,
+    num_classes: int,
+    config: DecodeConfig,
+    dir_offset: float,
+    dir_limit_offset: float,
+) -> BoxSlots:
+    """Boxes of every sample, as mmdet3d's `Anchor3DHead.predict` finds them.
+
+    Args:
+        maps: the head's answers.
+        anchors: `(h * w * A, 7)`, in the head's order.
+        num_classes: number of classes.
+        config: thresholds and counts.
+        dir_offset: see `Anchor3DHead`, radians.
+        dir_limit_offset: see `Anchor3DHead`.
+    """
+    batch = len(maps.logits)
+    scores = _per_anchor(maps.logits, num_classes).float().sigmoid()
+    deltas = _per_anchor(maps.deltas, 7).float()
+    directions = _per_anchor(maps.directions, 2)
+
+    count = min(config.pre_nms, scores.shape[1])
+    best = scores.amax(-1).topk(count).indices
+    scores = _rows(scores, best)
+    boxes = decode_deltas(anchors[best], _rows(deltas, best))
+    flip = _rows(directions, best).argmax(-1)
+
+    # One candidate per anchor and class; classes never suppress each other.
+    candidate_boxes = boxes.repeat_interleave(num_classes, 1)
+    candidate_scores = scores.flatten(1)
+    labels = torch.arange(num_classes, device=scores.device).repeat(count).expand(batch, -1)
+    kept = torch.stack(
+        [
+            nms_rotated_mask(
+                candidate_boxes[sample][:, [0, 1, 3, 4, 6]],
+                candidate_scores[sample],
+                config.nms_iou,
+                valid=candidate_scores[sample] > config.score_threshold,
+                groups=labels[sample],
+            )
+            for sample in range(batch)
+        ]
+    )
+    ranked = torch.where(kept, candidate_scores, -1.0)
+    top, slot = ranked.topk(min(config.max_boxes, ranked.shape[1]))
+    boxes = _rows(candidate_boxes, slot)
+    yaw = boxes[..., 6] - dir_offset
+    yaw = yaw - torch.floor(yaw / math.pi + dir_limit_offset) * math.pi
+    yaw = yaw + dir_offset + math.pi * flip.gather(1, slot // num_classes)
+    boxes = torch.cat([boxes[..., :6], yaw[..., None]], -1)
+    return BoxSlots(boxes, top.clamp(min=0), labels.gather(1, slot), top >= 0)
+
+
+def decode_deltas(anchors: torch.Tensor, deltas: torch.Tensor) -> torch.Tensor:
+    """Boxes `(..., 7)` from anchors and SECOND's encoding (Yan et al., 2018, eq. 1)."""
+    x, y, z, length, width, height, yaw = anchors.unbind(-1)
+    dx, dy, dz, dl, dw, dh, dyaw = deltas.unbind(-1)
+    diagonal = torch.sqrt(length**2 + width**2)
+    new_height = height * dh.exp()
+    center_z = z + height / 2 + dz * height
+    return torch.stack(
+        [
+            x + dx * diagonal,
+            y + dy * diagonal,
+            center_z - new_height / 2,
+            length * dl.exp(),
+            width * dw.exp(),
+            new_height,
+            yaw + dyaw,
+        ],
+        -1,
+    )
+
+
+def _per_anchor(maps: torch.Tensor, channels: int) -> torch.Tensor:
+    """`(B, A * C, h, w)` as `(B, h * w * A, C)`."""
+    return maps.permute(0, 2, 3, 1).reshape(len(maps), -1, channels)
+
+
+def _rows(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """`values[b, index[b]]` for `(B, N, C)` values and `(B, K)` indices."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))

@@ -1,0 +1,123 @@
+"""MVX-Net's first stage: points and the image features behind them, gathered into voxels.
+
+Same parameters, names and answers as mmdet3d's `DynamicVFE` and `PointFusion`, so that their
+checkpoints load. What differs is how it runs: points are sorted into voxels once instead of once
+per layer, out-of-range points have a place of their own instead of another voxel's, and nothing
+asks the device for a number on the way.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from kd3d_core.detectors.voxels import VoxelAssignment
+from kd3d_core.ops.mmcv_ext import install
+
+install()
+
+from mmdet3d.models.layers.fusion_layers import PointFusion  # noqa: E402
+from mmdet3d.models.voxel_encoders import DynamicVFE  # noqa: E402
+from mmdet3d.registry import MODELS  # noqa: E402
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """Feature maps and where points fall into them.
+
+    Attributes:
+        maps: `(B, C, h, w)` each, finest first.
+        image_from_lidar: `(B, 3, 4)` projections into the network's input image.
+        size: height and width of the network's input image, pixels.
+    """
+
+    maps: tuple[torch.Tensor, ...]
+    image_from_lidar: torch.Tensor
+    size: tuple[int, int]
+
+
+@MODELS.register_module()
+class BatchedPointFusion(PointFusion):
+    """`PointFusion` for the points of a whole batch at once."""
+
+    def forward(
+        self, image: ImageFeatures, voxels: VoxelAssignment, point_features: torch.Tensor
+    ) -> torch.Tensor:
+        """Fused features `(N, out_channels)` of points with features `(N, pts_channels)`."""
+        sampled = self.img_transform(self.sample(image, voxels))
+        fused = sampled + self.pts_transform(point_features)
+        if self.activate_out:
+            fused = functional.relu(fused)
+        return self.fuse_conv(fused) if self.fuse_out else fused
+
+    def sample(self, image: ImageFeatures, voxels: VoxelAssignment) -> torch.Tensor:
+        """Image features `(N, levels * mid_channels)` at the pixels behind the points."""
+        maps = [image.maps[level] for level in self.img_levels]
+        if self.lateral_convs is not None:
+            maps = [conv(level) for conv, level in zip(self.lateral_convs, maps, strict=True)]
+        projection = image.image_from_lidar[voxels.samples]
+        homogeneous = (projection[:, :, :3] @ voxels.points[:, :3, None])[..., 0]
+        homogeneous = homogeneous + projection[:, :, 3]
+        depth = homogeneous[:, 2:]
+        pixel = homogeneous[:, :2] / torch.where(depth == 0, 1e-6, depth)
+        height, width = image.size
+        where = pixel / pixel.new_tensor([width, height]) * 2 - 1
+        per_sample = []
+        for sample in range(len(maps[0])):
+            levels = [
+                functional.grid_sample(
+                    level[sample : sample + 1],
+                    where[None, None],
+                    mode="bilinear" if self.aligned else "nearest",
+                    padding_mode=self.padding_mode,
+                    align_corners=self.align_corners,
+                )[0, :, 0]
+                for level in maps
+            ]
+            per_sample.append(torch.cat(levels).t())
+        if len(per_sample) == 1:
+            return per_sample[0]
+        rows = torch.arange(len(where), device=where.device)
+        return torch.stack(per_sample)[voxels.samples, rows]
+
+
+@MODELS.register_module()
+class VoxelFeatureEncoder(DynamicVFE):
+    """`DynamicVFE` over a `VoxelAssignment`."""
+
+    def forward(self, voxels: VoxelAssignment, image: ImageFeatures | None) -> torch.Tensor:
+        """Voxel features `(V, C)`; zeros in voxels without a point."""
+        features = [voxels.points]
+        xyz = voxels.points[:, :3]
+        if self._with_cluster_center:
+            mean = _reduce(xyz, voxels, "mean")
+            features.append(xyz - _at_points(mean, voxels))
+        if self._with_voxel_center:
+            size = xyz.new_tensor([self.vx, self.vy, self.vz])
+            offset = xyz.new_tensor([self.x_offset, self.y_offset, self.z_offset])
+            features.append(xyz - (voxels.coords.flip(1) * size + offset))
+        if self._with_distance:
+            features.append(xyz.norm(dim=1, keepdim=True))
+        point = torch.cat(features, 1)
+        voxel = point
+        reduction = "mean" if self.vfe_scatter.average_points else "amax"
+        for layer in self.vfe_layers:
+            if layer is not self.vfe_layers[0]:
+                point = torch.cat([point, _at_points(voxel, voxels)], 1)
+            point = layer(point)
+            if layer is self.vfe_layers[-1] and self.fusion_layer is not None and image is not None:
+                point = self.fusion_layer(image, voxels, point)
+            voxel = _reduce(point, voxels, reduction)
+        return voxel
+
+
+def _reduce(features: torch.Tensor, voxels: VoxelAssignment, reduction: str) -> torch.Tensor:
+    """`(V, C)` from `(N, C)`; the points of no voxel go to an extra row that is cut off."""
+    rows = features.new_zeros(voxels.num_voxels + 1, features.shape[1])
+    index = voxels.voxel_of_point[:, None].expand_as(features)
+    return rows.scatter_reduce(0, index, features, reduction, include_self=False)[:-1]
+
+
+def _at_points(rows: torch.Tensor, voxels: VoxelAssignment) -> torch.Tensor:
+    """`(N, C)`: to each point the row `(V, C)` of its voxel."""
+    return rows[voxels.voxel_of_point.clamp(max=voxels.num_voxels - 1)]

@@ -1,0 +1,94 @@
+"""Which voxel each point falls into, in the two ways that detectors need."""
+
+from dataclasses import dataclass
+
+import torch
+
+from kd3d_core.ops import dynamic_voxelize
+
+
+@dataclass(frozen=True)
+class VoxelGrid:
+    """A regular grid over the detector frame.
+
+    Attributes:
+        voxel_size: x, y, z in metres.
+        point_cloud_range: x_min, y_min, z_min, x_max, y_max, z_max in metres.
+    """
+
+    voxel_size: tuple[float, float, float]
+    point_cloud_range: tuple[float, float, float, float, float, float]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along z, y, x."""
+        low, high = self.point_cloud_range[:3], self.point_cloud_range[3:]
+        x, y, z = (
+            round((b - a) / size) for a, b, size in zip(low, high, self.voxel_size, strict=True)
+        )
+        return z, y, x
+
+
+@dataclass(frozen=True)
+class VoxelAssignment:
+    """Points sorted into voxels.
+
+    Attributes:
+        points: `(N, 4)` of the whole batch.
+        samples: `(N,)` int64, the sample that each point belongs to.
+        coords: `(N, 3)` int32 voxel coordinates z, y, x of each point.
+        voxel_of_point: `(N,)` int64 row of each point's voxel in `voxel_coords`; `num_voxels` for
+            a point that belongs to none.
+        num_voxels: number of voxels V.
+        voxel_coords: `(V, 4)` int32 sample, z, y, x; None for a dense grid, whose row is
+            `(sample * y_size + y) * x_size + x`.
+    """
+
+    points: torch.Tensor
+    samples: torch.Tensor
+    coords: torch.Tensor
+    voxel_of_point: torch.Tensor
+    num_voxels: int
+    voxel_coords: torch.Tensor | None
+
+
+def assign_dense(
+    points: torch.Tensor,
+    samples: torch.Tensor,
+    valid: torch.Tensor | None,
+    batch_size: int,
+    grid: VoxelGrid,
+) -> VoxelAssignment:
+    """Every pillar of the grid is a voxel, empty or not. Shapes never depend on the points."""
+    _, ny, nx = grid.shape
+    coords, inside = _voxelize(points, valid, grid)
+    count = batch_size * ny * nx
+    row = (samples * ny + coords[:, 1]) * nx + coords[:, 2]
+    return VoxelAssignment(points, samples, coords, torch.where(inside, row, count), count, None)
+
+
+def assign_sparse(
+    points: torch.Tensor,
+    samples: torch.Tensor,
+    valid: torch.Tensor | None,
+    grid: VoxelGrid,
+) -> VoxelAssignment:
+    """Voxels that hold a point. Their number is known once the device has counted them, twice:
+    the points that are inside, and their different voxels."""
+    nz, ny, nx = grid.shape
+    coords, inside = _voxelize(points, valid, grid)
+    points, samples, coords = points[inside], samples[inside], coords[inside]
+    key = ((samples * nz + coords[:, 0]) * ny + coords[:, 1]) * nx + coords[:, 2]
+    keys, voxel_of_point = torch.unique(key, return_inverse=True)
+    voxel_coords = torch.stack(
+        [keys // (nz * ny * nx), keys // (ny * nx) % nz, keys // nx % ny, keys % nx], 1
+    ).int()
+    return VoxelAssignment(points, samples, coords, voxel_of_point, len(keys), voxel_coords)
+
+
+def _voxelize(
+    points: torch.Tensor, valid: torch.Tensor | None, grid: VoxelGrid
+) -> tuple[torch.Tensor, torch.Tensor]:
+    coords = dynamic_voxelize(points, grid.voxel_size, grid.point_cloud_range)
+    inside = coords[:, 0] >= 0
+    return coords, inside if valid is None else inside & valid

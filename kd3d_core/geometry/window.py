@@ -1,0 +1,89 @@
+"""ImageWindow: the part of an image that a model sees, and the camera that belongs to it.
+
+A window scales an image by one factor in both directions and then cuts or zero-pads it to a fixed
+size. The intrinsics move with it, so that back-projection and projection stay exact.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch.nn import functional
+
+from kd3d_core.geometry.camera import PinholeCamera
+
+# Where the principal point's row falls in the KB crop of KITTI's images: 172.854 - 23 of 352.
+_PRINCIPAL_ROW = (172.854 - 23) / 352
+# A camera whose focal length is this close to the wanted one is not resampled: KITTI's recording
+# days differ by 2 %, and the published models were trained on all of them unscaled.
+_FOCAL_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """How a model wants its image.
+
+    Attributes:
+        size: height and width of the model's input, pixels.
+        mode: `crop` keeps pixels and cuts (the KB crop on KITTI images: from the bottom, centred);
+            `letterbox` scales the whole image to fit and pads right and below.
+        focal_px: with `crop`, the focal length that the model was trained at. Images of other
+            cameras are scaled to it first, because monocular depth is only metric at the focal
+            length it was learnt with. None never scales.
+    """
+
+    size: tuple[int, int]
+    mode: Literal["crop", "letterbox"] = "crop"
+    focal_px: float | None = None
+
+    def window(self, camera: PinholeCamera) -> "ImageWindow":
+        """The window of this configuration for images of `camera`."""
+        height, width = self.size
+        if self.mode == "letterbox":
+            scale = min(width / camera.width, height / camera.height)
+            return ImageWindow(scale, 0, 0, width, height)
+        scale = 1.0
+        if self.focal_px is not None:
+            scale = self.focal_px / camera.focal_px
+            if abs(scale - 1) < _FOCAL_TOLERANCE:
+                scale = 1.0
+        scaled = camera.resized(scale)
+        left = round((scaled.width - width) / 2)
+        wanted_top = round(float(scaled.projection[1, 2]) - _PRINCIPAL_ROW * height)
+        spare = scaled.height - height
+        top = min(max(wanted_top, min(spare, 0)), max(spare, 0))
+        return ImageWindow(scale, left, top, width, height)
+
+
+@dataclass(frozen=True)
+class ImageWindow:
+    """A scaled copy of an image, seen from column `left` and row `top`, `width` x `height` big."""
+
+    scale: float
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def camera(self, camera: PinholeCamera) -> PinholeCamera:
+        """`camera` with its intrinsics moved into the window."""
+        return camera.resized(self.scale).cropped(self.left, self.top, self.width, self.height)
+
+    def extract(self, images: torch.Tensor) -> torch.Tensor:
+        """Cut the window out of `(B, C, H, W)` floating-point images, zeros beyond their border."""
+        if self.scale != 1:
+            images = functional.interpolate(
+                images,
+                scale_factor=self.scale,
+                mode="bilinear",
+                antialias=self.scale < 1,
+                recompute_scale_factor=False,
+            )
+        height, width = images.shape[-2:]
+        border = (
+            -self.left,
+            self.left + self.width - width,
+            -self.top,
+            self.top + self.height - height,
+        )
+        return functional.pad(images, border)

@@ -1,0 +1,103 @@
+"""Pseudo-LiDAR: a depth map as a point cloud, computed where the depth map is.
+
+Shapes depend on the size of the depth map only, never on its values, so nothing here waits for a
+GPU: points that must not be used are marked, not removed.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch.nn import functional
+
+from kd3d_core.errors import ConfigError
+from kd3d_core.geometry.camera import PinholeCamera
+
+
+@dataclass(frozen=True)
+class PseudoLidarConfig:
+    """How a depth map becomes points.
+
+    Attributes:
+        keep_fraction: share of the pixels that become points. A depth map is some ten times
+            denser than a LiDAR's cloud.
+        intensity: reflectance given to every point; an image has none.
+        min_depth: nearest depth that becomes a point, metres.
+        max_depth: depths from here on (sky, the model's cap) become none, metres.
+        max_jump: a pixel whose depth differs from a neighbour's by more than this share of its own
+            becomes none: upsampled depth leaves a smear of flying points at every edge. 0 is off.
+        seed: draws the pixels that are kept, the same ones in every image of a size.
+    """
+
+    keep_fraction: float = 0.1
+    intensity: float = 0.5
+    min_depth: float = 1.0
+    max_depth: float = 79.0
+    max_jump: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep_fraction <= 1:
+            raise ConfigError(f"keep_fraction is {self.keep_fraction}: it must be in (0, 1]")
+        if not 0 <= self.min_depth < self.max_depth:
+            raise ConfigError(
+                f"min_depth {self.min_depth} must be below max_depth {self.max_depth}"
+            )
+        if not 0 <= self.intensity <= 1:
+            raise ConfigError(f"intensity is {self.intensity}: it must be in [0, 1]")
+
+
+def pseudo_lidar(
+    depth: torch.Tensor, camera: PinholeCamera, config: PseudoLidarConfig
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Back-project the kept pixels of one depth map.
+
+    Args:
+        depth: `(H, W)` metres along the optical axis; 0, negative or not finite means unknown.
+        camera: of the image that `depth` belongs to, of the same size.
+        config: the filters and the sampling.
+
+    Returns:
+        points `(K, 4)` float32 in the detector frame, K = keep_fraction * H * W, and a mask `(K,)`
+        of those that pass the filters. The others lie at the origin.
+    """
+    height, width = depth.shape
+    pixels = _kept_pixels(height, width, config.keep_fraction, config.seed, depth.device)
+    depth = depth.float()
+    valid = usable(depth, config).flatten()[pixels]
+    kept = torch.where(valid, depth.flatten()[pixels], 0.0)
+    uv = torch.stack([pixels % width, pixels // width], -1).to(kept.dtype)
+    xyz = camera.unproject(uv, kept) * valid[:, None]
+    intensity = torch.full_like(kept, config.intensity)
+    return torch.cat([xyz, intensity[:, None]], 1), valid
+
+
+def usable(depth: torch.Tensor, config: PseudoLidarConfig) -> torch.Tensor:
+    """Mask `(H, W)` of pixels within the depth range and without a jump to a neighbour.
+
+    A neighbour of unknown depth makes no jump, so that sparse maps pass too.
+    """
+    known = (depth >= config.min_depth) & (depth < config.max_depth)  # False for NaN
+    if config.max_jump == 0:
+        return known
+    depth = torch.where(known, depth, torch.nan)
+    limit = config.max_jump * depth
+    smooth = known
+    for axis in (0, 1):
+        jump = depth.diff(dim=axis).abs()
+        before, after = ((1, 0), (0, 1)) if axis else ((0, 0, 1, 0), (0, 0, 0, 1))
+        for border in (before, after):
+            # Comparisons with NaN are False: an unknown neighbour never counts as a jump.
+            smooth = smooth & ~(functional.pad(jump, border) > limit)
+    return smooth
+
+
+@lru_cache(maxsize=16)
+def _kept_pixels(
+    height: int, width: int, keep_fraction: float, seed: int, device: torch.device
+) -> torch.Tensor:
+    """Flat indices `(K,)` of the pixels that become points, in image order."""
+    count = max(1, round(keep_fraction * height * width))
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randperm(height * width, generator=generator)[:count]
+    return drawn.sort().values.to(device)
