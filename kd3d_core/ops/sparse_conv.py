@@ -1,0 +1,307 @@
+"""3D sparse convolution: submanifold, strided, transposed and inverse, forward and backward.
+
+A convolution is two steps. A `Rulebook` says which input feeds which output through which place in
+the kernel; it depends on coordinates only, so layers that share coordinates share it. The features
+are then gathered through it, multiplied by the kernel and added up.
+
+The rulebook is a table both ways round, inputs of outputs and outputs of inputs. Forward and
+backward are then the same gather, each output row is written by one sum, and no atomic addition
+makes the result vary from run to run.
+
+Kernels have mmcv's layout, (*kernel_size, C_in, C_out), so that mmdet3d's checkpoints load.
+Source: Graham et al., "3D Semantic Segmentation with Submanifold Sparse Convolutional Networks",
+2018; Yan et al., "SECOND", 2018.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from kd3d_core.errors import Kd3dError
+
+_NO_KEY = torch.iinfo(torch.int64).max
+# Elements gathered at once on a GPU: 256 MB in float32.
+_GATHER_LIMIT = 1 << 26
+
+
+@dataclass(frozen=True)
+class Rulebook:
+    """Which input feeds which output, for each of the K places in a kernel.
+
+    Attributes:
+        out_coords: (N_out, 1 + D) int32: sample in the batch, then z, y, x.
+        out_shape: spatial shape of the output grid (z, y, x).
+        inputs_of_outputs: (K, N_out) int32, row of the input, -1 where there is none.
+        outputs_of_inputs: (K, N_in) int32, row of the output, -1 where there is none.
+    """
+
+    out_coords: Tensor
+    out_shape: tuple[int, ...]
+    inputs_of_outputs: Tensor
+    outputs_of_inputs: Tensor
+
+    def inverse(self, in_coords: Tensor, in_shape: Sequence[int]) -> "Rulebook":
+        """The rulebook of the convolution that leads back to the inputs' coordinates."""
+        return Rulebook(in_coords, tuple(in_shape), self.outputs_of_inputs, self.inputs_of_outputs)
+
+
+def submanifold_rulebook(
+    coords: Tensor,
+    spatial_shape: Sequence[int],
+    kernel_size: Sequence[int],
+    dilation: Sequence[int] | None = None,
+) -> Rulebook:
+    """Rulebook of a submanifold convolution: the outputs are where the inputs are.
+
+    The kernel is centred on the output (for a dilation of 1, as in mmcv). No device-to-host copy.
+
+    Args:
+        coords: (N, 1 + D) integer: sample, z, y, x; distinct and inside the grid.
+        spatial_shape: extents of the grid along z, y, x.
+        kernel_size: odd extents of the kernel along z, y, x.
+        dilation: distance between the kernel's places along z, y, x; 1 if not given.
+    """
+    if any(size % 2 == 0 for size in kernel_size):
+        raise Kd3dError(
+            f"submanifold convolution with kernel {tuple(kernel_size)}: every extent must be odd"
+        )
+    num_sites = coords.shape[0]
+    dilation = dilation or [1] * len(kernel_size)
+    centre = _as_row([d * (k // 2) for d, k in zip(dilation, kernel_size, strict=True)], coords)
+    steps = _kernel_offsets(kernel_size, coords.device) * _as_row(dilation, coords) - centre
+    if num_sites == 0:
+        table = torch.full((len(steps), 0), -1, dtype=torch.int32, device=coords.device)
+        return Rulebook(coords, tuple(spatial_shape), table, table)
+
+    site_key, order = _linear_key(coords[:, 0], coords[:, 1:], spatial_shape).sort()
+    place = coords[order, 1:].long() + steps[:, None]
+    # A neighbour's key is the site's own plus a constant, so each row stays sorted and the search
+    # walks through memory once.
+    key_step = _linear_key(torch.zeros_like(steps[:, 0]), steps, spatial_shape)
+    key = site_key + key_step[:, None]
+    found = torch.searchsorted(site_key, key).clamp(max=num_sites - 1)
+    is_site = (site_key[found] == key) & _inside(place, spatial_shape)
+    table = torch.empty((len(steps), num_sites), dtype=torch.int32, device=coords.device)
+    table[:, order] = torch.where(is_site, order[found], -1).to(torch.int32)
+    # The kernel is symmetric: a is b's neighbour at one place, b is a's at the opposite one.
+    return Rulebook(coords, tuple(spatial_shape), table, table.flip(0))
+
+
+def strided_rulebook(
+    coords: Tensor,
+    spatial_shape: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int] | None = None,
+) -> Rulebook:
+    """Rulebook of an ordinary convolution: outputs wherever the kernel meets an input.
+
+    Input `i` feeds output `o` through place `k` when `i = o * stride - padding + k * dilation`.
+    Outputs are sorted by sample, z, y, x. One device-to-host copy: their number.
+
+    Args:
+        coords: (N, 1 + D) integer: sample, z, y, x; distinct and inside the grid.
+        spatial_shape: extents of the input grid along z, y, x.
+        kernel_size, stride, padding, dilation: along z, y, x, as in `torch.nn.Conv3d`.
+    """
+    dilation = dilation or [1] * len(kernel_size)
+    out_shape = tuple(
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(spatial_shape, kernel_size, stride, padding, dilation, strict=True)
+    )
+    offsets = _kernel_offsets(kernel_size, coords.device) * _as_row(dilation, coords)
+    position = coords[:, 1:].long() + _as_row(padding, coords) - offsets[:, None]
+    steps = _as_row(stride, coords)
+    place = torch.div(position, steps, rounding_mode="floor")
+    return _rulebook_to(coords, place, (place * steps == position).all(dim=-1), out_shape)
+
+
+def transposed_rulebook(
+    coords: Tensor,
+    spatial_shape: Sequence[int],
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int] | None = None,
+    output_padding: Sequence[int] | None = None,
+) -> Rulebook:
+    """Rulebook of a transposed convolution: `o = i * stride - padding + k * dilation`.
+
+    Arguments as for `strided_rulebook`; `output_padding` as in `torch.nn.ConvTranspose3d`.
+    """
+    dilation = dilation or [1] * len(kernel_size)
+    output_padding = output_padding or [0] * len(kernel_size)
+    out_shape = tuple(
+        (n - 1) * s - 2 * p + d * (k - 1) + 1 + extra
+        for n, k, s, p, d, extra in zip(
+            spatial_shape, kernel_size, stride, padding, dilation, output_padding, strict=True
+        )
+    )
+    offsets = _kernel_offsets(kernel_size, coords.device) * _as_row(dilation, coords)
+    start = coords[:, 1:].long() * _as_row(stride, coords) - _as_row(padding, coords)
+    place = start + offsets[:, None]
+    return _rulebook_to(coords, place, torch.ones_like(place[..., 0], dtype=torch.bool), out_shape)
+
+
+def sparse_conv3d(features: Tensor, weight: Tensor, rulebook: Rulebook) -> Tensor:
+    """Convolve features through a rulebook; differentiable in `features` and `weight`.
+
+    `out[o] = sum over k of features[inputs_of_outputs[k, o]] @ weight[k]`
+
+    No device-to-host copy on a GPU.
+
+    Args:
+        features: (N_in, C_in) floating.
+        weight: (*kernel_size, C_in, C_out), same dtype.
+        rulebook: built for these N_in inputs and this kernel size.
+
+    Returns:
+        (N_out, C_out); row i belongs to `rulebook.out_coords[i]`.
+    """
+    return _SparseConv.apply(
+        features, weight, rulebook.inputs_of_outputs, rulebook.outputs_of_inputs
+    )
+
+
+def conv_features(features: Tensor, weight: Tensor, sources: Tensor) -> Tensor:
+    """Sum over k of `features[sources[k]] @ weight[k]`, skipping sources of -1.
+
+    Args:
+        features: (N, C_in).
+        weight: (*kernel_size, C_in, C_out) with K places in all.
+        sources: (K, M) int32 rows of `features`, or -1.
+
+    Returns:
+        (M, C_out).
+    """
+    kernel = weight.flatten(0, -3)
+    num_rows = sources.shape[1]
+    if features.device.type == "cpu":
+        out = features.new_zeros((num_rows, kernel.shape[2]))
+        for source, matrix in zip(sources, kernel, strict=True):
+            target = (source >= 0).nonzero().squeeze(1)
+            out.index_add_(0, target, features[source[target]] @ matrix)
+        return out
+    # Launches, not arithmetic, are the cost on a GPU: one gather and one product, zeros included.
+    out = features.new_empty((num_rows, kernel.shape[2]))
+    matrix = kernel.flatten(0, 1)
+    for start, stop in _chunks(num_rows, matrix.shape[0]):
+        torch.mm(_gather(features, sources[:, start:stop]), matrix, out=out[start:stop])
+    return out
+
+
+def conv_weight_gradient(features: Tensor, grad_out: Tensor, sources: Tensor) -> Tensor:
+    """Gradient of `conv_features` with respect to its weight, (K, C_in, C_out).
+
+    Args:
+        features: (N, C_in).
+        grad_out: (M, C_out).
+        sources: (K, M) int32 rows of `features`, or -1.
+    """
+    num_places, num_rows = sources.shape
+    shape = (num_places, features.shape[1], grad_out.shape[1])
+    grad = features.new_zeros(shape)
+    if features.device.type == "cpu":
+        for source, matrix in zip(sources, grad, strict=True):
+            target = (source >= 0).nonzero().squeeze(1)
+            torch.mm(features[source[target]].t(), grad_out[target], out=matrix)
+        return grad
+    flat = grad.view(-1, shape[2])
+    for start, stop in _chunks(num_rows, flat.shape[0]):
+        flat.addmm_(_gather(features, sources[:, start:stop]).t(), grad_out[start:stop])
+    return grad
+
+
+class _SparseConv(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, features: Tensor, weight: Tensor, sources: Tensor, targets: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(features, weight, sources, targets)
+        return conv_features(features, weight, sources)
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        features, weight, sources, targets = ctx.saved_tensors
+        grad_features = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_features = conv_features(grad_out, weight.transpose(-1, -2), targets)
+        if ctx.needs_input_grad[1]:
+            grad_weight = conv_weight_gradient(features, grad_out, sources).view(weight.shape)
+        return grad_features, grad_weight, None, None
+
+
+def _rulebook_to(
+    coords: Tensor, place: Tensor, fits: Tensor, out_shape: tuple[int, ...]
+) -> Rulebook:
+    """Rulebook from the output place (K, N, D) of every input through every kernel place."""
+    num_places, num_inputs, _ = place.shape
+    if num_inputs == 0:
+        table = torch.full((num_places, 0), -1, dtype=torch.int32, device=coords.device)
+        return Rulebook(coords.to(torch.int32), out_shape, table, table)
+    key = _linear_key(coords[:, 0], place, out_shape)
+    key = torch.where(fits & _inside(place, out_shape), key, _NO_KEY)
+    # With one "no output" always present, it is always the last, and cutting it off needs no look
+    # at the data.
+    key = torch.cat([key.flatten(), key.new_full((1,), _NO_KEY)])
+    out_key, inverse = torch.unique(key, return_inverse=True)
+    num_outputs = out_key.shape[0] - 1
+    target = inverse[:-1].view(num_places, num_inputs)
+
+    row = torch.arange(num_inputs, dtype=torch.int32, device=coords.device)
+    sources = torch.full((num_places, num_outputs + 1), -1, dtype=torch.int32, device=coords.device)
+    sources.scatter_(1, target, row.expand(num_places, -1))
+    return Rulebook(
+        _coords_of(out_key[:-1], out_shape),
+        out_shape,
+        sources[:, :-1],
+        torch.where(target == num_outputs, -1, target).to(torch.int32),
+    )
+
+
+def _kernel_offsets(kernel_size: Sequence[int], device: torch.device) -> Tensor:
+    """Places of the kernel in the order of its weights, (K, D) int64."""
+    axes = [torch.arange(size, device=device) for size in kernel_size]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)
+
+
+def _as_row(values: Sequence[int], like: Tensor) -> Tensor:
+    return torch.tensor(list(values), dtype=torch.int64, device=like.device)
+
+
+def _inside(place: Tensor, shape: Sequence[int]) -> Tensor:
+    return ((place >= 0) & (place < _as_row(shape, place))).all(dim=-1)
+
+
+def _linear_key(sample: Tensor, place: Tensor, shape: Sequence[int]) -> Tensor:
+    """Row-major index of `place` (..., D) in the grid of its `sample` (...), int64."""
+    key = sample.long()
+    for axis, extent in enumerate(shape):
+        key = key * extent + place[..., axis]
+    return key
+
+
+def _coords_of(key: Tensor, shape: Sequence[int]) -> Tensor:
+    """Inverse of `_linear_key`: (N,) -> (N, 1 + D) int32."""
+    columns = []
+    for extent in reversed(shape):
+        columns.append(key % extent)
+        key = torch.div(key, extent, rounding_mode="floor")
+    return torch.stack([key, *reversed(columns)], dim=1).to(torch.int32)
+
+
+def _gather(features: Tensor, sources: Tensor) -> Tensor:
+    """Rows `sources` (K, M) of `features`, zero for -1, side by side: (M, K * C)."""
+    padded = torch.cat([features, features.new_zeros((1, features.shape[1]))])
+    rows = torch.where(sources < 0, features.shape[0], sources).t()
+    return padded[rows].flatten(1)
+
+
+def _chunks(num_rows: int, row_length: int) -> list[tuple[int, int]]:
+    size = max(1, _GATHER_LIMIT // row_length)
+    return [(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]
