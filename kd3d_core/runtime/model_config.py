@@ -1,0 +1,40 @@
+"""ModelConfig: everything that `CameraDetector` needs to know, as `config/models/*.yaml` say it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kd3d_core.config import load_config
+from kd3d_core.depth.glpn import DepthConfig
+from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.errors import ConfigError
+from kd3d_core.paths import share_dir
+from kd3d_core.pseudo_lidar import PseudoLidarConfig
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A depth model, what becomes of its depth, and a detector.
+
+    Attributes:
+        depth: the depth model.
+        detector: the detector.
+        pseudo_lidar: how depth becomes points.
+        seed: draws weights that are `random`.
+    """
+
+    depth: DepthConfig
+    detector: DetectorConfig
+    pseudo_lidar: PseudoLidarConfig = field(default_factory=PseudoLidarConfig)
+    seed: int = 0
+
+
+def load_model_config(model: Path | str) -> ModelConfig:
+    """The configuration in a YAML file, or the one of that name in `config/models`."""
+    path = Path(model)
+    if path.suffix not in (".yaml", ".yml"):
+        folder = share_dir() / "config" / "models"
+        path = folder / f"{model}.yaml"
+        if not path.is_file():
+            known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+            raise ConfigError(f"no model is called {str(model)!r}: use {known} or a .yaml file")
+    return load_config(ModelConfig, path)

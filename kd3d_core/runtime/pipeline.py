@@ -1,0 +1,217 @@
+"""CameraDetector: one image and its camera in, pseudo-LiDAR points and 3D boxes out.
+
+The node, the offline tools and the benchmarks all go through it. On a GPU the image is uploaded
+once as bytes, everything else happens there, and one copy comes back.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from kd3d_core.depth.glpn import DepthModel, load_glpn, random_glpn
+from kd3d_core.detectors.build import load_detector, random_detector
+from kd3d_core.detectors.decode import BoxSlots
+from kd3d_core.detectors.mvxnet import FusionDetector
+from kd3d_core.errors import ConfigError, ImageError
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.points import matching
+from kd3d_core.pseudo_lidar import pseudo_lidar
+from kd3d_core.runtime.detections import Detections
+from kd3d_core.runtime.model_config import ModelConfig, load_model_config
+from kd3d_core.runtime.timing import StageTimer
+from kd3d_core.weights import resolve
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+DepthFunction = Callable[[torch.Tensor], torch.Tensor]
+
+
+class CameraDetector:
+    """Detects objects in single images.
+
+    Attributes:
+        class_names: names of the labels.
+        trained: False if any weights are random; then nothing it says means anything.
+        description: model, weights, device and precision in one line.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        depth: DepthFunction,
+        detector: FusionDetector,
+        device: str = "cpu",
+        precision: Precision = "auto",
+    ) -> None:
+        """Use models that exist already; `from_config` makes them.
+
+        Args:
+            config: the settings of every stage.
+            depth: maps `(1, 3, h, w)` RGB in [0, 1] to depth `(1, h, w)` in metres.
+            detector: on `device` already.
+            device: where to run.
+            precision: of the networks; `auto` is bf16 on CUDA and fp32 elsewhere.
+        """
+        self.config = config
+        self.device = torch.device(device)
+        if precision == "auto":
+            precision = "bf16" if self.device.type == "cuda" else "fp32"
+        self._dtype = _DTYPES[precision]
+        self._depth = depth
+        self._detector = detector
+        self.class_names = config.detector.classes
+        self.trained = "random" not in (config.depth.weights, config.detector.weights)
+        self.description = (
+            f"depth {config.depth.weights}, {config.detector.type} {config.detector.weights}, "
+            f"{self.device}, {precision}" + ("" if self.trained else ", UNTRAINED")
+        )
+        self._upload_buffer: torch.Tensor | None = None
+        self._rectify_grid: tuple[PinholeCamera, torch.Tensor] | None = None
+
+    @classmethod
+    def from_config(
+        cls, model: Path | str, device: str = "auto", precision: Precision = "auto"
+    ) -> "CameraDetector":
+        """Load the models of a configuration.
+
+        Args:
+            model: a YAML file, or a name in `config/models`.
+            device: a torch device, or `auto`: CUDA if there is one, else the CPU.
+            precision: see `__init__`.
+
+        Raises:
+            ConfigError: the configuration is wrong.
+            WeightsError: weights are missing or don't fit; says which command gets them.
+        """
+        config = load_model_config(model)
+        device = _usable_device(device)
+        depth: DepthModel
+        if config.depth.weights == "random":
+            depth = random_glpn(config.depth, config.seed)
+        else:
+            depth = load_glpn(resolve(config.depth.weights), config.depth)
+        if config.detector.weights == "random":
+            detector = random_detector(config.detector, config.seed)
+        else:
+            detector = load_detector(resolve(config.detector.weights), config.detector)
+        return cls(config, depth.to(device), detector.to(device), device, precision)
+
+    @torch.inference_mode()
+    def __call__(self, image: np.ndarray, camera: PinholeCamera) -> Detections:
+        """Detect in one image.
+
+        Args:
+            image: `(H, W, 3)` uint8 RGB, any strides.
+            camera: of that image; if it has a `distortion`, the image is raw and is rectified.
+
+        Raises:
+            ImageError: the image has another type or shape, or not the camera's size.
+        """
+        _check_image(image, camera)
+        timer = StageTimer(self.device)
+        pixels = self._upload(image)
+        if camera.distortion is not None:
+            pixels = self._rectify(pixels, camera)
+        timer.mark("upload")
+
+        depth_window = self.config.depth.window.window(camera)
+        depth_image = depth_window.extract(pixels)
+        with self._autocast():
+            depth = self._depth(depth_image / 255)[0].float()
+        timer.mark("depth")
+
+        points, valid = pseudo_lidar(depth, depth_window.camera(camera), self.config.pseudo_lidar)
+        timer.mark("pseudo_lidar")
+
+        window = self.config.detector.window.window(camera)
+        detector_image = depth_image if window == depth_window else window.extract(pixels)
+        projection = matching(window.camera(camera).image_from_lidar, points)
+        samples = torch.zeros(len(points), dtype=torch.int64, device=self.device)
+        with self._autocast():
+            maps = self._detector(points, samples, detector_image, projection[None], valid)
+        slots = self._detector.boxes(maps)
+        timer.mark("detect")
+
+        host_points, boxes, scores, labels = _download(points, valid, slots)
+        timer.mark("download")
+        return Detections(host_points, boxes, scores, labels, depth, timer.milliseconds())
+
+    def _upload(self, image: np.ndarray) -> torch.Tensor:
+        """The image as `(1, 3, H, W)` float32, 0 to 255, on the device; bytes travel."""
+        if self._upload_buffer is None or self._upload_buffer.shape != image.shape:
+            self._upload_buffer = torch.empty(
+                image.shape, dtype=torch.uint8, pin_memory=self.device.type == "cuda"
+            )
+        np.copyto(self._upload_buffer.numpy(), image)
+        pixels = self._upload_buffer.to(self.device, non_blocking=True)
+        return pixels.permute(2, 0, 1)[None].float()
+
+    def _rectify(self, pixels: torch.Tensor, camera: PinholeCamera) -> torch.Tensor:
+        if self._rectify_grid is None or self._rectify_grid[0] is not camera:
+            grid = torch.as_tensor(rectification_grid(camera), device=self.device)
+            self._rectify_grid = (camera, grid)
+        return functional.grid_sample(pixels, self._rectify_grid[1][None], align_corners=True)
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self._dtype != torch.float32
+        return torch.autocast(self.device.type, self._dtype if enabled else None, enabled)
+
+
+def rectification_grid(camera: PinholeCamera) -> np.ndarray:
+    """`(H, W, 2)` float32 for `grid_sample(align_corners=True)`: where in the raw image each pixel
+    of the rectified image comes from."""
+    assert camera.distortion is not None
+    u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+    homogeneous = np.stack([u, v, np.ones_like(u)], -1).astype(np.float64)
+    rays = homogeneous @ np.linalg.inv(camera.projection[:, :3]).T
+    raw = camera.distortion.raw_pixels(rays)
+    span = np.array([camera.width - 1, camera.height - 1])
+    return (raw / span * 2 - 1).astype(np.float32)
+
+
+def _check_image(image: np.ndarray, camera: PinholeCamera) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ImageError(
+            f"the image is {image.dtype} {image.shape}: (height, width, 3) uint8 RGB is needed"
+        )
+    if image.shape[:2] != (camera.height, camera.width):
+        raise ImageError(
+            f"the image is {image.shape[1]} x {image.shape[0]} and its camera "
+            f"{camera.width} x {camera.height}: use the CameraInfo of this image"
+        )
+
+
+def _usable_device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        raise ConfigError(f"device {device!r} is unknown: use auto, cpu, cuda or cuda:1") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {device!r}: torch finds no CUDA here; use auto or cpu")
+    return device
+
+
+def _download(
+    points: torch.Tensor, valid: torch.Tensor, slots: BoxSlots
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Points `(N, 4)`, boxes, scores and labels on the host, in a single copy."""
+    columns = [slots.boxes[0], slots.scores[0, :, None], slots.labels[0, :, None]]
+    boxes = torch.cat([*columns, slots.valid[0, :, None]], 1)
+    cloud = torch.cat([points, valid[:, None]], 1)
+    flat = torch.cat([cloud.flatten(), boxes.flatten()]).cpu().numpy()
+    cloud_host = flat[: cloud.numel()].reshape(cloud.shape)
+    boxes_host = flat[cloud.numel() :].reshape(boxes.shape)
+    boxes_host = boxes_host[boxes_host[:, -1] > 0]
+    return (
+        np.ascontiguousarray(cloud_host[cloud_host[:, 4] > 0, :4]),
+        boxes_host[:, :7].copy(),
+        boxes_host[:, 7].copy(),
+        boxes_host[:, 8].astype(np.int64),
+    )

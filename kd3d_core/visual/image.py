@@ -1,0 +1,80 @@
+"""Boxes drawn on the camera's image."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from kd3d_core.geometry import boxes as box_geometry
+from kd3d_core.geometry.camera import PinholeCamera
+
+_NEAR_M = 0.1
+Color = tuple[int, int, int]
+
+
+def draw_boxes(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    camera: PinholeCamera,
+    colors: Sequence[Color],
+    texts: Sequence[str] = (),
+    thickness: int = 1,
+) -> None:
+    """Draw wireframes on `image`, with a cross on the front face.
+
+    Args:
+        image: `(H, W, 3)` uint8 RGB, contiguous; changed in place.
+        boxes: `(N, 7)` in the detector frame.
+        camera: of the (rectified) image.
+        colors: RGB per box.
+        texts: written over each box; none if empty.
+        thickness: of the lines in pixels.
+    """
+    corners = box_geometry.corners(np.asarray(boxes, np.float64).reshape(-1, 7))
+    matrix = camera.image_from_lidar
+    homogeneous = corners @ matrix[:, :3].T + matrix[:, 3]
+    front_cross = np.array([[0, 5], [1, 4]])
+    edges = np.concatenate([box_geometry.EDGES, front_cross])
+    for index, box in enumerate(homogeneous):
+        if (box[:, 2] < _NEAR_M).all():
+            continue
+        for start, end in edges:
+            line = _clip_near(box[start], box[end])
+            if line is not None:
+                cv2.line(image, *line, colors[index], thickness, cv2.LINE_AA)
+        if texts:
+            seen = box[box[:, 2] >= _NEAR_M]
+            pixels = seen[:, :2] / seen[:, 2:]
+            anchor = (int(pixels[:, 0].min()), int(pixels[:, 1].min()) - 4)
+            if 0 <= anchor[0] < image.shape[1] and -20 < anchor[1] < image.shape[0]:
+                write(image, texts[index], (anchor[0], max(anchor[1], 12)), colors[index])
+
+
+def write(
+    image: np.ndarray, text: str, position: tuple[int, int], color: Color, scale: float = 0.45
+) -> None:
+    """Write `text` with a dark outline, its left baseline at `position` (column, row)."""
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    cv2.putText(image, text, position, font, scale, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(image, text, position, font, scale, color, 1, cv2.LINE_AA)
+
+
+def mark_untrained(image: np.ndarray) -> None:
+    """Say in the upper left corner that the weights are random."""
+    write(image, "UNTRAINED: random weights", (8, 22), (255, 70, 70), 0.7)
+
+
+def _clip_near(
+    start: np.ndarray, end: np.ndarray
+) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """The pixels of a segment in front of the camera; None if all of it is behind."""
+    if start[2] < _NEAR_M and end[2] < _NEAR_M:
+        return None
+    if start[2] < _NEAR_M:
+        start, end = end, start
+    if end[2] < _NEAR_M:
+        end = start + (start[2] - _NEAR_M) / (start[2] - end[2]) * (end - start)
+    # A nearly touching segment can end millions of pixels away; OpenCV's lines are int32.
+    pixels = np.clip(np.stack([start[:2] / start[2], end[:2] / end[2]]), -1e4, 1e4)
+    (u0, v0), (u1, v1) = np.rint(pixels).astype(int).tolist()
+    return (u0, v0), (u1, v1)
