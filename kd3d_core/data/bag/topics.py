@@ -1,0 +1,86 @@
+"""What a bag says about its topics, above all how they were offered."""
+
+from dataclasses import dataclass
+
+from rosbags.interfaces import (
+    Connection,
+    ConnectionExtRosbag1,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+
+
+@dataclass(frozen=True)
+class QosProfile:
+    """How a topic was offered; names as in ROS, in lower case.
+
+    Attributes:
+        reliability: `reliable` or `best_effort`; others count as `reliable` when played.
+        durability: `volatile` or `transient_local`.
+        history: `keep_last` or `keep_all`.
+        depth: messages kept, for `keep_last`.
+    """
+
+    reliability: str = "reliable"
+    durability: str = "volatile"
+    history: str = "keep_last"
+    depth: int = 10
+
+
+LATCHED = QosProfile(durability="transient_local", depth=1)
+"""What `/tf_static` needs, so that whoever comes late still gets it."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of a bag: its name, ROS 2 type (`pkg/msg/Name`), number of messages and QoS."""
+
+    name: str
+    type: str
+    count: int
+    qos: QosProfile
+
+
+def ros2_type(name: str) -> str:
+    """`pkg/msg/Name` also where a bag says `pkg/Name`, as ROS 1 and some tools do."""
+    package, _, message = name.replace("/msg/", "/").partition("/")
+    return f"{package}/msg/{message}"
+
+
+def recorded_qos(connection: Connection) -> QosProfile:
+    """How the topic of a connection was offered."""
+    if isinstance(connection.ext, ConnectionExtRosbag1):
+        return LATCHED if connection.ext.latching else QosProfile()
+    if not connection.ext.offered_qos_profiles:
+        return LATCHED if connection.topic.endswith("/tf_static") else QosProfile()
+    offered = connection.ext.offered_qos_profiles
+    # Of several publishers, the one that suits every subscriber.
+    reliable = all(qos.reliability != QosReliability.BEST_EFFORT for qos in offered)
+    latched = all(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in offered)
+    keep_all = any(qos.history == QosHistory.KEEP_ALL for qos in offered)
+    return QosProfile(
+        "reliable" if reliable else "best_effort",
+        "transient_local" if latched else "volatile",
+        "keep_all" if keep_all else "keep_last",
+        max(qos.depth for qos in offered) or 10,
+    )
+
+
+def rosbags_qos(qos: QosProfile) -> Qos:
+    """The same profile as rosbags writes it."""
+    forever = QosTime(9223372036, 854775807)  # RMW_DURATION_INFINITE
+    return Qos(
+        QosHistory[qos.history.upper()],
+        qos.depth,
+        QosReliability[qos.reliability.upper()],
+        QosDurability[qos.durability.upper()],
+        forever,
+        forever,
+        QosLiveliness.AUTOMATIC,
+        forever,
+        False,
+    )

@@ -1,0 +1,117 @@
+"""A bag as a rig would have recorded it, from a folder in KITTI's layout."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from kd3d_core.data.bag import LATCHED, BagWriter
+from kd3d_core.data.kitti import KittiDataset, KittiFrame, label_boxes
+from kd3d_core.data.messages import (
+    CameraInfo,
+    Image,
+    Message,
+    ObjectBoxes,
+    PointCloud,
+    Transform,
+    Transforms,
+)
+
+CAMERA_FRAME = "camera_optical"
+"""Rectified camera frame of KITTI's labels, to which `camera_info`'s P belongs."""
+LIDAR_FRAME = "velodyne"
+
+IMAGE_TOPIC = "/camera/image_raw"
+INFO_TOPIC = "/camera/camera_info"
+POINTS_TOPIC = "/velodyne_points"
+TRUTH_TOPIC = "/ground_truth"
+TF_TOPIC = "/tf_static"
+
+START_NS = 1_317_042_272_000_000_000
+"""Stamp of the first frame, on KITTI's first day: the same folder always makes the same bag."""
+
+_TYPES = {
+    TF_TOPIC: "tf2_msgs/msg/TFMessage",
+    INFO_TOPIC: "sensor_msgs/msg/CameraInfo",
+    IMAGE_TOPIC: "sensor_msgs/msg/Image",
+    POINTS_TOPIC: "sensor_msgs/msg/PointCloud2",
+    TRUTH_TOPIC: "vision_msgs/msg/Detection3DArray",
+}
+
+
+def write_kitti_bag(
+    dataset: KittiDataset,
+    out: Path,
+    rate_hz: float = 10.0,
+    overwrite: bool = False,
+    on_frame: Callable[[], None] = lambda: None,
+) -> dict[str, int]:
+    """Write image, camera info, points, label boxes and the static transform of every frame.
+
+    Images, camera infos and calibrations are needed; points and labels are written for the frames
+    that have them. All messages of a frame carry one stamp. Where the calibration changes between
+    frames, so does the transform, in a new message of `/tf_static`.
+
+    Args:
+        dataset: the frames, in the order of the bag.
+        out: folder of the bag.
+        rate_hz: frames per second.
+        overwrite: whether it may replace a bag.
+        on_frame: called after each frame.
+
+    Returns:
+        Messages written, by topic.
+
+    Raises:
+        DataError: a frame lacks what is needed, or a file is damaged; no bag is left then.
+    """
+    dataset.require(("image_2", "calib"))
+    absent = set()
+    if not (dataset.has("velodyne") or dataset.has("velodyne_reduced")):
+        absent.add(POINTS_TOPIC)
+    if not dataset.has("label_2"):
+        absent.add(TRUTH_TOPIC)
+    with BagWriter(out, overwrite) as writer:
+        for topic, type_name in _TYPES.items():
+            if topic not in absent:
+                writer.add_topic(topic, type_name, LATCHED if topic == TF_TOPIC else None)
+        pose: np.ndarray | None = None
+        for index in range(len(dataset)):
+            stamp_ns = START_NS + round(index * 1e9 / rate_hz)
+            for topic, message in _messages(dataset[index], stamp_ns, pose):
+                writer.write(topic, stamp_ns, message)
+                if isinstance(message, Transforms):
+                    pose = message.transforms[0].parent_from_child
+            on_frame()
+        return dict(writer.counts)
+
+
+def _messages(
+    frame: KittiFrame, stamp_ns: int, known_pose: np.ndarray | None
+) -> Iterator[tuple[str, Message]]:
+    pixels = frame.image()
+    height, width = pixels.shape[:2]
+    camera = frame.camera((height, width))
+    pose = camera.lidar_from_camera
+    if known_pose is None or not np.array_equal(pose, known_pose):
+        yield TF_TOPIC, Transforms((Transform(stamp_ns, LIDAR_FRAME, CAMERA_FRAME, pose),))
+    yield (
+        INFO_TOPIC,
+        CameraInfo.rectified(camera.projection, height, width, stamp_ns, CAMERA_FRAME),
+    )
+    yield IMAGE_TOPIC, Image.from_rgb(pixels, stamp_ns, CAMERA_FRAME)
+    if "velodyne" in frame.files or "velodyne_reduced" in frame.files:
+        yield POINTS_TOPIC, PointCloud(stamp_ns, LIDAR_FRAME, frame.points())
+    if "label_2" in frame.files:
+        objects = frame.objects()
+        scores = [1.0 if label.score is None else label.score for label in objects]
+        yield (
+            TRUTH_TOPIC,
+            ObjectBoxes(
+                stamp_ns,
+                LIDAR_FRAME,
+                label_boxes(objects, pose),
+                tuple(label.type for label in objects),
+                np.array(scores),
+            ),
+        )

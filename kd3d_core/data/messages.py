@@ -1,0 +1,162 @@
+"""The messages that kd3d reads from bags and writes to them, as plain data.
+
+They carry what the ROS messages of the same meaning carry, with arrays in place of nested fields,
+so that nothing outside `kd3d_core.data.bag` depends on a bag library, and nothing here on ROS.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from kd3d_core.errors import ImageError
+
+
+@dataclass(frozen=True)
+class Image:
+    """`sensor_msgs/Image`.
+
+    Attributes:
+        stamp_ns: header stamp, nanoseconds.
+        frame_id: the camera's optical frame.
+        height: rows.
+        width: columns.
+        encoding: as ROS names it, `rgb8` for example.
+        step: bytes per row.
+        data: `(step * height,)` uint8.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    height: int
+    width: int
+    encoding: str
+    step: int
+    data: np.ndarray
+
+    @classmethod
+    def from_rgb(cls, pixels: np.ndarray, stamp_ns: int, frame_id: str) -> "Image":
+        """`rgb8` message of `(H, W, 3)` uint8 pixels."""
+        height, width, _ = pixels.shape
+        data = np.ascontiguousarray(pixels, np.uint8).reshape(-1)
+        return cls(stamp_ns, frame_id, height, width, "rgb8", 3 * width, data)
+
+    def rgb(self) -> np.ndarray:
+        """`(H, W, 3)` uint8 RGB; `ImageError` for another encoding than rgb8, bgr8 or mono8."""
+        channels = {"rgb8": 3, "bgr8": 3, "mono8": 1}.get(self.encoding)
+        if channels is None:
+            raise ImageError(f"encoding {self.encoding!r} is not rgb8, bgr8 or mono8: convert it")
+        if self.step < self.width * channels or self.data.size < self.step * self.height:
+            raise ImageError(
+                f"an image of {self.width} x {self.height} {self.encoding} with step {self.step} "
+                f"has {self.data.size} bytes: it is cut off or its step is wrong"
+            )
+        rows = self.data[: self.step * self.height].reshape(self.height, self.step)
+        pixels = rows[:, : self.width * channels].reshape(self.height, self.width, channels)
+        if self.encoding == "bgr8":
+            return pixels[..., ::-1]
+        return pixels if channels == 3 else np.repeat(pixels, 3, -1)
+
+
+@dataclass(frozen=True)
+class CameraInfo:
+    """`sensor_msgs/CameraInfo`; `PinholeCamera.from_camera_info` takes it as it is.
+
+    Attributes:
+        stamp_ns: header stamp, nanoseconds.
+        frame_id: the camera's optical frame.
+        height: rows.
+        width: columns.
+        distortion_model: `plumb_bob`, for example.
+        d: `(C,)` distortion coefficients.
+        k: `(9,)` intrinsics of the raw image.
+        r: `(9,)` rotation from raw to rectified rays.
+        p: `(12,)` projection into the rectified image.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    height: int
+    width: int
+    distortion_model: str
+    d: np.ndarray
+    k: np.ndarray
+    r: np.ndarray
+    p: np.ndarray
+
+    @classmethod
+    def rectified(
+        cls, projection: np.ndarray, height: int, width: int, stamp_ns: int, frame_id: str
+    ) -> "CameraInfo":
+        """Message of a camera whose images are rectified already, from its 3x4 projection."""
+        return cls(
+            stamp_ns,
+            frame_id,
+            height,
+            width,
+            "plumb_bob",
+            np.zeros(5),
+            projection[:, :3].reshape(9).copy(),
+            np.eye(3).reshape(9),
+            projection.reshape(12).copy(),
+        )
+
+
+@dataclass(frozen=True)
+class PointCloud:
+    """`sensor_msgs/PointCloud2` with its x, y, z and intensity.
+
+    Attributes:
+        stamp_ns: header stamp, nanoseconds.
+        frame_id: frame of the points.
+        points: `(N, 4)` float32: x, y, z in metres, intensity (0 where the cloud has none).
+    """
+
+    stamp_ns: int
+    frame_id: str
+    points: np.ndarray
+
+
+@dataclass(frozen=True)
+class Transform:
+    """`geometry_msgs/TransformStamped`.
+
+    Attributes:
+        stamp_ns: header stamp, nanoseconds.
+        parent: frame into which the matrix takes points (`header.frame_id`).
+        child: frame from which it takes them (`child_frame_id`).
+        parent_from_child: 4x4 rigid transform.
+    """
+
+    stamp_ns: int
+    parent: str
+    child: str
+    parent_from_child: np.ndarray
+
+
+@dataclass(frozen=True)
+class Transforms:
+    """`tf2_msgs/TFMessage`."""
+
+    transforms: tuple[Transform, ...]
+
+
+@dataclass(frozen=True)
+class ObjectBoxes:
+    """`vision_msgs/Detection3DArray`, each detection with its best hypothesis.
+
+    Attributes:
+        stamp_ns: header stamp, nanoseconds.
+        frame_id: frame of the boxes.
+        boxes: `(N, 7)` float32, bottom centres, as in `kd3d_core.geometry.boxes`.
+        names: class of each.
+        scores: `(N,)` float64.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    boxes: np.ndarray
+    names: tuple[str, ...]
+    scores: np.ndarray
+
+
+Message = Image | CameraInfo | PointCloud | Transforms | ObjectBoxes
