@@ -7,6 +7,7 @@ that raises when it is called, so that importing mmcv.ops works.
 """
 
 import importlib
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
@@ -18,6 +19,8 @@ from torch import Tensor
 
 from kd3d_core.errors import Kd3dError
 from kd3d_core.ops import focal, rotated, scatter, sparse_conv, voxelize
+
+logger = logging.getLogger(__name__)
 
 _NAME = "mmcv._ext"
 
@@ -31,23 +34,26 @@ def install() -> bool:
         True if mmcv now uses our ops, False if it has its own.
 
     Raises:
-        Kd3dError: mmcv is not installed.
+        Kd3dError: mmcv cannot be imported.
     """
     try:
-        return isinstance(importlib.import_module(_NAME), _TorchOps)
+        mmcv = importlib.import_module("mmcv")
     except ImportError as error:
-        if error.name is not None and error.name.split(".")[0] != "mmcv":
-            raise Kd3dError(f"mmcv cannot be imported: {error}: install '{error.name}'") from error
-        if error.name == "mmcv":
-            raise Kd3dError(
-                "mmcv is not installed: pip install --no-deps mmcv-lite==2.1.0"
-            ) from error
+        raise Kd3dError(
+            f"mmcv cannot be imported ({error}): pip install --no-deps mmcv-lite==2.1.0"
+        ) from error
+    try:
+        return isinstance(importlib.import_module(_NAME), _TorchOps)
+    except ModuleNotFoundError:
+        pass
+    except ImportError as error:
+        logger.warning("mmcv's compiled ops do not load (%s): using kd3d_core.ops", error)
     module = _TorchOps(_NAME, __doc__)
     module.__spec__ = ModuleSpec(_NAME, loader=None)
     for op in _OPS:
         setattr(module, op.__name__, op)
     sys.modules[_NAME] = module
-    sys.modules["mmcv"]._ext = module  # type: ignore[attr-defined]
+    mmcv._ext = module  # type: ignore[attr-defined]
     return True
 
 

@@ -180,18 +180,12 @@ def conv_features(features: Tensor, weight: Tensor, sources: Tensor) -> Tensor:
         (M, C_out).
     """
     kernel = weight.flatten(0, -3)
-    num_rows = sources.shape[1]
-    if features.device.type == "cpu":
-        out = features.new_zeros((num_rows, kernel.shape[2]))
-        for source, matrix in zip(sources, kernel, strict=True):
-            target = (source >= 0).nonzero().squeeze(1)
-            out.index_add_(0, target, features[source[target]] @ matrix)
-        return out
-    # Launches, not arithmetic, are the cost on a GPU: one gather and one product, zeros included.
-    out = features.new_empty((num_rows, kernel.shape[2]))
-    matrix = kernel.flatten(0, 1)
-    for start, stop in _chunks(num_rows, matrix.shape[0]):
-        torch.mm(_gather(features, sources[:, start:stop]), matrix, out=out[start:stop])
+    if features.device.type != "cpu":
+        return gathered_conv(features, kernel, sources)
+    out = features.new_zeros((sources.shape[1], kernel.shape[2]))
+    for source, matrix in zip(sources, kernel, strict=True):
+        target = (source >= 0).nonzero().squeeze(1)
+        out.index_add_(0, target, features[source[target]] @ matrix)
     return out
 
 
@@ -203,17 +197,34 @@ def conv_weight_gradient(features: Tensor, grad_out: Tensor, sources: Tensor) ->
         grad_out: (M, C_out).
         sources: (K, M) int32 rows of `features`, or -1.
     """
-    num_places, num_rows = sources.shape
-    shape = (num_places, features.shape[1], grad_out.shape[1])
-    grad = features.new_zeros(shape)
-    if features.device.type == "cpu":
-        for source, matrix in zip(sources, grad, strict=True):
-            target = (source >= 0).nonzero().squeeze(1)
-            torch.mm(features[source[target]].t(), grad_out[target], out=matrix)
-        return grad
-    flat = grad.view(-1, shape[2])
-    for start, stop in _chunks(num_rows, flat.shape[0]):
-        flat.addmm_(_gather(features, sources[:, start:stop]).t(), grad_out[start:stop])
+    if features.device.type != "cpu":
+        return gathered_weight_gradient(features, grad_out, sources)
+    grad = features.new_empty((sources.shape[0], features.shape[1], grad_out.shape[1]))
+    for source, matrix in zip(sources, grad, strict=True):
+        target = (source >= 0).nonzero().squeeze(1)
+        torch.mm(features[source[target]].t(), grad_out[target], out=matrix)
+    return grad
+
+
+def gathered_conv(features: Tensor, kernel: Tensor, sources: Tensor) -> Tensor:
+    """`conv_features` as one gather and one product, with zeros for what is missing.
+
+    On a GPU launches cost more than arithmetic, and picking out what is there would copy its size
+    to the host. `kernel` is (K, C_in, C_out).
+    """
+    out = features.new_empty((sources.shape[1], kernel.shape[2]))
+    matrix = kernel.flatten(0, 1)
+    for rows in _chunks(sources.shape[1], len(matrix)):
+        torch.mm(_gather(features, sources[:, rows]), matrix, out=out[rows])
+    return out
+
+
+def gathered_weight_gradient(features: Tensor, grad_out: Tensor, sources: Tensor) -> Tensor:
+    """`conv_weight_gradient` as one gather and one product."""
+    grad = features.new_zeros((len(sources), features.shape[1], grad_out.shape[1]))
+    matrix = grad.flatten(0, 1)
+    for rows in _chunks(sources.shape[1], len(matrix)):
+        matrix.addmm_(_gather(features, sources[:, rows]).t(), grad_out[rows])
     return grad
 
 
@@ -302,6 +313,6 @@ def _gather(features: Tensor, sources: Tensor) -> Tensor:
     return padded[rows].flatten(1)
 
 
-def _chunks(num_rows: int, row_length: int) -> list[tuple[int, int]]:
+def _chunks(num_rows: int, row_length: int) -> list[slice]:
     size = max(1, _GATHER_LIMIT // row_length)
-    return [(start, min(start + size, num_rows)) for start in range(0, num_rows, size)]
+    return [slice(start, start + size) for start in range(0, num_rows, size)]
