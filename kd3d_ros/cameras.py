@@ -1,0 +1,115 @@
+"""Which camera took an image: the latest CameraInfo together with the extrinsics."""
+
+from typing import Any
+
+import numpy as np
+
+from kd3d_core.errors import CalibrationError
+from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_ros.frames import StaticFrames
+from kd3d_ros.rejection import NotYetError, RejectedError
+
+
+class CameraSource:
+    """Makes the PinholeCamera of an image, again only when something about it has changed.
+
+    Written by the thread that receives and read by the one that works: every attribute is
+    replaced as a whole.
+    """
+
+    def __init__(
+        self,
+        frames: StaticFrames,
+        *,
+        detector_frame: str = "",
+        camera_height: float = 1.65,
+        image_is_rectified: bool = True,
+    ) -> None:
+        """
+        Args:
+            frames: static transforms; looked at only if `detector_frame` is named.
+            detector_frame: frame of the results. Empty: a virtual one, level under the camera.
+            camera_height: metres from the ground to the camera, for the virtual frame.
+            image_is_rectified: see `PinholeCamera.from_camera_info`.
+        """
+        self._frames = frames
+        self._detector_frame = detector_frame
+        self._image_is_rectified = image_is_rectified
+        self._virtual = None if detector_frame else virtual_lidar_from_camera(camera_height)
+        self._info: Any = None
+        self._made_of: Any = None
+        self._made: PinholeCamera | CalibrationError | None = None
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether the detector frame is one made up for this camera."""
+        return self._virtual is not None
+
+    def set_info(self, info: Any) -> None:
+        """Remember the latest `sensor_msgs/CameraInfo`."""
+        self._info = info
+
+    def frame_of(self, image: Any) -> str:
+        """The optical frame of an image; the CameraInfo's where the image names none."""
+        named: str = image.header.frame_id
+        if not named and self._info is not None:
+            named = self._info.header.frame_id
+        return named
+
+    def camera(self, image: Any) -> PinholeCamera:
+        """The camera that took `image`, a `sensor_msgs/Image`.
+
+        Raises:
+            NotYetError: kind `no_camera_info` or `no_transform`.
+            RejectedError: kind `empty_frame_id`, `bad_camera_info` or `size_mismatch`.
+        """
+        info = self._info
+        if info is None:
+            raise NotYetError(
+                "no_camera_info",
+                "no CameraInfo has arrived: publish it, or remap `camera_info` to its topic",
+            )
+        pose = self._lidar_from_camera(self.frame_of(image))
+        content = _content(info), pose.tobytes()
+        if content != self._made_of:
+            try:
+                self._made = PinholeCamera.from_camera_info(info, pose, self._image_is_rectified)
+            except CalibrationError as error:
+                self._made = error
+            self._made_of = content
+        if isinstance(self._made, CalibrationError):
+            raise RejectedError("bad_camera_info", f"CameraInfo: {self._made}")
+        assert self._made is not None
+        if (image.width, image.height) != (self._made.width, self._made.height):
+            raise RejectedError(
+                "size_mismatch",
+                f"image is {image.width} x {image.height} but its CameraInfo says "
+                f"{self._made.width} x {self._made.height}: both must be of the same camera at the "
+                "same size (binning and regions of interest are not applied here)",
+            )
+        return self._made
+
+    def _lidar_from_camera(self, camera_frame: str) -> np.ndarray:
+        if self._virtual is not None:
+            return self._virtual
+        if not camera_frame:
+            raise RejectedError(
+                "empty_frame_id",
+                "neither image nor CameraInfo has a frame_id, so the way to "
+                f"{self._detector_frame!r} can't be found: set it in the camera driver, or leave "
+                "detector_frame empty",
+            )
+        try:
+            return self._frames.lookup(self._detector_frame, camera_frame)
+        except CalibrationError as error:
+            raise NotYetError(
+                "no_transform",
+                f"{error}: publish it on /tf_static, or leave detector_frame empty",
+            ) from None
+
+
+def _content(info: Any) -> tuple[Any, ...]:
+    numbers = (
+        np.asarray(values, np.float64).tobytes() for values in (info.d, info.k, info.r, info.p)
+    )
+    return (info.width, info.height, info.distortion_model, *numbers)

@@ -1,0 +1,95 @@
+"""A tree of static transforms, filled from `/tf_static`.
+
+Extrinsics of a camera do not move, so the part of tf2 that buffers and interpolates isn't needed,
+and neither is tf2_ros, which only ROS installs have.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from kd3d_core.errors import CalibrationError
+
+
+class StaticFrames:
+    """Coordinate frames, each known by its pose in its parent.
+
+    Attributes:
+        version: changes whenever a transform changes, so that results can be cached.
+    """
+
+    def __init__(self) -> None:
+        self._parents: dict[str, tuple[str, np.ndarray]] = {}
+        self.version = 0
+
+    def add(self, parent: str, child: str, parent_from_child: np.ndarray) -> None:
+        """Say where `child` is; what was known of it before is replaced.
+
+        Raises:
+            CalibrationError: when a name is empty, both are the same, or the transform would
+                close a circle. Then nothing changes.
+        """
+        parent, child = parent.lstrip("/"), child.lstrip("/")
+        if not parent or not child or parent == child:
+            raise CalibrationError(f"transform from {child!r} to {parent!r}: two names are needed")
+        if child in self._ancestors(parent):
+            raise CalibrationError(f"transform from {child!r} to {parent!r} closes a circle")
+        known = self._parents.get(child)
+        if known is not None and known[0] == parent and np.array_equal(known[1], parent_from_child):
+            return
+        self._parents[child] = (parent, np.array(parent_from_child, np.float64))
+        self.version += 1
+
+    def lookup(self, target: str, source: str) -> np.ndarray:
+        """The 4x4 `target_from_source`.
+
+        Raises:
+            CalibrationError: saying which of the frames is unknown, or that nothing joins them.
+        """
+        target, source = target.lstrip("/"), source.lstrip("/")
+        targets, sources = self._ancestors(target), self._ancestors(source)
+        for ancestor, ancestor_from_source in sources.items():
+            if ancestor in targets:
+                return np.linalg.inv(targets[ancestor]) @ ancestor_from_source
+        known = set(self._parents) | {parent for parent, _ in self._parents.values()}
+        missing = [name for name in (target, source) if name not in known]
+        reason = f"unknown: {', '.join(missing)}" if missing else "nothing joins them"
+        raise CalibrationError(
+            f"no static transform from {source!r} to {target!r} ({reason}); "
+            f"frames on /tf_static: {', '.join(sorted(known)) or 'none'}"
+        )
+
+    def _ancestors(self, frame: str) -> dict[str, np.ndarray]:
+        """`ancestor_from_frame` of `frame` itself and all frames above it, nearest first."""
+        matrix = np.eye(4)
+        ancestors = {frame: matrix}
+        while frame in self._parents:
+            frame, parent_from_child = self._parents[frame]
+            matrix = parent_from_child @ matrix
+            ancestors[frame] = matrix
+        return ancestors
+
+
+def matrix_from_pose(translation: Sequence[float], quaternion: Sequence[float]) -> np.ndarray:
+    """4x4 from x, y, z in metres and a quaternion x, y, z, w, which need not be normalised.
+
+    Raises:
+        CalibrationError: for values that are not finite and for a quaternion of zeros.
+    """
+    values = np.array([*translation, *quaternion], np.float64)
+    if not np.isfinite(values).all() or np.linalg.norm(values[3:]) < 1e-6:
+        raise CalibrationError(
+            f"transform with translation {list(translation)} and quaternion {list(quaternion)} "
+            "is no pose: fix who publishes it"
+        )
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_quat(values[3:]).as_matrix()
+    matrix[:3, 3] = values[:3]
+    return matrix
+
+
+def pose_from_matrix(matrix: np.ndarray) -> tuple[list[float], list[float]]:
+    """Translation x, y, z and quaternion x, y, z, w of a 4x4 rigid transform."""
+    quaternion = Rotation.from_matrix(matrix[:3, :3]).as_quat()
+    return matrix[:3, 3].tolist(), quaternion.tolist()

@@ -1,0 +1,88 @@
+"""What playing and recording share: a bare node, types by name, and QoS profiles."""
+
+import importlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import rclpy
+from rclpy.context import Context
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+from kd3d_core.data.bag import QosProfile
+from kd3d_core.errors import Kd3dError
+from kd3d_core.paths import share_dir
+
+
+class MessageTypeError(Kd3dError):
+    """A message type's Python package is not installed, or not usable."""
+
+
+def use_shared_memory_profile() -> None:
+    """Let Fast DDS carry whole images between processes, unless the user has a profile already.
+
+    Its default transports lose best-effort images of more than a megabyte. Fast DDS reads the
+    variable when the first context is made.
+    """
+    profile = str(share_dir() / "config" / "fastdds.xml")
+    os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", profile)
+    if os.environ.get("ROS_DISTRO") == "humble":  # which knows it under an older name
+        os.environ.setdefault(
+            "FASTRTPS_DEFAULT_PROFILES_FILE", os.environ["FASTDDS_DEFAULT_PROFILES_FILE"]
+        )
+
+
+@contextmanager
+def bare_node(name: str) -> Iterator[Node]:
+    """A node without parameters and logging topics, in a context of its own.
+
+    Its context installs no signal handlers: whoever calls decides how the work ends.
+    """
+    use_shared_memory_profile()
+    context = Context()
+    rclpy.init(context=context)
+    try:
+        node = rclpy.create_node(
+            name, context=context, enable_rosout=False, start_parameter_services=False
+        )
+        try:
+            yield node
+        finally:
+            node.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
+
+
+def message_class(type_name: str) -> Any:
+    """Python class of a type such as `sensor_msgs/msg/Image`.
+
+    Raises:
+        MessageTypeError: it isn't installed on this machine.
+    """
+    package, _, message = type_name.replace("/msg/", "/").partition("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), message)
+    except (ImportError, AttributeError):
+        raise MessageTypeError(
+            f"{type_name} is not installed here: install the ROS package {package}"
+        ) from None
+
+
+def ros_qos(qos: QosProfile) -> QoSProfile:
+    """rclpy's profile for a recorded one."""
+    return QoSProfile(
+        reliability=(
+            ReliabilityPolicy.BEST_EFFORT
+            if qos.reliability == "best_effort"
+            else ReliabilityPolicy.RELIABLE
+        ),
+        durability=(
+            DurabilityPolicy.TRANSIENT_LOCAL
+            if qos.durability == "transient_local"
+            else DurabilityPolicy.VOLATILE
+        ),
+        history=HistoryPolicy.KEEP_ALL if qos.history == "keep_all" else HistoryPolicy.KEEP_LAST,
+        depth=max(qos.depth, 1),
+    )

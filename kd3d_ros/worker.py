@@ -1,0 +1,205 @@
+"""The thread that takes images out of the mailbox, runs the detector and publishes."""
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from threading import Event, Thread
+from typing import Protocol
+
+import numpy as np
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.runtime.detections import Detections
+from kd3d_ros import convert
+from kd3d_ros.cameras import CameraSource
+from kd3d_ros.diagnostics import Complaints, FrameCounters, StageTimes
+from kd3d_ros.mailbox import Mailbox
+from kd3d_ros.rejection import NotYetError, RejectedError
+from kd3d_ros.results import ResultPublisher
+
+_PATIENCE_S = 1.0
+"""How long the first frame waits for its CameraInfo and extrinsics: bags and drivers often send
+the image first, and it would be a pity to lose it."""
+
+
+class Detector(Protocol):
+    """What the node needs of `kd3d_core.runtime.pipeline.CameraDetector`."""
+
+    class_names: tuple[str, ...]
+    trained: bool
+    description: str
+
+    def __call__(self, image: np.ndarray, camera: PinholeCamera) -> Detections: ...
+
+
+@dataclass(frozen=True)
+class Frame:
+    """An image message, and `time.perf_counter()` when it arrived."""
+
+    message: Image
+    arrived: float
+
+
+class FrameWorker:
+    """One thread, one detector, one frame at a time; the newest that has arrived.
+
+    It runs from `start` to `stop`, and can be started again. A frame that can't be used, or on
+    which the detector raises, is counted and complained about once; the thread goes on.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        cameras: CameraSource,
+        results: ResultPublisher,
+        counters: FrameCounters,
+        stages: StageTimes,
+        complaints: Complaints,
+        *,
+        score_threshold: Callable[[], float],
+        now_ns: Callable[[], int],
+    ) -> None:
+        """
+        Args:
+            detector: what to run.
+            cameras: which camera took an image.
+            results: where answers go.
+            counters: filled here, apart from `received` and `skipped`.
+            stages: filled here.
+            complaints: told about frames that can't be used.
+            score_threshold: asked for each frame, as it may change.
+            now_ns: time on the clock that stamps are compared with.
+        """
+        self._detector = detector
+        self._cameras = cameras
+        self._results = results
+        self._counters = counters
+        self._stages = stages
+        self._complaints = complaints
+        self._score_threshold = score_threshold
+        self._now_ns = now_ns
+        self._mailbox: Mailbox[Frame] = Mailbox()
+        self._news = Event()
+        self._patience_ends: float | None = None
+        self._virtual_frame_of: str | None = None
+        self._dropped_before = counters.dropped
+        self._thread: Thread | None = None
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._patience_ends = None
+        self._mailbox.open()
+        self._thread = Thread(target=self._work, name="detector", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the frame in the detector, drop one that waits, and end the thread."""
+        self._mailbox.close()
+        self._news.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._count_drops()
+
+    def put(self, message: Image) -> None:
+        """Work on `message` next, instead of one that waits already. Never blocks."""
+        self._mailbox.put(Frame(message, time.perf_counter()))
+        self._count_drops()
+
+    def camera_news(self) -> None:
+        """Say that a CameraInfo or a transform has come: a frame may be waiting for it."""
+        self._news.set()
+
+    def _count_drops(self) -> None:
+        self._counters.dropped = self._dropped_before + self._mailbox.dropped
+
+    def _work(self) -> None:
+        while (frame := self._mailbox.take()) is not None:
+            try:
+                self._process(frame)
+                self._counters.processed += 1
+            except RejectedError as rejection:
+                self._counters.rejected[rejection.kind] += 1
+                self._complaints.add(rejection.kind, f"images are rejected: {rejection}")
+            except Exception as error:  # whatever it is, the next frame may be better
+                self._counters.failed += 1
+                kind = type(error).__name__
+                self._complaints.add(kind, f"a frame failed: {error!r}", traceback.format_exc())
+
+    def _process(self, frame: Frame) -> None:
+        taken = time.perf_counter()
+        image = convert.image_view(frame.message)
+        camera = self._camera_of(frame.message)
+        self._publish_virtual_frame(frame.message, camera)
+        converted = time.perf_counter()
+        detections = self._detector(image, camera)
+        detected = time.perf_counter()
+        detections = _above(detections, self._score_threshold())
+        self._results.publish(detections, self._detector.class_names, frame.message.header)
+        published = time.perf_counter()
+
+        total_ms = 1e3 * (published - frame.arrived)
+        detector_ms = 1e3 * (detected - converted)
+        self._stages.add(
+            {
+                "wait": 1e3 * (taken - frame.arrived),
+                "convert": 1e3 * (converted - taken),
+                "detector": detector_ms,
+                **{f"detector/{name}": value for name, value in detections.timings.items()},
+                "publish": 1e3 * (published - detected),
+                "overhead": total_ms - detector_ms,
+                "total": total_ms,
+            }
+        )
+        latency_ns = self._now_ns() - stamp_ns(frame.message)
+        self._results.publish_times(total_ms, 1e-6 * latency_ns)
+
+    def _camera_of(self, image: Image) -> PinholeCamera:
+        while True:
+            self._news.clear()
+            try:
+                return self._cameras.camera(image)
+            except NotYetError:
+                now = time.monotonic()
+                if self._patience_ends is None:
+                    self._patience_ends = now + _PATIENCE_S
+                if now >= self._patience_ends or not self._mailbox.is_open:
+                    raise
+                self._news.wait(self._patience_ends - now)
+
+    def _publish_virtual_frame(self, image: Image, camera: PinholeCamera) -> None:
+        """Tell TF where the virtual frame is, whenever the camera's frame has another name."""
+        camera_frame = self._cameras.frame_of(image)
+        if not self._cameras.is_virtual or camera_frame == self._virtual_frame_of:
+            return
+        self._virtual_frame_of = camera_frame
+        if camera_frame:
+            header = Header(stamp=image.header.stamp, frame_id=camera_frame)
+            self._results.publish_virtual_frame(camera, header)
+        else:
+            self._counters.noticed["empty_frame_id"] += 1
+            self._complaints.add(
+                "empty_frame_id",
+                "neither image nor CameraInfo has a frame_id, so TF can't join the camera and "
+                f"{self._results.frame_id!r}: set it in the camera driver",
+            )
+
+
+def stamp_ns(image: Image) -> int:
+    """The stamp of an image in nanoseconds."""
+    return int(image.header.stamp.sec * 1_000_000_000 + image.header.stamp.nanosec)
+
+
+def _above(detections: Detections, score_threshold: float) -> Detections:
+    keep = detections.scores >= score_threshold
+    if keep.all():
+        return detections
+    return replace(
+        detections,
+        boxes=detections.boxes[keep],
+        scores=detections.scores[keep],
+        labels=detections.labels[keep],
+    )
