@@ -1,0 +1,223 @@
+"""`kd3d-bag`: write, play, record and list bags, on machines without `ros2 bag` too."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from kd3d_core.cli.app import run
+from kd3d_core.errors import DataError, Kd3dError
+
+_ROS_MISSING = (
+    "{} needs ROS 2's rclpy, which cannot be imported ({}): source /opt/ros/<distro>/setup.bash, "
+    "or make kd3d's environment with `make env`"
+)
+
+
+def from_kitti(
+    root: Path, *, out: Path, rate: float = 10.0, frames: str = ":", overwrite: bool = False
+) -> None:
+    """Write a bag from a folder in KITTI's layout.
+
+    Args:
+        root: data set, or its `training` folder.
+        out: folder of the bag to write.
+        rate: frames per second.
+        frames: which frames, as a:b, counted from 0 and without b; all by default.
+        overwrite: replace a bag of that name.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from kd3d_core.data.kitti import KittiDataset
+    from kd3d_core.data.kitti_bag import write_kitti_bag
+
+    if not 0 < rate < 1e6:
+        raise Kd3dError(f"--rate {rate:g}: give frames per second, more than 0")
+    dataset = KittiDataset(root)
+    names = dataset.names[_slice(frames)]
+    if not names:
+        raise DataError(f"--frames {frames} selects none of the {len(dataset)} frames in {root}")
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(f"writing {out}", total=len(names))
+        counts = write_kitti_bag(
+            dataset.subset(names), out, rate, overwrite, lambda: progress.advance(task)
+        )
+    written = ", ".join(f"{topic} {count}" for topic, count in counts.items())
+    print(f"{out}: {len(names)} frames, {len(names) / rate:.1f} s at {rate:g} Hz: {written}")
+
+
+def play(
+    bag: Path,
+    *,
+    rate: float = 1.0,
+    loop: bool = False,
+    start_offset: float = 0.0,
+    clock: bool = False,
+    topics: list[str] = [],  # noqa: B006 - never changed; the parser wants a list
+    wait_for: list[str] = [],  # noqa: B006
+    wait_timeout: float = 30.0,
+) -> None:
+    """Publish a bag's messages at its own pace, with the QoS they were recorded with.
+
+    Args:
+        bag: rosbag2 folder, or an .mcap, .db3 or ROS 1 .bag file.
+        rate: speed, 1 is the bag's own.
+        loop: start again at the end, until interrupted.
+        start_offset: seconds of the bag to leave out at its start; latched topics are still sent.
+        clock: publish /clock as well.
+        topics: only these.
+        wait_for: begin when these topics have a subscriber, or N of them, as TOPIC:N.
+        wait_timeout: seconds to wait for them at most.
+    """
+    with _ros("playing"):
+        from kd3d_ros.play import play_bag
+    with _stop_on_signals() as stop:
+        summary = play_bag(
+            bag,
+            rate=rate,
+            loop=loop,
+            start_offset_s=start_offset,
+            clock=clock,
+            topics=topics or None,
+            wait_for=dict(_count(word) for word in wait_for),
+            wait_timeout_s=wait_timeout,
+            stop=stop,
+        )
+    print(summary)
+
+
+def record(
+    topics: list[str],
+    *,
+    out: Path,
+    max_seconds: float = 0.0,
+    idle_seconds: float = 0.0,
+    overwrite: bool = False,
+) -> None:
+    """Record topics into a bag until interrupted.
+
+    Args:
+        topics: names, or NAME:pkg/msg/Type to listen before a publisher is there.
+        out: folder of the bag to write.
+        max_seconds: stop after this time; 0 never.
+        idle_seconds: stop when nothing came for so long after the first message; 0 never.
+        overwrite: replace a bag of that name.
+    """
+    with _ros("recording"):
+        from kd3d_ros.record import record_bag
+    with _stop_on_signals() as stop:
+        counts = record_bag(
+            out,
+            topics,
+            max_s=max_seconds or None,
+            idle_s=idle_seconds or None,
+            overwrite=overwrite,
+            stop=stop,
+        )
+    print(f"{out}: " + ", ".join(f"{topic} {count}" for topic, count in counts.items()))
+
+
+def info(bag: Path) -> None:
+    """Show a bag's topics and duration, and what training data from it would lack.
+
+    Args:
+        bag: rosbag2 folder, or an .mcap, .db3 or ROS 1 .bag file.
+    """
+    from kd3d_core.data.bag import BagReader
+
+    with BagReader(bag) as reader:
+        total = sum(topic.count for topic in reader.topics.values())
+        print(f"{bag}: {total} messages in {reader.duration_s:.3f} s")
+        rows = [("topic", "type", "messages", "Hz", "QoS")]
+        for topic in reader.topics.values():
+            rate = (topic.count - 1) / reader.duration_s if reader.duration_s > 0 else 0.0
+            qos = f"{topic.qos.reliability}, {topic.qos.durability}"
+            hertz = f"{rate:.1f}" if rate > 0 else "-"
+            rows.append((topic.name, topic.type, str(topic.count), hertz, qos))
+        _print_table(rows)
+        lacking = _lacking({topic.type for topic in reader.topics.values() if topic.count})
+        lacking += [] if any(name.endswith("tf_static") for name in reader.topics) else [_NO_TF]
+    for line in lacking:
+        print(f"missing: {line}")
+
+
+_NEEDED = {
+    "sensor_msgs/msg/Image": "images (sensor_msgs/Image): nothing to detect in",
+    "sensor_msgs/msg/CameraInfo": "camera calibration (sensor_msgs/CameraInfo)",
+    "sensor_msgs/msg/PointCloud2": "LiDAR points (sensor_msgs/PointCloud2): nothing to learn from",
+}
+_NO_TF = "extrinsics (/tf_static): where camera and LiDAR sit"
+
+
+def _lacking(types: set[str]) -> list[str]:
+    return [text for type_name, text in _NEEDED.items() if type_name not in types]
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Columns in full, whatever the terminal's width, so that names can be copied and searched."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _slice(text: str) -> slice:
+    try:
+        start, stop = (int(part) if part else None for part in text.split(":"))
+    except ValueError:
+        raise Kd3dError(f"--frames {text}: write a:b, for example 0:10") from None
+    return slice(start, stop)
+
+
+def _count(word: str) -> tuple[str, int]:
+    topic, _, number = word.partition(":")
+    if number and not number.isdigit():
+        raise Kd3dError(f"--wait-for {word}: write TOPIC or TOPIC:N")
+    return topic, int(number or 1)
+
+
+@contextmanager
+def _ros(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise Kd3dError(_ROS_MISSING.format(doing, error)) from error
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set, so that work in progress ends as it should."""
+    stop = threading.Event()
+    previous = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def main() -> int:
+    """Entry point."""
+    return run(
+        {"from-kitti": from_kitti, "play": play, "record": record, "info": info},
+        prog="kd3d-bag",
+        description="Write, play, record and list bags; writes rosbag2 with MCAP.",
+        examples=[
+            "kd3d-bag from-kitti ../shared/data/kitti_tracking_0001 --out out/kitti --rate 10",
+            "kd3d-bag info out/kitti",
+            "kd3d-bag play out/kitti --clock --wait-for /camera/image_raw",
+            "kd3d-bag play out/kitti --loop --rate 0.5 --topics /camera/image_raw /tf_static",
+            "kd3d-bag record /detector/points /detector/detections --out out/run",
+        ],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
