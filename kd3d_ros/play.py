@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from array import array
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -70,6 +70,7 @@ def play_bag(
     wait_for: Mapping[str, int] | None = None,
     wait_timeout_s: float = 30.0,
     stop: threading.Event | None = None,
+    on_sent: Callable[[RawMessage], None] | None = None,
 ) -> PlaySummary:
     """Publish a bag's messages with the QoS and at the intervals they were recorded with.
 
@@ -86,6 +87,7 @@ def play_bag(
         wait_for: topics and how many subscribers each must have before the first message.
         wait_timeout_s: seconds to wait for those.
         stop: ends playing when set.
+        on_sent: called with each message just after it was sent.
 
     Raises:
         DataError: the bag is damaged or lacks a topic; nothing to play.
@@ -103,7 +105,7 @@ def play_bag(
                 f"{path}: the bag lasts {bag.duration_s:.1f} s: "
                 f"nothing is left after {start_offset_s:g} s"
             )
-        player = _Player(node, bag, rate, topics, clock, stop)
+        player = _Player(node, bag, rate, topics, clock, stop, on_sent)
         player.wait_for(wait_for or {}, wait_timeout_s)
         began = time.monotonic()
         player.send_latched(start_ns)
@@ -126,8 +128,10 @@ class _Player:
         topics: Collection[str] | None,
         clock: bool,
         stop: threading.Event,
+        on_sent: Callable[[RawMessage], None] | None,
     ) -> None:
         self._bag, self._rate, self._stop = bag, rate, stop
+        self._on_sent = on_sent
         self._skipped: dict[str, tuple[str, int]] = {}
         self._publishers: dict[str, Publisher] = {}
         for name in topics or bag.topics:
@@ -220,6 +224,8 @@ class _Player:
         now = time.monotonic()
         self._publishers[message.topic].publish(message.data)
         self._late[message.topic].append((now - due) * 1e3)
+        if self._on_sent is not None:
+            self._on_sent(message)
 
     def flush(self) -> None:
         """Give reliable subscribers time to acknowledge, and others to take the last message."""
