@@ -4,6 +4,7 @@ The network is mmdet3d's own `DynamicMVXFasterRCNN` from its own config; `Fusion
 way through it, stage by stage.
 """
 
+import warnings
 from pathlib import Path
 
 import mmdet3d
@@ -47,7 +48,9 @@ class FusionDetector(nn.Module):
         shape = (1, 3, 1, 1)
         self.register_buffer("image_mean", torch.tensor(preprocessing.mean).view(shape), False)
         self.register_buffer("image_std", torch.tensor(preprocessing.std).view(shape), False)
-        self.network = MODELS.build({**config, "data_preprocessor": None})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # mmdet3d announces changes of its own
+            self.network = MODELS.build({**config, "data_preprocessor": None})
         self._anchors: dict[tuple, torch.Tensor] = {}
 
     def forward(
@@ -117,6 +120,8 @@ class FusionDetector(nn.Module):
         key = (size, device)
         if key not in self._anchors:
             generator = self.network.pts_bbox_head.prior_generator
-            (anchors,) = generator.grid_anchors([size], device=device)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it calls meshgrid without `indexing`
+                (anchors,) = generator.grid_anchors([size], device=device)
             self._anchors[key] = anchors.reshape(-1, 7)
         return self._anchors[key]

@@ -17,7 +17,7 @@ from kd3d_core.detectors.build import load_detector, random_detector
 from kd3d_core.detectors.decode import BoxSlots
 from kd3d_core.detectors.mvxnet import FusionDetector
 from kd3d_core.errors import ConfigError, ImageError
-from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
 from kd3d_core.geometry.points import matching
 from kd3d_core.pseudo_lidar import pseudo_lidar
 from kd3d_core.runtime.detections import Detections
@@ -100,6 +100,13 @@ class CameraDetector:
         else:
             detector = load_detector(resolve(config.detector.weights), config.detector)
         return cls(config, depth.to(device), detector.to(device), device, precision)
+
+    def warm_up(self) -> None:
+        """Run once on a blank image, so that the first real one isn't held up by set-up work."""
+        height, width = 375, 1242
+        projection = np.array([[721.5, 0, 609.6, 0], [0, 721.5, 172.9, 0], [0, 0, 1, 0]])
+        camera = PinholeCamera(projection, width, height, virtual_lidar_from_camera(1.65))
+        self(np.zeros((height, width, 3), np.uint8), camera)
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray, camera: PinholeCamera) -> Detections:

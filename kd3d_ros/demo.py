@@ -1,0 +1,335 @@
+"""`kd3d-demo`: the main job from end to end, each part in a process of its own over DDS.
+
+A KITTI sequence becomes a bag; the detector node starts; the bag is played at its own rate; the
+results are recorded to a second bag; and what was recorded becomes pictures and a summary.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kd3d_core.cli.app import run
+from kd3d_core.errors import DataError, Kd3dError
+
+if TYPE_CHECKING:
+    from kd3d_core.visual.recording import Results
+
+_NODE = "kd3d_detector"
+_RECORDED = {
+    f"/{_NODE}/points": "sensor_msgs/msg/PointCloud2",
+    f"/{_NODE}/detections": "vision_msgs/msg/Detection3DArray",
+    f"/{_NODE}/markers": "visualization_msgs/msg/MarkerArray",
+}
+_START_LIMIT_S = 120.0
+_DRAIN_LIMIT_S = 60.0
+_STOP_LIMIT_S = 30.0
+
+
+def demo(
+    *,
+    data: Path | None = None,
+    out: Path = Path("out/demo"),
+    model: str = "lite",
+    device: str = "auto",
+    rate: float = 10.0,
+    frames: str = ":",
+) -> None:
+    """Run the demo.
+
+    Args:
+        data: sequence in KITTI's layout; default: $KD3D_DATA, else
+            ../shared/data/kitti_tracking_0001.
+        out: folder for bags, pictures, logs and summary.json.
+        model: a name in config/models, or a YAML file.
+        device: auto, cpu, cuda or cuda:N.
+        rate: frames per second of the bag.
+        frames: which frames, as a:b, counted from 0 and without b.
+    """
+    from kd3d_core.runtime.model_config import load_model_config
+    from kd3d_core.visual.recording import read_results
+
+    data = data or find_sequence()
+    config = load_model_config(model)  # a wrong name should not wait for the bag
+    out.mkdir(parents=True, exist_ok=True)
+    # A domain of its own: no other node of this network takes part. Up to 101 the ports are safe.
+    os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+
+    print(f"1/4 writing a bag of {data}")
+    bag_args = ["from-kitti", str(data), "--out", str(out / "input"), "--overwrite"]
+    _check(_bag_command(*bag_args, "--rate", str(rate), "--frames", frames), out / "bag.log")
+
+    print(f"2/4 starting the detector node with {model}")
+    record = ["record", *(f"{topic}:{kind}" for topic, kind in _RECORDED.items())]
+    record += ["--out", str(out / "output"), "--overwrite"]
+    with (
+        _process("recorder", _bag_command(*record), out / "recorder.log"),
+        _process("node", _node_command(model, device), out / "node.log") as node,
+    ):
+        print("3/4 playing the bag over DDS")
+        sent = _play(out / "input", node)
+        counters, is_trained = _drain(len(sent), node)
+
+    print("4/4 drawing what was recorded")
+    points, detections, _ = _RECORDED
+    results = read_results(out / "output", points, detections)
+    pictures = _draw(out, results, is_trained)
+    summary = _summary(sent, counters, results)
+    summary["weights"] = {
+        "depth": config.depth.weights,
+        "detector": config.detector.weights,
+        "trained": is_trained,
+    }
+    text = json.dumps(summary, indent=2)
+    (out / "summary.json").write_text(text + "\n")
+    print(f"{text}\n{pictures} pictures in {out / 'frames'}, summary in {out / 'summary.json'}")
+    if not is_trained:
+        print("UNTRAINED: the weights are random, the boxes mean nothing")
+
+
+def find_sequence() -> Path:
+    """The KITTI sequence to play: `$KD3D_DATA`, else the one beside the project.
+
+    Raises:
+        DataError: there is none; says what to download.
+    """
+    from kd3d_core.data.kitti import PARTS
+    from kd3d_core.paths import share_dir
+
+    given = os.environ.get("KD3D_DATA")
+    beside = share_dir().parent / "shared" / "data"
+    root = Path(given).expanduser() if given else beside
+    for folder in (root / "kitti_tracking_0001", root):
+        for parts in (folder / "training", folder):
+            if any((parts / part).is_dir() for part in PARTS):
+                return folder
+    raise DataError(
+        f"no KITTI sequence in {root}: download KITTI's object or tracking data (images, calib, "
+        "and labels and velodyne if you like) from cvlibs.net and set KD3D_DATA to the folder "
+        "that holds training/image_2 and training/calib"
+    )
+
+
+@dataclass
+class _Process:
+    name: str
+    log: Path
+    popen: subprocess.Popen[bytes]
+
+    def check(self) -> None:
+        """Raise if it has ended."""
+        status = self.popen.poll()
+        if status is not None:
+            raise Kd3dError(
+                f"the {self.name} ended with status {status}: {_last_line(self.log)} "
+                f"(whole log: {self.log})"
+            )
+
+
+@contextmanager
+def _process(name: str, command: list[str], log: Path) -> Iterator[_Process]:
+    """A process that runs while the block does, and is asked to end after it."""
+    with log.open("wb") as output:
+        popen = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = _Process(name, log, popen)
+        try:
+            yield process
+        except BaseException:
+            popen.kill()
+            popen.wait()
+            raise
+        process.check()
+        popen.send_signal(signal.SIGINT)
+        try:
+            status = popen.wait(_STOP_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            popen.kill()
+            raise Kd3dError(f"the {name} did not end after SIGINT; see {log}") from None
+        if status != 0:
+            raise Kd3dError(f"the {name} ended with {status}: {_last_line(log)} ({log})")
+
+
+def _check(command: list[str], log: Path) -> None:
+    with log.open("wb") as output:
+        status = subprocess.run(command, stdout=output, stderr=output, check=False).returncode
+    if status != 0:
+        raise Kd3dError(f"{_last_line(log)} (whole log: {log})")
+
+
+def _bag_command(*args: str) -> list[str]:
+    return [sys.executable, "-m", "kd3d_core.cli.bag", *args]
+
+
+def _node_command(model: str, device: str) -> list[str]:
+    from kd3d_core.data.kitti_bag import IMAGE_TOPIC, INFO_TOPIC, LIDAR_FRAME
+
+    parameters = {
+        "model": model,
+        "device": device,
+        "detector_frame": LIDAR_FRAME,  # that of the truth, so that both can be compared
+        "lazy": "false",
+    }
+    remaps = {"image": IMAGE_TOPIC, "camera_info": INFO_TOPIC, "__node": _NODE}
+    args = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    args += [word for name, value in remaps.items() for word in ("-r", f"{name}:={value}")]
+    return [sys.executable, "-m", "kd3d_ros.detector_node", "--ros-args", *args]
+
+
+def _play(bag: Path, node: _Process) -> dict[int, int]:
+    """Play `bag`; when each image was sent, by its header stamp, both in nanoseconds."""
+    from kd3d_core.data.bag import RawMessage
+    from kd3d_core.data.kitti_bag import IMAGE_TOPIC
+    from kd3d_ros.play import play_bag
+
+    sent: dict[int, int] = {}
+
+    def on_sent(message: RawMessage) -> None:
+        if message.topic == IMAGE_TOPIC:  # stored under its header stamp by `kd3d-bag from-kitti`
+            sent[message.stamp_ns] = time.time_ns()
+
+    with _stop_without(node) as stop:
+        play_bag(
+            bag,
+            wait_for={IMAGE_TOPIC: 1},
+            wait_timeout_s=_START_LIMIT_S,
+            stop=stop,
+            on_sent=on_sent,
+        )
+    node.check()
+    return sent
+
+
+@contextmanager
+def _stop_without(process: _Process) -> Iterator[Event]:
+    """An event that is set as soon as `process` has ended."""
+    stop, over = Event(), Event()
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            if process.popen.poll() is not None:
+                stop.set()
+
+    watcher = Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield stop
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _drain(sent: int, node: _Process) -> tuple[dict[str, int], bool]:
+    """Wait until the node has dealt with all that it received; its counters, and whether its
+    weights are trained."""
+    from diagnostic_msgs.msg import DiagnosticArray
+    from rclpy.executors import SingleThreadedExecutor
+
+    from kd3d_ros.raw import bare_node
+
+    latest: list[dict[str, str]] = []
+
+    def remember(message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name.startswith(_NODE):
+                latest.append({pair.key: pair.value for pair in status.values})
+
+    with bare_node("kd3d_demo") as watcher:
+        watcher.create_subscription(DiagnosticArray, "/diagnostics", remember, 5)
+        executor = SingleThreadedExecutor(context=watcher.context)
+        executor.add_node(watcher)
+        deadline = time.monotonic() + _DRAIN_LIMIT_S
+        while time.monotonic() < deadline:
+            executor.spin_once(timeout_sec=0.2)
+            node.check()
+            # Two reports in a row: what is still on its way when the first is made is in the next.
+            reports = [_counters(values) for values in latest[-2:]]
+            if len(reports) == 2 and reports[0] == reports[1] and _settled(reports[1]):
+                return reports[1], latest[-1]["weights"] == "trained"
+        seen = _counters(latest[-1]) if latest else "no diagnostics"
+    raise Kd3dError(f"the node is not done with {sent} frames after {_DRAIN_LIMIT_S:g} s: {seen}")
+
+
+_OUTCOMES = ("processed", "dropped", "skipped", "rejected", "failed")
+
+
+def _counters(values: dict[str, str]) -> dict[str, int]:
+    return {name: int(values[name]) for name in ("received", *_OUTCOMES)}
+
+
+def _settled(counters: dict[str, int]) -> bool:
+    return counters["received"] == sum(counters[name] for name in _OUTCOMES)
+
+
+def _draw(out: Path, results: "dict[int, Results]", is_trained: bool) -> int:
+    """Write an annotated picture per processed frame; their number."""
+    import cv2
+
+    from kd3d_core.visual.recording import draw_recording
+
+    folder = out / "frames"
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    for stamp, picture in draw_recording(out / "input", results, is_trained):
+        if not cv2.imwrite(str(folder / f"{stamp}.png"), picture[..., ::-1]):
+            raise Kd3dError(f"{folder} can't be written: is the disk full?")
+    return len(list(folder.glob("*.png")))
+
+
+def _summary(
+    sent: dict[int, int], counters: dict[str, int], results: "dict[int, Results]"
+) -> dict[str, Any]:
+    latency_ms = [
+        (result.arrived_ns - sent[stamp]) / 1e6
+        for stamp, result in results.items()
+        if stamp in sent
+    ]
+    names = Counter(name for result in results.values() for name in result.found.names)
+    return {
+        "frames_sent": len(sent),
+        "frames_processed": counters["processed"],
+        "frames_dropped": counters["dropped"],
+        "frames_lost": len(sent) - counters["processed"] - counters["dropped"],
+        "latency_ms": {
+            "median": round(float(np.median(latency_ms)), 1) if latency_ms else None,
+            "p95": round(float(np.percentile(latency_ms, 95)), 1) if latency_ms else None,
+        },
+        "boxes": dict(sorted(names.items())),
+    }
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+def main() -> int:
+    """Entry point."""
+    return run(
+        demo,
+        prog="kd3d-demo",
+        description=(
+            "Play a KITTI sequence through the detector node, over DDS, and draw the results."
+        ),
+        examples=[
+            "kd3d-demo",
+            "kd3d-demo --data ~/kitti/tracking_0001 --frames 0:10 --out out/short",
+            "kd3d-demo --model mvxnet_kitti --device cuda",
+        ],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Windows: the KB crop on KITTI, and pixels that stay where their camera says."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.geometry.window import WindowConfig
+
+# fx, cx, cy, width, height of the rectified camera 2 on KITTI's five recording days.
+KITTI_DAYS = [
+    (721.5377, 609.5593, 172.854, 1242, 375),
+    (707.0493, 604.0814, 180.5066, 1224, 370),
+    (718.3351, 600.3891, 181.5122, 1226, 370),
+    (707.0912, 601.8873, 183.1104, 1226, 370),
+    (718.856, 607.1928, 185.2157, 1241, 376),
+]
+
+
+def camera_of(fx: float, cx: float, cy: float, width: int, height: int) -> PinholeCamera:
+    projection = np.array([[fx, 0, cx, 0], [0, fx, cy, 0], [0, 0, 1, 0]])
+    return PinholeCamera(projection, width, height, virtual_lidar_from_camera(1.65))
+
+
+@pytest.mark.parametrize("day", KITTI_DAYS)
+def test_crop_is_the_kb_crop_on_every_kitti_day(day):
+    camera = camera_of(*day)
+    window = WindowConfig((352, 1216), "crop", focal_px=721.5).window(camera)
+    assert window.scale == 1
+    assert (window.top, window.left) == (camera.height - 352, (camera.width - 1216) // 2)
+
+
+@pytest.mark.parametrize("day", KITTI_DAYS)
+@pytest.mark.parametrize(
+    "config",
+    [
+        WindowConfig((352, 1216), "crop", 721.5),
+        WindowConfig((192, 640), "crop", 372.0),
+        WindowConfig((384, 1280), "letterbox"),
+        WindowConfig((256, 2000), "crop", None),  # wider than the image: padded
+    ],
+)
+def test_pixels_move_with_the_intrinsics(day, config):
+    """A blob drawn at a 3D point's pixel is found at that point's pixel in the window."""
+    camera = camera_of(*day)
+    point = np.array([[15.0, 2.0, -0.6]])
+    (pixel,), _ = camera.project(point)
+    v, u = np.mgrid[: camera.height, : camera.width]
+    blob = np.exp(-((u - pixel[0]) ** 2 + (v - pixel[1]) ** 2) / 50)
+    window = config.window(camera)
+    seen = window.extract(torch.tensor(blob)[None, None].float())[0, 0].double()
+    assert seen.shape == config.size
+    rows = torch.arange(seen.shape[0])[:, None]
+    columns = torch.arange(seen.shape[1])[None]
+    centroid = torch.stack([(seen * columns).sum(), (seen * rows).sum()]) / seen.sum()
+    (expected,), _ = window.camera(camera).project(point)
+    assert centroid.tolist() == pytest.approx(expected.tolist(), abs=0.05)
+
+
+def test_other_cameras_are_brought_to_the_focal_length_of_training():
+    camera = camera_of(1443.0754, 960, 540, 1920, 1080)
+    window = WindowConfig((352, 1216), "crop", 721.5377).window(camera)
+    moved = window.camera(camera)
+    assert window.scale == pytest.approx(0.5)
+    assert moved.focal_px == pytest.approx(721.5377)
+    # The horizon lies where KITTI's crop has it, not at the window's top.
+    assert moved.projection[1, 2] / 352 == pytest.approx((172.854 - 23) / 352, abs=2 / 352)
+
+
+def test_a_small_image_is_padded_not_stretched():
+    camera = camera_of(721.5, 320, 240, 640, 480)
+    window = WindowConfig((352, 1216), "crop", 721.5).window(camera)
+    seen = window.extract(torch.ones(1, 3, 480, 640))
+    assert seen.shape == (1, 3, 352, 1216)
+    assert seen.sum() == 3 * 352 * 640
+    assert window.camera(camera).projection[0, 2] == pytest.approx(320 + (1216 - 640) / 2)
+
+
+def test_letterbox_shows_the_whole_image_like_opencv():
+    rng = np.random.default_rng(0)
+    image = cv2.GaussianBlur(rng.uniform(0, 255, (375, 1242, 3)).astype(np.float32), (0, 0), 4)
+    camera = camera_of(*KITTI_DAYS[0])
+    window = WindowConfig((384, 1280), "letterbox").window(camera)
+    seen = window.extract(torch.from_numpy(image).permute(2, 0, 1)[None])[0].permute(1, 2, 0)
+    scaled = cv2.resize(image, None, fx=384 / 375, fy=384 / 375, interpolation=cv2.INTER_LINEAR)
+    height, width = scaled.shape[:2]
+    inner = slice(2, -2)
+    np.testing.assert_allclose(
+        seen.numpy()[:height, : width - 2][inner, inner],
+        scaled[:, : width - 2][inner, inner],
+        atol=0.5,
+    )
+    assert not seen[:, width:].any()

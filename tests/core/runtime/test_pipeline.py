@@ -1,0 +1,167 @@
+"""CameraDetector: one image in, points and boxes out."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from kd3d_core.detectors.build import random_detector
+from kd3d_core.errors import ConfigError, ImageError, WeightsError
+from kd3d_core.geometry.camera import Distortion, PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.runtime.pipeline import CameraDetector, rectification_grid
+
+
+def ramp(images: torch.Tensor) -> torch.Tensor:
+    """A cheap stand-in for a depth network: a street, near below and far above."""
+    rows = torch.linspace(0, 1, images.shape[2], device=images.device)
+    depth = 60 - 55 * rows
+    return depth[None, :, None].expand(1, -1, images.shape[3])
+
+
+@pytest.fixture(scope="module")
+def lite() -> CameraDetector:
+    return CameraDetector.from_config("lite", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def camera() -> PinholeCamera:
+    projection = np.array([[721.5, 0, 609.6, 0], [0, 721.5, 172.9, 0], [0, 0, 1, 0]])
+    return PinholeCamera(projection, 1242, 375, virtual_lidar_from_camera(1.65))
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    noise = np.random.default_rng(0).integers(0, 255, (25, 83, 3), np.uint8)
+    return cv2.resize(noise, (1242, 375), interpolation=cv2.INTER_CUBIC)
+
+
+def same(one, other) -> bool:
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name))
+        for name in ("points", "boxes", "scores", "labels")
+    )
+
+
+def test_the_same_image_gives_the_same_answer(lite, camera, image):
+    first, again = lite(image, camera), lite(image, camera)
+    assert same(first, again)
+    assert not same(first, lite(image[:, ::-1], camera))
+    assert first.points.dtype == first.boxes.dtype == np.float32
+    assert 0 < len(first.points) <= round(0.1 * 192 * 640)
+    assert np.isfinite(first.points).all()
+    assert 0 < len(first.boxes) <= 50
+    assert (np.diff(first.scores) <= 0).all()
+    assert set(first.labels) <= {0, 1, 2}
+    assert first.depth.shape == (192, 640)
+    assert list(first.timings) == ["upload", "depth", "pseudo_lidar", "detect", "download"]
+
+
+def test_strides_do_not_matter(lite, camera, image):
+    bgr = np.ascontiguousarray(image[..., ::-1])
+    assert same(lite(image, camera), lite(bgr[..., ::-1], camera))
+
+
+def test_random_weights_are_called_untrained(lite):
+    assert not lite.trained
+    assert "UNTRAINED" in lite.description
+    assert lite.class_names == ("Pedestrian", "Cyclist", "Car")
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (np.zeros((375, 1240, 3), np.uint8), "1240 x 375"),
+        (np.zeros((375, 1242), np.uint8), "uint8 RGB"),
+        (np.zeros((375, 1242, 3), np.float32), "float32"),
+        (np.zeros((0, 0, 3), np.uint8), "0 x 0"),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(lite, camera, bad, reason):
+    with pytest.raises(ImageError, match=reason):
+        lite(bad, camera)
+
+
+def test_full_mvxnet_gives_the_same_boxes_twice(camera, image):
+    """33.8 M parameters at 384 x 1280 with sparse convolution, on the CPU."""
+    config = load_model_config("mvxnet_kitti")
+    config = replace(config, detector=replace(config.detector, weights="random"))
+    network = random_detector(config.detector, seed=0)
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(33.8e6, rel=0.01)
+    detector = CameraDetector(config, ramp, network)
+    first, again = detector(image, camera), detector(image, camera)
+    assert same(first, again)
+    assert len(first.boxes) > 0
+    assert len(first.points) > 30_000
+
+
+@pytest.mark.parametrize(
+    ("model", "coefficients"),
+    [
+        ("plumb_bob", [-0.37, 0.2, 0.001, -0.0007, -0.07]),
+        ("rational_polynomial", [0.1, -0.05, 0.001, 0.002, 0.01, 0.2, -0.02, 0.003]),
+        ("equidistant", [-0.02, 0.01, -0.003, 0.0005]),
+    ],
+)
+def test_raw_images_are_rectified_like_opencv_does(camera, image, model, coefficients):
+    intrinsics = np.array([[700.0, 0, 620], [0, 705, 180], [0, 0, 1]])
+    rotation = cv2.Rodrigues(np.array([0.01, -0.02, 0.015]))[0]
+    raw_camera = replace(
+        camera, distortion=Distortion(model, np.array(coefficients), intrinsics, rotation)
+    )
+    grid = torch.from_numpy(rectification_grid(raw_camera))
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    ours = functional.grid_sample(pixels, grid[None], align_corners=True)[0].permute(1, 2, 0)
+    module = cv2.fisheye if model == "equidistant" else cv2
+    maps = module.initUndistortRectifyMap(
+        intrinsics, np.array(coefficients), rotation, camera.projection[:, :3],
+        (camera.width, camera.height), cv2.CV_32FC1,
+    )  # fmt: skip
+    theirs = cv2.remap(image.astype(np.float32), *maps, cv2.INTER_LINEAR)
+    inner = slice(30, -30)
+    difference = np.abs(ours.numpy()[inner, inner] - theirs[inner, inner])
+    # OpenCV interpolates in steps of 1/32 pixel.
+    assert np.percentile(difference, 99) < 2.0
+
+
+def test_a_raw_camera_changes_what_the_detector_sees(lite, camera, image):
+    distortion = Distortion(
+        "plumb_bob", np.array([-0.37, 0.2, 0, 0, 0]), camera.projection[:, :3], np.eye(3)
+    )
+    assert not same(lite(image, camera), lite(image, replace(camera, distortion=distortion)))
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (("encoder: b0", "encodr: b0"), "depth.encodr"),
+        (("max_depth: 80", "max_depth: far"), "depth.max_depth"),
+        (("size: [192, 640]", "size: [192]"), "size"),
+        (("keep_fraction: 0.1", "keep_fraction: 7"), "keep_fraction"),
+        (("type: lite", "type: heavy"), "detector.type"),
+    ],
+)
+def test_wrong_configurations_name_file_and_key(tmp_path, edit, reason):
+    from kd3d_core.paths import share_dir
+
+    text = (share_dir() / "config" / "models" / "lite.yaml").read_text()
+    assert edit[0] in text
+    path = tmp_path / "mine.yaml"
+    path.write_text(text.replace(*edit, 1))
+    with pytest.raises(ConfigError, match=reason) as caught:
+        CameraDetector.from_config(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_models_and_devices_and_missing_weights_say_what_to_do(tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="lite"):
+        CameraDetector.from_config("light")
+    with pytest.raises(ConfigError, match="auto"):
+        CameraDetector.from_config("lite", device="gpu")
+    monkeypatch.setenv("KD3D_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match="kd3d-weights get glpn-kitti"):
+        CameraDetector.from_config("mvxnet_kitti")
