@@ -8,7 +8,7 @@ times too small; every GLPN here is therefore built with the `max_depth` of our 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ from kd3d_core.geometry.window import WindowConfig
 log = logging.getLogger(__name__)
 
 # Encoder sizes of the Mix Transformer: blocks per stage and channels per stage.
-_ENCODERS = {
+_ENCODERS: dict[str, Any] = {
     "b0": {"depths": [2, 2, 2, 2], "hidden_sizes": [32, 64, 160, 256]},
     "b4": {"depths": [3, 8, 27, 3], "hidden_sizes": [64, 128, 320, 512]},
 }
@@ -81,7 +81,7 @@ def load_glpn(source: Path | str, config: DepthConfig) -> DepthModel:
 
     try:
         stored = GLPNConfig.from_pretrained(source)
-        network, loading = GLPNForDepthEstimation.from_pretrained(
+        loaded: Any = GLPNForDepthEstimation.from_pretrained(
             source, max_depth=config.max_depth, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError) as error:
@@ -90,6 +90,7 @@ def load_glpn(source: Path | str, config: DepthConfig) -> DepthModel:
             f"GLPN weights {source} can't be loaded: {reason}; "
             "give a transformers folder (config.json, model.safetensors)"
         ) from None
+    network, loading = loaded
     missing = sorted(loading["missing_keys"])
     if missing:
         raise WeightsError(

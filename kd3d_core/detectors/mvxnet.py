@@ -70,9 +70,8 @@ class FusionDetector(nn.Module):
             image_from_lidar: `(B, 3, 4)` projections into those images.
             valid: `(N,)` points to use; None uses all.
         """
-        image = ImageFeatures(
-            self.image_features(images), image_from_lidar, tuple(images.shape[-2:])
-        )
+        height, width = images.shape[-2:]
+        image = ImageFeatures(self.image_features(images), image_from_lidar, (height, width))
         bev = self.bev_input(points, samples, valid, image)
         features = self.network.pts_neck(self.network.pts_backbone(bev))
         logits, deltas, directions = (level[0] for level in self.network.pts_bbox_head(features))
@@ -106,9 +105,10 @@ class FusionDetector(nn.Module):
     def boxes(self, maps: HeadMaps) -> BoxSlots:
         """The boxes that the head's maps stand for."""
         head = self.network.pts_bbox_head
+        height, width = maps.logits.shape[-2:]
         return decode(
             maps,
-            self.anchors(tuple(maps.logits.shape[-2:]), maps.logits.device),
+            self.anchors((height, width), maps.logits.device),
             head.num_classes,
             self.decoding,
             head.dir_offset,

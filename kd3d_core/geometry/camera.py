@@ -22,15 +22,22 @@ _FISHEYE_MODELS = {"equidistant": (4,), "fisheye": (4,)}
 
 
 class CameraInfoLike(Protocol):
-    """The fields of `sensor_msgs/CameraInfo` that matter here, from rclpy or from rosbags."""
+    """The fields of `sensor_msgs/CameraInfo` that matter here, from rclpy or from a bag."""
 
-    height: int
-    width: int
-    distortion_model: str
-    d: Any
-    k: Any
-    r: Any
-    p: Any
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def distortion_model(self) -> str: ...
+    @property
+    def d(self) -> Any: ...
+    @property
+    def k(self) -> Any: ...
+    @property
+    def r(self) -> Any: ...
+    @property
+    def p(self) -> Any: ...
 
 
 @dataclass(frozen=True, eq=False)
