@@ -3,11 +3,12 @@
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from kd3d_core.cli.app import run
+from kd3d_core.cli.table import print_table
 from kd3d_core.errors import DataError, Kd3dError
 
 _ROS_MISSING = (
@@ -138,7 +139,7 @@ def info(bag: Path) -> None:
             qos = f"{topic.qos.reliability}, {topic.qos.durability}"
             hertz = f"{rate:.1f}" if rate > 0 else "-"
             rows.append((topic.name, topic.type, str(topic.count), hertz, qos))
-        _print_table(rows)
+        print_table(rows)
         lacking = _lacking({topic.type for topic in reader.topics.values() if topic.count})
         lacking += [] if any(name.endswith("tf_static") for name in reader.topics) else [_NO_TF]
     for line in lacking:
@@ -155,14 +156,6 @@ _NO_TF = "extrinsics (/tf_static): where camera and LiDAR sit"
 
 def _lacking(types: set[str]) -> list[str]:
     return [text for type_name, text in _NEEDED.items() if type_name not in types]
-
-
-def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Columns in full, whatever the terminal's width, so that names can be copied and searched."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print("  ".join(cells).rstrip())
 
 
 def _slice(text: str) -> slice:
