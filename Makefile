@@ -1,0 +1,40 @@
+# kd3d's everyday commands. `make` alone lists them.
+#
+#   PYTHON=python3.12   the interpreter to make .venv with (3.10 to 3.12; python3)
+#   VENV=.venv          where to make it
+#   ARGS="-k camera"    more arguments for pytest or kd3d-demo
+#   KD3D_ROS=wheels     use the ROS wheels of PyPI although this machine has ROS
+
+VENV ?= .venv
+ARGS ?=
+export PYTHON VENV KD3D_ROS
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test test-all lint lock clean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+env:  ## make .venv with all that kd3d needs (again: takes a moment)
+	@scripts/make-env
+
+demo: env  ## play a KITTI sequence through the detector node; pictures in out/demo
+	scripts/with-env $(VENV)/bin/kd3d-demo $(ARGS)
+
+test: env  ## run the tests, except for the slow ones
+	scripts/with-env $(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
+
+test-all: env  ## run all tests
+	scripts/with-env $(VENV)/bin/python -m pytest $(ARGS)
+
+lint: env  ## check style, formatting and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+lock:  ## pin requirements/*.in anew (needs uv)
+	@scripts/lock
+
+clean:  ## remove what was built or written, except for .venv
+	rm -rf build install log out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find kd3d_core kd3d_ros tests launch -name __pycache__ -prune -exec rm -rf {} +
