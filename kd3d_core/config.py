@@ -30,10 +30,9 @@ def load_config(kind: type[Config], path: Path | str) -> Config:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", type=kind)
     try:
-        parsed = parser.parse_object({"config": values})
-    except ArgumentError as error:
+        return parser.instantiate(parser.parse_object({"config": values})).config
+    except (ArgumentError, ConfigError) as error:
         raise ConfigError(f"{path}: {_one_line(error)}") from None
-    return parser.instantiate_classes(parsed).config
 
 
 def _one_line(error: Exception) -> str:
