@@ -151,10 +151,8 @@ def _trust(file: WeightsFile, digest: str, recorded: bool) -> str:
 def _read_record(name: str) -> dict[str, dict]:
     try:
         record = json.loads((folder_of(name) / _RECORD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
     except (OSError, ValueError):
-        return {}  # a damaged record says nothing; the published hashes still count
+        return {}  # none, or a damaged one; the published hashes still count
     return record if isinstance(record, dict) else {}
 
 

@@ -1,14 +1,17 @@
 """Reads bags."""
 
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
+from rosbags.convert.converter import is_same_wireformat, migrate_bytes
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
+from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from kd3d_core.data.bag import codec
@@ -52,6 +55,7 @@ class BagReader:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path).expanduser()
+        self._from_ros1: dict[str, Callable[[bytes], memoryview]] = {}
         self._decompress = not (self.path / "metadata.yaml").is_file()
         with self._explain():
             self._reader = AnyReader(
@@ -157,7 +161,11 @@ class BagReader:
 
     def _as_cdr(self, connection: Connection, data: bytes) -> bytes:
         if not self._reader.is2:
-            return bytes(self._reader.typestore.ros1_to_cdr(data, connection.msgtype))
+            if connection.msgtype not in self._from_ros1:
+                self._from_ros1[connection.msgtype] = _ros1_converter(
+                    self._reader.typestore, connection.msgtype
+                )
+            return bytes(self._from_ros1[connection.msgtype](data))
         if self._decompress and data[:4] == _ZSTD_MAGIC:
             return zstd.decompress(data)
         return bytes(data)
@@ -177,6 +185,19 @@ class BagReader:
                 f"{self.path}: the bag is damaged or of a kind that kd3d cannot read: {reason}. "
                 "If its recording was cut off, repair it with `ros2 bag reindex` or `mcap recover`"
             ) from error
+
+
+def _ros1_converter(source: Typestore, name: str) -> Callable[[bytes], memoryview]:
+    """From ROS 1's bytes to CDR; field by field where ROS 2 has changed the message."""
+    try:
+        target = typestore((name,))
+    except DataError:  # a type of the bag's own: as it is, but for the header's `seq`
+        target = get_typestore(Stores.EMPTY)
+        header = "std_msgs/msg/Header"
+        target.register(source.fielddefs | {header: typestore((header,)).fielddefs[header]})
+    if is_same_wireformat(source, target, name, name):
+        return partial(target.ros1_to_cdr, typename=name)
+    return partial(migrate_bytes, source, target, name, name, {}, src_is2=False, dst_is2=True)
 
 
 def _storage_files(path: Path) -> list[Path]:

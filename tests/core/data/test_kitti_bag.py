@@ -1,0 +1,191 @@
+"""Bags from KITTI folders, and the command that makes them."""
+
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kd3d_core.cli import bag as command
+from kd3d_core.data import kitti_bag
+from kd3d_core.data.bag import LATCHED, BagReader
+from kd3d_core.data.kitti import KittiDataset, label_boxes
+from kd3d_core.data.messages import Message
+from kd3d_core.geometry.camera import PinholeCamera
+
+
+@pytest.fixture(scope="module")
+def frames(tracking: KittiDataset) -> KittiDataset:
+    return tracking.subset(["000000", "000001", "000010"])
+
+
+@pytest.fixture(scope="module")
+def messages(
+    frames: KittiDataset, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[tuple[int, Message]]]:
+    path = tmp_path_factory.mktemp("bags") / "kitti"
+    kitti_bag.write_kitti_bag(frames, path, rate_hz=10)
+    found: dict[str, list[tuple[int, Message]]] = {}
+    with BagReader(path) as reader:
+        assert reader.topics["/tf_static"].qos == LATCHED
+        for raw in reader.messages():
+            found.setdefault(raw.topic, []).append((raw.stamp_ns, reader.decode(raw)))
+    return found
+
+
+def test_every_frame_has_one_stamp_on_all_topics(messages) -> None:
+    assert {topic: len(found) for topic, found in messages.items()} == {
+        "/tf_static": 1,
+        "/camera/camera_info": 3,
+        "/camera/image_raw": 3,
+        "/velodyne_points": 3,
+        "/ground_truth": 3,
+    }
+    for topic, found in messages.items():
+        if topic != "/tf_static":
+            logged = [stamp for stamp, _ in found]
+            assert [message.stamp_ns for _, message in found] == logged
+            assert np.diff(logged).tolist() == [10**8, 10**8]
+
+
+def test_images_and_points_are_those_of_the_files(frames: KittiDataset, messages) -> None:
+    for frame, (_, image), (_, cloud) in zip(
+        frames, messages["/camera/image_raw"], messages["/velodyne_points"], strict=True
+    ):
+        assert image.frame_id == "camera_optical"
+        np.testing.assert_array_equal(image.rgb(), frame.image())
+        assert cloud.frame_id == "velodyne"
+        np.testing.assert_array_equal(cloud.points, frame.points())
+    # Full scans where there are any, the camera's field of view elsewhere.
+    assert [len(cloud.points) > 50_000 for _, cloud in messages["/velodyne_points"]] == [
+        True,
+        False,
+        True,
+    ]
+
+
+def test_the_bags_camera_is_the_calibrations(frames: KittiDataset, messages) -> None:
+    expected = frames[0].camera()
+    _, info = messages["/camera/camera_info"][0]
+    (transform,) = messages["/tf_static"][0][1].transforms
+    assert (transform.parent, transform.child) == ("velodyne", "camera_optical")
+    np.testing.assert_array_equal(info.p.reshape(3, 4), expected.projection)
+    np.testing.assert_array_equal(info.k.reshape(3, 3), expected.projection[:, :3])
+    assert not info.d.any()
+    np.testing.assert_array_equal(info.r.reshape(3, 3), np.eye(3))
+    camera = PinholeCamera.from_camera_info(info, transform.parent_from_child)
+    points = frames[0].points_in_view().astype(np.float64)
+    pixels, depth = camera.project(points)
+    true_pixels, true_depth = expected.project(points)
+    # Calibration files are orthonormal to 1e-6 or so, a quaternion is exactly.
+    np.testing.assert_allclose(pixels, true_pixels, atol=2e-2)
+    np.testing.assert_allclose(depth, true_depth, atol=1e-3)
+
+
+def test_ground_truth_is_the_labels_without_dont_care(frames: KittiDataset, messages) -> None:
+    for frame, (_, truth) in zip(frames, messages["/ground_truth"], strict=True):
+        objects = frame.objects()
+        assert truth.frame_id == "velodyne"
+        assert truth.names == tuple(label.type for label in objects)
+        assert set(truth.scores) <= {1.0}
+        boxes = label_boxes(objects, frame.camera().lidar_from_camera)
+        np.testing.assert_allclose(truth.boxes, boxes, atol=1e-5)
+
+
+def test_calibration_that_changes_is_published_again(
+    kitti_object: KittiDataset, tmp_path: Path
+) -> None:
+    names = ["000000", "000001", "000002"]
+    poses = [kitti_object.frame(name).camera().lidar_from_camera for name in names]
+    changes = 1 + sum(not np.array_equal(a, b) for a, b in pairwise(poses))
+    assert changes > 1
+    counts = kitti_bag.write_kitti_bag(kitti_object.subset(names), tmp_path / "bag")
+    assert counts["/tf_static"] == changes
+
+
+def run(*words: object) -> int:
+    """The command in this process."""
+    arguments = sys.argv
+    sys.argv = ["kd3d-bag", *map(str, words)]
+    try:
+        return command.main()
+    finally:
+        sys.argv = arguments
+
+
+def test_from_kitti_writes_the_frames_asked_for(
+    tracking: KittiDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "bag"
+    root = tracking.root.parent
+    assert run("from-kitti", root, "--out", out, "--frames", "1:3", "--rate", 5) == 0
+    assert "2 frames" in capsys.readouterr().out
+    with BagReader(out) as reader:
+        first = reader.decode(next(reader.messages(["/camera/image_raw"])))
+        assert reader.duration_s == pytest.approx(0.2)
+    np.testing.assert_array_equal(first.rgb(), tracking[1].image())
+    assert run("from-kitti", root, "--out", out, "--frames", ":1") == 1
+    assert "exists already" in capsys.readouterr().err
+    assert run("from-kitti", root, "--out", out, "--frames", ":1", "--overwrite") == 0
+    assert run("info", out) == 0
+    assert "/velodyne_points" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--rate", 0), "--rate 0"),
+        (("--frames", "5"), "a:b"),
+        (("--frames", "90:"), "selects none"),
+    ],
+)
+def test_bad_arguments_are_one_line(
+    tracking: KittiDataset,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[object, ...],
+    message: str,
+) -> None:
+    assert run("from-kitti", tracking.root, "--out", tmp_path / "bag", *words) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("kd3d-bag: ")
+    assert message in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_frame_leaves_no_bag(
+    tracking: KittiDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "data"
+    for part in ("image_2", "calib"):
+        (root / part).mkdir(parents=True)
+        for name in ("000000", "000001"):
+            source = tracking.frame(name).path(part)
+            (root / part / source.name).write_bytes(source.read_bytes())
+    image = root / "image_2" / "000001.png"
+    image.write_bytes(image.read_bytes()[:10_000])
+    assert run("from-kitti", root, "--out", tmp_path / "out" / "bag") == 1
+    assert str(image) in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_info_says_what_a_foreign_bag_lacks(
+    foreign_bags: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("info", foreign_bags[0]) == 0
+    out = capsys.readouterr().out
+    for missing in ("CameraInfo", "PointCloud2", "tf_static"):
+        assert any("missing" in line and missing in line for line in out.splitlines())
+    assert "missing: images" not in out
+
+
+def test_help_needs_neither_torch_nor_ros() -> None:
+    code = (
+        "import sys, kd3d_core.cli.bag, kd3d_core.cli.weights, kd3d_core.data.bag;"
+        "print([name for name in ('torch', 'rclpy', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
