@@ -24,5 +24,5 @@ def sigmoid_focal_loss(logits: Tensor, target: Tensor, gamma: float, alpha: floa
     is_class = target[:, None] == classes
     log_p = torch.where(is_class, F.logsigmoid(logits), F.logsigmoid(-logits))
     log_not_p = torch.where(is_class, F.logsigmoid(-logits), F.logsigmoid(logits))
-    weight = torch.where(is_class, alpha, 1 - alpha)
+    weight = (1 - alpha) + (2 * alpha - 1) * is_class.to(logits.dtype)
     return -weight * torch.exp(gamma * log_not_p) * log_p

@@ -106,8 +106,8 @@ def nms_rotated_mask(
         valid: (N,) bool; boxes that are not valid are not kept and suppress nothing.
         max_steps: steps of the iteration, two small kernels each. N, the default, is always
             exact. Fewer are exact while no chain of boxes, each overlapping the next and falling in
-            score, is longer than that; past it, an even number may keep boxes too many but never
-            drops a right one.
+            score, is longer than that, so the size of the largest group is enough. Past it, an
+            even number may keep boxes too many but never drops a right one.
 
     Returns:
         (N,) bool in the order of the input.

@@ -1,9 +1,11 @@
 """Reduce the features of points to features of the voxels that hold them."""
 
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from kd3d_core.errors import Kd3dError
 
@@ -78,26 +80,11 @@ def reduce_points(features: Tensor, groups: VoxelGroups, reduce: Reduce) -> Tens
     if reduce not in get_args(Reduce):
         raise Kd3dError(f"unknown reduction '{reduce}' of points to voxels: use max, mean or sum")
     if reduce == "max":
-        return features.gather(0, first_maximum(features, groups))
+        return _MaxOfPoints.apply(features, groups)
     num_voxels = groups.counts.shape[0]
     total = features.new_zeros((num_voxels + 1, features.shape[1]))
     total = total.index_add(0, _row_or_spare(groups), features)[:-1]
     return total if reduce == "sum" else total / groups.counts[:, None].to(total.dtype)
-
-
-def first_maximum(features: Tensor, groups: VoxelGroups) -> Tensor:
-    """Index of the first point that holds each voxel's maximum, (M, C) int64."""
-    num_points, num_channels = features.shape
-    num_voxels = groups.counts.shape[0]
-    row = _row_or_spare(groups)[:, None].expand(-1, num_channels)
-    values = features.detach()
-    maximum = values.new_full((num_voxels + 1, num_channels), -torch.inf)
-    maximum = maximum.scatter_reduce(0, row, values, "amax")
-    holds_it = (values == maximum.gather(0, row)) | values.isnan()
-    point = torch.arange(num_points, device=features.device)[:, None]
-    first = row.new_full((num_voxels + 1, num_channels), num_points)
-    first = first.scatter_reduce(0, row, torch.where(holds_it, point, num_points), "amin")
-    return first[:-1]
 
 
 def scatter_points(features: Tensor, coords: Tensor, reduce: Reduce) -> ScatteredVoxels:
@@ -116,6 +103,43 @@ def scatter_points(features: Tensor, coords: Tensor, reduce: Reduce) -> Scattere
     """
     groups = group_points(coords)
     return ScatteredVoxels(reduce_points(features, groups, reduce), *groups)
+
+
+class _MaxOfPoints(Function):
+    """The maximum per voxel and channel; who holds it is found only if there is a backward."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, groups: VoxelGroups) -> Tensor:
+        ctx.save_for_backward(features)
+        ctx.groups = groups
+        return _maximum(features, groups)[:-1].clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_voxels: Tensor) -> tuple[Tensor, None]:
+        (features,) = ctx.saved_tensors
+        first = _first_maximum(features, ctx.groups)
+        return torch.zeros_like(features).scatter(0, first, grad_voxels), None
+
+
+def _maximum(features: Tensor, groups: VoxelGroups) -> Tensor:
+    """(M + 1, C): the voxels' maxima, and that of all dropped points."""
+    row = _row_or_spare(groups)[:, None].expand_as(features)
+    lowest = features.new_full((groups.counts.shape[0] + 1, features.shape[1]), -torch.inf)
+    return lowest.scatter_reduce(0, row, features, "amax")
+
+
+def _first_maximum(features: Tensor, groups: VoxelGroups) -> Tensor:
+    """Index of the first point that holds each voxel's maximum, (M, C) int64."""
+    row = _row_or_spare(groups)
+    maximum = _maximum(features, groups)
+    holds_it = (features == maximum[row]) | features.isnan()
+    num_points = features.shape[0]
+    point = torch.arange(num_points, dtype=torch.int32, device=features.device)[:, None]
+    first = torch.full_like(maximum, num_points, dtype=torch.int32)
+    candidate = torch.where(holds_it, point, num_points)
+    first = first.scatter_reduce(0, row[:, None].expand_as(candidate), candidate, "amin")
+    return first[:-1].long()
 
 
 def _row_or_spare(groups: VoxelGroups) -> Tensor:

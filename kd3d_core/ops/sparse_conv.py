@@ -70,23 +70,24 @@ def submanifold_rulebook(
             f"submanifold convolution with kernel {tuple(kernel_size)}: every extent must be odd"
         )
     num_sites = coords.shape[0]
-    dilation = dilation or [1] * len(kernel_size)
-    centre = _as_row([d * (k // 2) for d, k in zip(dilation, kernel_size, strict=True)], coords)
-    steps = _kernel_offsets(kernel_size, coords.device) * _as_row(dilation, coords) - centre
-    if num_sites == 0:
-        table = torch.full((len(steps), 0), -1, dtype=torch.int32, device=coords.device)
-        return Rulebook(coords, tuple(spatial_shape), table, table)
-
-    site_key, order = _linear_key(coords[:, 0], coords[:, 1:], spatial_shape).sort()
-    place = coords[order, 1:].long() + steps[:, None]
-    # A neighbour's key is the site's own plus a constant, so each row stays sorted and the search
-    # walks through memory once.
-    key_step = _linear_key(torch.zeros_like(steps[:, 0]), steps, spatial_shape)
-    key = site_key + key_step[:, None]
-    found = torch.searchsorted(site_key, key).clamp(max=num_sites - 1)
-    is_site = (site_key[found] == key) & _inside(place, spatial_shape)
-    table = torch.empty((len(steps), num_sites), dtype=torch.int32, device=coords.device)
-    table[:, order] = torch.where(is_site, order[found], -1).to(torch.int32)
+    site_key, order = _linear_key(coords, spatial_shape).sort()
+    places = [
+        column + (torch.arange(k, device=coords.device)[:, None] - k // 2) * d
+        for column, k, d in zip(
+            coords[order, 1:].long().unbind(1),
+            kernel_size,
+            _steps(dilation, kernel_size),
+            strict=True,
+        )
+    ]
+    # Each row of keys is the sites' own plus a constant, hence sorted: the search walks through
+    # memory once.
+    key, inside = _keys_of(coords[order, 0], places, spatial_shape)
+    table = torch.full_like(key, -1, dtype=torch.int32)
+    if num_sites > 0:
+        found = torch.searchsorted(site_key, key).clamp(max=num_sites - 1)
+        is_site = (site_key[found] == key) & inside
+        table[:, order] = torch.where(is_site, order[found], -1).to(torch.int32)
     # The kernel is symmetric: a is b's neighbour at one place, b is a's at the opposite one.
     return Rulebook(coords, tuple(spatial_shape), table, table.flip(0))
 
@@ -109,16 +110,16 @@ def strided_rulebook(
         spatial_shape: extents of the input grid along z, y, x.
         kernel_size, stride, padding, dilation: along z, y, x, as in `torch.nn.Conv3d`.
     """
-    dilation = dilation or [1] * len(kernel_size)
-    out_shape = tuple(
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(spatial_shape, kernel_size, stride, padding, dilation, strict=True)
-    )
-    offsets = _kernel_offsets(kernel_size, coords.device) * _as_row(dilation, coords)
-    position = coords[:, 1:].long() + _as_row(padding, coords) - offsets[:, None]
-    steps = _as_row(stride, coords)
-    place = torch.div(position, steps, rounding_mode="floor")
-    return _rulebook_to(coords, place, (place * steps == position).all(dim=-1), out_shape)
+    dilation = _steps(dilation, kernel_size)
+    settings = list(zip(spatial_shape, kernel_size, stride, padding, dilation, strict=True))
+    out_shape = tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in settings)
+    places = []
+    for column, (_, k, s, p, d) in zip(coords[:, 1:].long().unbind(1), settings, strict=True):
+        position = column + p - torch.arange(k, device=coords.device)[:, None] * d
+        place = torch.div(position, s, rounding_mode="floor")
+        # Between two outputs there is none: say so with a place outside of the grid.
+        places.append(torch.where(place * s == position, place, -1))
+    return _rulebook_to(coords, places, out_shape)
 
 
 def transposed_rulebook(
@@ -134,18 +135,18 @@ def transposed_rulebook(
 
     Arguments as for `strided_rulebook`; `output_padding` as in `torch.nn.ConvTranspose3d`.
     """
-    dilation = dilation or [1] * len(kernel_size)
-    output_padding = output_padding or [0] * len(kernel_size)
+    dilation = _steps(dilation, kernel_size)
+    extra = output_padding or [0] * len(kernel_size)
+    settings = list(zip(spatial_shape, kernel_size, stride, padding, dilation, strict=True))
     out_shape = tuple(
-        (n - 1) * s - 2 * p + d * (k - 1) + 1 + extra
-        for n, k, s, p, d, extra in zip(
-            spatial_shape, kernel_size, stride, padding, dilation, output_padding, strict=True
-        )
+        (n - 1) * s - 2 * p + d * (k - 1) + 1 + more
+        for (n, k, s, p, d), more in zip(settings, extra, strict=True)
     )
-    offsets = _kernel_offsets(kernel_size, coords.device) * _as_row(dilation, coords)
-    start = coords[:, 1:].long() * _as_row(stride, coords) - _as_row(padding, coords)
-    place = start + offsets[:, None]
-    return _rulebook_to(coords, place, torch.ones_like(place[..., 0], dtype=torch.bool), out_shape)
+    places = [
+        column * s - p + torch.arange(k, device=coords.device)[:, None] * d
+        for column, (_, k, s, p, d) in zip(coords[:, 1:].long().unbind(1), settings, strict=True)
+    ]
+    return _rulebook_to(coords, places, out_shape)
 
 
 def sparse_conv3d(features: Tensor, weight: Tensor, rulebook: Rulebook) -> Tensor:
@@ -247,25 +248,20 @@ class _SparseConv(Function):
         return grad_features, grad_weight, None, None
 
 
-def _rulebook_to(
-    coords: Tensor, place: Tensor, fits: Tensor, out_shape: tuple[int, ...]
-) -> Rulebook:
-    """Rulebook from the output place (K, N, D) of every input through every kernel place."""
-    num_places, num_inputs, _ = place.shape
-    if num_inputs == 0:
-        table = torch.full((num_places, 0), -1, dtype=torch.int32, device=coords.device)
-        return Rulebook(coords.to(torch.int32), out_shape, table, table)
-    key = _linear_key(coords[:, 0], place, out_shape)
-    key = torch.where(fits & _inside(place, out_shape), key, _NO_KEY)
+def _rulebook_to(coords: Tensor, places: list[Tensor], out_shape: tuple[int, ...]) -> Rulebook:
+    """Rulebook from the place along each axis, (k, N), that inputs reach through the kernel."""
+    key, inside = _keys_of(coords[:, 0], places, out_shape)
+    num_places, num_inputs = key.shape
     # With one "no output" always present, it is always the last, and cutting it off needs no look
     # at the data.
-    key = torch.cat([key.flatten(), key.new_full((1,), _NO_KEY)])
+    key = torch.where(inside, key, _NO_KEY).flatten()
+    key = torch.cat([key, key.new_full((1,), _NO_KEY)])
     out_key, inverse = torch.unique(key, return_inverse=True)
     num_outputs = out_key.shape[0] - 1
     target = inverse[:-1].view(num_places, num_inputs)
 
     row = torch.arange(num_inputs, dtype=torch.int32, device=coords.device)
-    sources = torch.full((num_places, num_outputs + 1), -1, dtype=torch.int32, device=coords.device)
+    sources = row.new_full((num_places, num_outputs + 1), -1)
     sources.scatter_(1, target, row.expand(num_places, -1))
     return Rulebook(
         _coords_of(out_key[:-1], out_shape),
@@ -275,26 +271,37 @@ def _rulebook_to(
     )
 
 
-def _kernel_offsets(kernel_size: Sequence[int], device: torch.device) -> Tensor:
-    """Places of the kernel in the order of its weights, (K, D) int64."""
-    axes = [torch.arange(size, device=device) for size in kernel_size]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)
+def _steps(dilation: Sequence[int] | None, kernel_size: Sequence[int]) -> Sequence[int]:
+    return [1] * len(kernel_size) if dilation is None else dilation
 
 
-def _as_row(values: Sequence[int], like: Tensor) -> Tensor:
-    return torch.tensor(list(values), dtype=torch.int64, device=like.device)
-
-
-def _inside(place: Tensor, shape: Sequence[int]) -> Tensor:
-    return ((place >= 0) & (place < _as_row(shape, place))).all(dim=-1)
-
-
-def _linear_key(sample: Tensor, place: Tensor, shape: Sequence[int]) -> Tensor:
-    """Row-major index of `place` (..., D) in the grid of its `sample` (...), int64."""
-    key = sample.long()
-    for axis, extent in enumerate(shape):
-        key = key * extent + place[..., axis]
+def _linear_key(coords: Tensor, shape: Sequence[int]) -> Tensor:
+    """Row-major index of each site in its batch of grids, (N, 1 + D) -> (N,) int64."""
+    key = coords[:, 0].long()
+    for column, extent in zip(coords[:, 1:].unbind(1), shape, strict=True):
+        key = key * extent + column
     return key
+
+
+def _keys_of(sample: Tensor, places: list[Tensor], shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """`_linear_key` of every combination of places along the axes.
+
+    A kernel's places are a product of its axes, so only the last step here is K times N large.
+
+    Args:
+        sample: (N,) integer.
+        places: for each axis a (k, N) int64, k the extent of the kernel along it.
+        shape: spatial shape of the grid.
+
+    Returns:
+        (K, N) int64 keys, and (K, N) bool, false where the place is outside of the grid.
+    """
+    key = sample.long()
+    inside = torch.ones_like(key, dtype=torch.bool)
+    for place, extent in zip(places, shape, strict=True):
+        key = key[..., None, :] * extent + place
+        inside = inside[..., None, :] & (place >= 0) & (place < extent)
+    return key.flatten(0, -2), inside.flatten(0, -2)
 
 
 def _coords_of(key: Tensor, shape: Sequence[int]) -> Tensor:

@@ -52,8 +52,8 @@ def dynamic_voxelize(points: Tensor, voxel_size: Vector, point_cloud_range: Vect
         (N, 3) int32 in the order z, y, x; -1 in all three where the point is out of range.
     """
     xyz = points[:, :3].to(torch.promote_types(points.dtype, torch.float32))
-    size = torch.as_tensor(voxel_size, dtype=xyz.dtype, device=xyz.device)
-    bounds = torch.as_tensor(point_cloud_range, dtype=xyz.dtype, device=xyz.device)
+    size = _constant(voxel_size, xyz)
+    bounds = _constant(point_cloud_range, xyz)
     cell = torch.floor((xyz - bounds[:3]) / size)
     # Compared as floating point: casting NaN or infinity to int is undefined.
     inside = ((cell >= 0) & (cell < grid_size(size, bounds))).all(dim=1, keepdim=True)
@@ -127,3 +127,8 @@ def _first_seen_order(coords: Tensor) -> tuple[Tensor, Tensor]:
     opens_voxel = (first_point == position) & (z >= 0)
     voxel = (opens_voxel.cumsum(0) - 1)[first_point]
     return torch.where(z >= 0, voxel, -1), rank
+
+
+def _constant(values: Vector, like: Tensor) -> Tensor:
+    """On the device without waiting for it, as a plain `torch.tensor(..., device=...)` would."""
+    return torch.as_tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)

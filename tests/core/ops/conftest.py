@@ -1,5 +1,7 @@
 """Every op is tested on every device there is; references are computed in float64 on the CPU."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -25,3 +27,14 @@ def dtype(request: pytest.FixtureRequest) -> torch.dtype:
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def no_waiting() -> Iterator[None]:
+    """Fails the test where the host waits for the GPU; skips it without one."""
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    yield
+    torch.cuda.set_sync_debug_mode("default")

@@ -261,14 +261,3 @@ class TestNmsEdges:
         boxes = torch.tensor([[0.0, 0, 1, 1], [1, 0, 2, 1]], device=device)
         assert box_iou_axis_aligned(boxes, offset=1)[0, 1].item() == pytest.approx(1 / 3)
         assert box_iou_axis_aligned(boxes)[0, 1].item() == 0
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_mask_never_waits_for_the_device():
-    boxes, scores = random_boxes(100).cuda(), torch.rand(100).cuda()
-    valid = torch.ones(100, dtype=torch.bool).cuda()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        nms_rotated_mask(boxes, scores, 0.1, valid=valid, groups=valid.long())
-    finally:
-        torch.cuda.set_sync_debug_mode("default")

@@ -103,9 +103,12 @@ class TestMax:
         """A diverged training run must show itself, not read outside the array."""
         coords = torch.zeros(3, 3, dtype=torch.int32, device=device)
         features = torch.tensor([[-torch.inf, 1.0], [-torch.inf, torch.nan], [-torch.inf, 3.0]])
-        voxel = scatter_points(features.to(device), coords, "max").features[0]
+        features = features.to(device).requires_grad_()
+        voxel = scatter_points(features, coords, "max").features[0]
+        voxel.sum().backward()
         assert voxel[0] == -torch.inf
         assert voxel[1].isnan()
+        assert features.grad.tolist() == [[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]
 
 
 def test_unknown_reduction_is_named():
