@@ -272,6 +272,7 @@ class DetectorNode(LifecycleNode):
             interval_s=now - before_time,
             stages_ms=self.stages.medians(),
             topic=self._image_topic,
+            publishers=self._image_publishers(),
             trouble=self._complaints.last if self._detector else self._why_unconfigured,
             detector=self._detector.description if self._detector else "",
             trained=self._detector.trained if self._detector else True,
@@ -279,6 +280,13 @@ class DetectorNode(LifecycleNode):
         message = DiagnosticArray(status=[diagnostics.status(self.get_name(), health)])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+    def _image_publishers(self) -> int:
+        for subscription in self._sensors:
+            # Jazzy and later know who is really connected; the graph may be ahead of that.
+            if subscription.msg_type is Image and hasattr(subscription, "get_publisher_count"):
+                return int(subscription.get_publisher_count())
+        return self.count_publishers("image")
 
     def _notice(self, kind: str, text: str) -> None:
         self.counters.noticed[kind] += 1

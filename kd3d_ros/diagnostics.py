@@ -111,6 +111,7 @@ class Health:
         interval_s: time since then.
         stages_ms: median of each stage.
         topic: where images are expected.
+        publishers: how many publish there.
         trouble: the last error, or why configuring failed; empty if there was none.
         detector: the detector's own description; empty while there is none.
         trained: False if its weights are random.
@@ -122,6 +123,7 @@ class Health:
     interval_s: float
     stages_ms: dict[str, float]
     topic: str
+    publishers: int
     trouble: str = ""
     detector: str = ""
     trained: bool = True
@@ -144,6 +146,7 @@ def status(node_name: str, health: Health) -> DiagnosticStatus:
         "detector": health.detector,
         "weights": "trained" if health.trained else "UNTRAINED",
         "image_topic": health.topic,
+        "image_publishers": str(health.publishers),
         **{name: f"{rate:.2f}" for name, rate in rates.items()},
         **{name: str(count) for name, count in health.counters.items()},
         **{f"median_ms/{name}": f"{value:.2f}" for name, value in health.stages_ms.items()},
@@ -171,7 +174,8 @@ def _problems(health: Health) -> list[tuple[bytes, str]]:
     if health.since("rejected"):
         problems.append((warn, f"{health.since('rejected')} rejected: {health.trouble}"))
     if not health.since("received"):
-        problems.append((warn, f"no images on {health.topic}"))
+        who = "nobody publishes there" if health.publishers == 0 else "they have stopped"
+        problems.append((warn, f"no images on {health.topic}: {who}"))
     if not health.trained:
         problems.append((warn, "UNTRAINED: weights are random, boxes mean nothing"))
     return problems

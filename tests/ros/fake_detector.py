@@ -1,0 +1,78 @@
+"""A detector that knows its answer; run as a program, the detector node around one.
+
+python fake_detector.py [--delay SECONDS] [--points N] [--boxes N] [--ros-args ...]
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.runtime.detections import Detections
+
+
+def answer(points: int = 100, boxes: int = 2) -> Detections:
+    """The same for every call: cars and others in a row, the best score first."""
+    random = np.random.default_rng(0)
+    cloud = random.uniform((2, -20, -2, 0), (60, 20, 2, 1), (points, 4)).astype(np.float32)
+    row = np.arange(boxes, dtype=np.float32)
+    columns = (8 + 4 * row, 3 - row, -1.7 + 0 * row, 4 + 0 * row, 1.6 + 0 * row, 1.5 + 0 * row)
+    return Detections(
+        points=cloud,
+        boxes=np.column_stack([*columns, 0.3 * row - 1]).astype(np.float32).reshape(-1, 7),
+        scores=np.linspace(0.9, 0.2, boxes, dtype=np.float32),
+        labels=(np.arange(boxes) % 3).astype(np.int64),
+        timings={"depth": 1.5, "boxes": 0.5},
+    )
+
+
+class FakeDetector:
+    """Gives the same answer for every image, and remembers what it was asked.
+
+    Attributes:
+        calls: image copies and cameras, one pair for each frame.
+        before: called for each frame before answering; may wait or raise.
+    """
+
+    class_names = ("Car", "Pedestrian", "Cyclist")
+    description = "a fake detector"
+
+    def __init__(
+        self,
+        detections: Detections | None = None,
+        before: Callable[[], object] = lambda: None,
+        trained: bool = True,
+    ) -> None:
+        self.detections = answer() if detections is None else detections
+        self.before = before
+        self.trained = trained
+        self.calls: list[tuple[np.ndarray, PinholeCamera]] = []
+
+    def __call__(self, image: np.ndarray, camera: PinholeCamera) -> Detections:
+        self.calls.append((image.copy(), camera))
+        self.before()
+        return self.detections
+
+
+def _program() -> int:
+    from kd3d_ros.detector_node import main
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--delay", type=float, default=0.0)
+    parser.add_argument("--points", type=int, default=40_000)
+    parser.add_argument("--boxes", type=int, default=20)
+    own, rest = parser.parse_known_args()
+
+    def wait() -> None:
+        print("in the model", flush=True)
+        time.sleep(own.delay)
+
+    detector = FakeDetector(answer(own.points, own.boxes), wait)
+    return main([sys.argv[0], *rest], lambda *_: detector)
+
+
+if __name__ == "__main__":
+    sys.exit(_program())
