@@ -131,6 +131,14 @@ class TestIou:
         assert iou_of([1, 1, 0, 0, 0], [1, 1, 0, 0, 0], device) == 0
         assert iou_of([1, 1, -2, 3, 0], [1, 1, 2, 3, 0], device) == 0
 
+    @pytest.mark.parametrize("mode", ["iou", "iof"])
+    def test_rounding_never_leads_above_one(self, device, mode):
+        boxes = random_boxes(200, 1, torch.float32).to(device)
+        turned = boxes + torch.tensor([0, 0, 0, 0, math.pi], device=device)
+        ious = box_iou_rotated(boxes, turned, mode, aligned=True)
+        assert ious.max() <= 1
+        assert ious.min() > 1 - 1e-5
+
     def test_aligned_is_the_diagonal(self, device):
         boxes, others = random_boxes(20, 1).to(device), random_boxes(20, 1).to(device)
         aligned = box_iou_rotated(boxes, others, aligned=True)
