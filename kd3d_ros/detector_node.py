@@ -48,7 +48,7 @@ from kd3d_ros.cameras import CameraSource
 from kd3d_ros.frames import StaticFrames, matrix_from_pose
 from kd3d_ros.parameters import Precision
 from kd3d_ros.results import ResultPublisher
-from kd3d_ros.worker import Detector, FrameWorker, stamp_ns
+from kd3d_ros.worker import Detector, Frame, FrameWorker, stamp_ns
 
 # Best effort matches every publisher; one frame, because older ones are worth nothing.
 _NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -87,7 +87,11 @@ class DetectorNode(LifecycleNode):
         self._load_detector = load_detector
         self.settings = parameters.DetectorParameters()
         self.add_on_set_parameters_callback(self._on_parameters)
-        parameters.declare(self)
+        try:
+            parameters.declare(self)
+        except ConfigError:
+            self.destroy_node()
+            raise
         for line in parameters.unknown_overrides(self):
             self.get_logger().warning(line)
 
@@ -226,16 +230,21 @@ class DetectorNode(LifecycleNode):
     # Receiving, on the executor's thread
 
     def _on_image(self, message: Image) -> None:
+        self.receive(Frame(message, time.perf_counter()))
+
+    def receive(self, frame: Frame) -> None:
+        """Count a frame, and give it to the worker if anybody wants results."""
         if self._worker is None:
             return  # taken by the executor just before it was deactivated
         self.counters.received += 1
-        if stamp_ns(message) < self._last_stamp_ns:
+        now_ns = stamp_ns(frame.message)
+        if now_ns < self._last_stamp_ns:
             self._notice("stamp_went_back", "an image is older than the one before: bag restarted?")
-        self._last_stamp_ns = stamp_ns(message)
+        self._last_stamp_ns = now_ns
         if self.settings.lazy and not self._results.is_watched():
             self.counters.skipped += 1
         else:
-            self._worker.put(message)
+            self._worker.put(frame)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         if self._cameras is not None:
@@ -308,9 +317,13 @@ class DetectorNode(LifecycleNode):
 
 
 def main(
-    args: Sequence[str] | None = None, load_detector: LoadDetector = load_camera_detector
+    args: Sequence[str] | None = None, make_node: Callable[[], DetectorNode] = DetectorNode
 ) -> int:
     """Run the node until SIGINT or SIGTERM, then let the frame in the model finish.
+
+    Args:
+        args: command line, program first; the process's own if None.
+        make_node: makes the node; for tests and benchmarks.
 
     Returns:
         Exit status: 0, or 1 if a parameter was refused.
@@ -325,7 +338,7 @@ def main(
         signal_handler_options=SignalHandlerOptions.NO,
     )
     try:
-        node = DetectorNode(load_detector)
+        node = make_node()
     except ConfigError as error:
         print(f"kd3d detector: {error}", file=sys.stderr)
         rclpy.shutdown()

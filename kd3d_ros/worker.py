@@ -104,9 +104,9 @@ class FrameWorker:
             self._thread = None
         self._count_drops()
 
-    def put(self, message: Image) -> None:
-        """Work on `message` next, instead of one that waits already. Never blocks."""
-        self._mailbox.put(Frame(message, time.perf_counter()))
+    def put(self, frame: Frame) -> None:
+        """Work on `frame` next, instead of one that waits already. Never blocks."""
+        self._mailbox.put(frame)
         self._count_drops()
 
     def camera_news(self) -> None:

@@ -58,7 +58,7 @@ class FakeDetector:
 
 
 def _program() -> int:
-    from kd3d_ros.detector_node import main
+    from kd3d_ros.detector_node import DetectorNode, main
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--delay", type=float, default=0.0)
@@ -71,7 +71,7 @@ def _program() -> int:
         time.sleep(own.delay)
 
     detector = FakeDetector(answer(own.points, own.boxes), wait)
-    return main([sys.argv[0], *rest], lambda *_: detector)
+    return main([sys.argv[0], *rest], lambda: DetectorNode(lambda *_: detector))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,513 @@
+"""The node with a fake detector, in one process, over DDS."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from fake_detector import FakeDetector, answer
+from geometry_msgs.msg import TransformStamped
+from lifecycle_msgs.srv import GetState
+from node_helpers import CAMERA_FRAME, Camera, Spinner, camera_info, image_message, stamp_of
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image, PointCloud2
+from std_msgs.msg import Float64
+from tf2_msgs.msg import TFMessage
+
+from kd3d_core.errors import WeightsError
+from kd3d_core.geometry.camera import virtual_lidar_from_camera
+from kd3d_ros import worker
+from kd3d_ros.detector_node import DetectorNode
+from kd3d_ros.frames import matrix_from_pose
+
+pytestmark = pytest.mark.usefixtures("ros")
+
+LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+@dataclass
+class Setup:
+    """A detector node, a camera, and what spins both."""
+
+    node: DetectorNode
+    camera: Camera
+    spinner: Spinner
+    stack: ExitStack
+
+    def connect(self) -> None:
+        """Wait until all have found each other."""
+        self.spinner.until("connected", self.camera.is_connected)
+
+    def send(self, *messages: Image) -> None:
+        """Publish images one by one, each when the one before has been dealt with."""
+        for message in messages:
+            done = self.done() + 1
+            self.camera.images.publish(message)
+            self.spinner.until("the image is dealt with", lambda done=done: self.done() >= done)
+
+    def info(self, **values: Any) -> None:
+        """Publish a CameraInfo, and wait until the node has it."""
+        message = camera_info(**values)
+        arrived = Event()
+        cameras = self.node._cameras
+        assert cameras is not None
+        original = cameras.set_info
+        cameras.set_info = lambda info: (original(info), arrived.set())  # type: ignore[method-assign]
+        self.camera.infos.publish(message)
+        self.spinner.until("the CameraInfo has arrived", arrived.is_set)
+        cameras.set_info = original  # type: ignore[method-assign]
+
+    def done(self) -> int:
+        """Images that the node has finished with."""
+        count = self.node.counters
+        return (
+            count.processed + count.dropped + count.skipped + count.rejected.total() + count.failed
+        )
+
+    def fresh_status(self) -> DiagnosticStatus:
+        """Diagnostics published from now on."""
+        self.camera.statuses.clear()
+        self.node.publish_diagnostics()
+        self.spinner.until("diagnostics", lambda: self.camera.statuses)
+        return self.camera.statuses[-1]
+
+
+Start = Callable[..., Setup]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a node with a detector and parameters."""
+    with ExitStack() as stack:
+
+        def make(
+            detector: Any = None, load: Any = None, listen: bool = True, **parameters: Any
+        ) -> Setup:
+            detector = detector or FakeDetector()
+            overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+            node = DetectorNode(load or (lambda *_: detector), parameter_overrides=overrides)
+            camera = Camera(listen=listen)
+            spinner = stack.enter_context(Spinner(node, camera))
+            stack.callback(node.finish)
+            return Setup(node, camera, spinner, stack)
+
+        yield make
+
+
+def test_results_of_one_image(start: Start) -> None:
+    detector = FakeDetector()
+    setup = start(detector)
+    setup.connect()
+    setup.info(focal=55.0)
+    pixels = np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)
+    setup.send(image_message(pixels, "bgr8", stamp=12.25))
+    camera = setup.camera
+    setup.spinner.until("results", lambda: camera.points and camera.detections and camera.markers)
+    (seen, seen_camera), *others = detector.calls
+    assert not others
+    np.testing.assert_array_equal(seen, pixels[..., ::-1])
+    assert seen_camera.focal_px == 55
+    np.testing.assert_array_equal(seen_camera.lidar_from_camera, virtual_lidar_from_camera(1.65))
+    for message in (camera.points[0], camera.detections[0], *camera.markers[0].markers):
+        assert stamp_of(message) == (12, 250_000_000)
+        assert message.header.frame_id == "kd3d_lidar"
+    assert setup.node.counters.processed == 1
+
+
+def test_virtual_frame_is_published_once_per_camera(start: Start) -> None:
+    setup = start()
+    transforms: list[TFMessage] = []
+    setup.connect()
+    setup.info()
+    setup.send(image_message(), image_message())
+    # Latched: who comes later gets it as well.
+    setup.camera.listen(TFMessage, "/tf_static", transforms, LATCHED)
+    setup.spinner.until("the transform", lambda: transforms)
+    ((stamped,),) = [message.transforms for message in transforms]
+    assert (stamped.header.frame_id, stamped.child_frame_id) == (CAMERA_FRAME, "kd3d_lidar")
+    move, turn = stamped.transform.translation, stamped.transform.rotation
+    camera_from_lidar = matrix_from_pose((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
+    np.testing.assert_allclose(
+        camera_from_lidar, np.linalg.inv(virtual_lidar_from_camera(1.65)), atol=1e-9
+    )
+    # A point on the ground, 5 m ahead.
+    np.testing.assert_allclose(camera_from_lidar @ [5, 0, -1.73, 1], [0, 1.65, 5, 1], atol=1e-9)
+
+
+def test_named_frame_comes_from_tf_static(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(worker, "_PATIENCE_S", 0.05)
+    detector = FakeDetector()
+    setup = start(detector, detector_frame="velodyne")
+    setup.connect()
+    setup.info()
+    setup.send(image_message(), image_message())
+    assert setup.node.counters.rejected == {"no_transform": 2}
+    assert capfd.readouterr().err.count("no static transform") == 1
+
+    broadcaster = setup.camera.create_publisher(TFMessage, "/tf_static", LATCHED)
+    frames = [TransformStamped(), TransformStamped(), TransformStamped()]
+    for stamped, (parent, child) in zip(
+        frames, [("base", "velodyne"), ("base", CAMERA_FRAME), ("base", "broken")], strict=True
+    ):
+        stamped.header.frame_id, stamped.child_frame_id = parent, child
+        stamped.transform.rotation.w = 1.0
+    frames[0].transform.translation.z = 1.5
+    frames[1].transform.translation.z = 1.25
+    frames[2].transform.rotation.w = 0.0
+    broadcaster.publish(TFMessage(transforms=frames))
+    setup.spinner.until("the transforms", lambda: setup.node.counters.noticed["bad_transform"])
+    setup.send(image_message())
+    assert setup.node.counters.processed == 1
+    ((_, camera),) = detector.calls
+    np.testing.assert_allclose(camera.lidar_from_camera[:3, 3], [0, 0, -0.25])
+    setup.spinner.until("points", lambda: setup.camera.points)
+    assert setup.camera.points[0].header.frame_id == "velodyne"
+
+
+def test_first_image_waits_for_its_camera_info(start: Start) -> None:
+    setup = start()
+    setup.connect()
+    setup.camera.images.publish(image_message())
+    setup.spinner.until("the image", lambda: setup.node.counters.received == 1)
+    setup.info()
+    setup.spinner.until("the image is processed", lambda: setup.node.counters.processed == 1)
+
+
+BAD_IMAGES = {
+    "wrong_step": {"step": 64},
+    "short_data": {"height": 49},
+    "unknown_encoding": {"encoding": "no_such_encoding"},
+    "zero_size": {"width": 0},
+}
+
+
+def test_bad_images_are_counted_and_said_once(
+    start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    setup = start()
+    setup.connect()
+    setup.info()
+    for changes in BAD_IMAGES.values():
+        for _ in range(2):
+            message = image_message()
+            for field, value in changes.items():
+                setattr(message, field, value)
+            setup.send(message)
+    setup.send(image_message())
+    assert setup.node.counters.rejected == dict.fromkeys(BAD_IMAGES, 2)
+    assert setup.node.counters.processed == 1
+    said = capfd.readouterr().err
+    for kind in BAD_IMAGES:
+        assert said.count(f"counts {kind})") == 1
+    status = setup.fresh_status()
+    assert setup.camera.value("rejected/wrong_step") == "2"
+    assert status.level == DiagnosticStatus.WARN
+    assert "8 rejected" in status.message
+
+
+@pytest.mark.parametrize("focal", [float("nan"), 0.0])
+def test_impossible_camera_info(start: Start, focal: float) -> None:
+    setup = start()
+    setup.connect()
+    setup.info(focal=focal)
+    setup.send(image_message(), image_message())
+    assert setup.node.counters.rejected == {"bad_camera_info": 2}
+    setup.info()
+    setup.send(image_message())
+    assert setup.node.counters.processed == 1
+
+
+def test_image_and_camera_info_of_different_sizes(start: Start) -> None:
+    setup = start()
+    setup.connect()
+    setup.info(width=640, height=480)
+    setup.send(image_message())
+    assert setup.node.counters.rejected == {"size_mismatch": 1}
+    setup.info()
+    setup.send(image_message())
+    assert setup.node.counters.processed == 1
+
+
+def test_camera_info_that_never_comes(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(worker, "_PATIENCE_S", 0.05)
+    setup = start()
+    setup.connect()
+    setup.send(image_message(), image_message(), image_message())
+    assert setup.node.counters.rejected == {"no_camera_info": 3}
+    assert capfd.readouterr().err.count("no CameraInfo has arrived") == 1
+    assert "no CameraInfo" in setup.fresh_status().message
+
+
+def test_stamps_that_go_back(start: Start, capfd: pytest.CaptureFixture[str]) -> None:
+    setup = start()
+    setup.connect()
+    setup.info()
+    setup.send(*(image_message(stamp=stamp) for stamp in (10.0, 10.1, 2.0, 2.1, 1.0)))
+    assert setup.node.counters.processed == 5
+    assert setup.node.counters.noticed == {"stamp_went_back": 2}
+    assert capfd.readouterr().err.count("stamp_went_back") == 1
+    setup.spinner.until("points", lambda: len(setup.camera.points) == 5)
+    assert [stamp_of(m)[0] for m in setup.camera.points] == [10, 10, 2, 2, 1]
+
+
+def test_empty_frame_id(start: Start) -> None:
+    setup = start()
+    transforms: list[TFMessage] = []
+    setup.camera.listen(TFMessage, "/tf_static", transforms, LATCHED)
+    setup.connect()
+    info = camera_info()
+    info.header.frame_id = ""
+    setup.camera.infos.publish(info)
+    message = image_message()
+    message.header.frame_id = ""
+    setup.send(message, message)
+    assert setup.node.counters.processed == 2
+    assert setup.node.counters.noticed == {"empty_frame_id": 1}
+    setup.spinner.until("points", lambda: len(setup.camera.points) == 2)
+    assert not transforms
+
+
+def test_detector_that_raises_on_one_frame(start: Start, capfd: pytest.CaptureFixture[str]) -> None:
+    detector = FakeDetector()
+    setup = start(detector)
+    setup.connect()
+    setup.info()
+
+    def fail() -> None:
+        raise RuntimeError("out of luck")
+
+    detector.before = fail
+    setup.send(image_message(), image_message())
+    said = capfd.readouterr().err
+    assert said.count("a frame failed: RuntimeError('out of luck')") == said.count("Traceback") == 1
+    status = setup.fresh_status()
+    assert status.level == DiagnosticStatus.ERROR
+    assert "2 failed" in status.message
+    assert "out of luck" in status.message
+    detector.before = lambda: None
+    setup.send(image_message())
+    assert (setup.node.counters.failed, setup.node.counters.processed) == (2, 1)
+    assert setup.fresh_status().level == DiagnosticStatus.OK
+
+
+def test_newest_frame_wins(start: Start) -> None:
+    release, in_model = Event(), Event()
+    detector = FakeDetector(before=lambda: (in_model.set(), release.wait(10)))
+    setup = start(detector)
+    setup.connect()
+    setup.info()
+    setup.camera.images.publish(image_message(stamp=1))
+    setup.spinner.until("the first image is in the model", in_model.is_set)
+    for i in range(2, 6):
+        setup.camera.images.publish(image_message(stamp=i))
+        setup.spinner.until("it arrives", lambda i=i: setup.node.counters.received == i)
+    release.set()
+    setup.spinner.until("points", lambda: len(setup.camera.points) == 2)
+    assert [stamp_of(message)[0] for message in setup.camera.points] == [1, 5]
+    assert setup.node.counters.dropped == 3
+    assert setup.done() == 5
+
+
+def test_no_inference_while_nobody_listens(start: Start) -> None:
+    detector = FakeDetector()
+    setup = start(detector, listen=False)
+    setup.connect()
+    setup.info()
+    setup.send(image_message(), image_message())
+    assert not detector.calls
+    assert setup.node.counters.skipped == 2
+
+    setup.node.set_parameters([Parameter("lazy", value=False)])
+    setup.send(image_message())
+    assert len(detector.calls) == 1
+
+    setup.node.set_parameters([Parameter("lazy", value=True)])
+    points: list[PointCloud2] = []
+    setup.camera.listen(PointCloud2, "/kd3d_detector/points", points)
+    setup.connect()
+    setup.spinner.until("the node sees it", setup.node._results.is_watched)
+    setup.send(image_message())
+    setup.spinner.until("points", lambda: points)
+    assert len(detector.calls) == 2
+    assert setup.done() == setup.node.counters.received == 4
+
+
+def test_unwatched_messages_are_not_made(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    for module, name in (("convert", "detections_message"), ("markers", "marker_array")):
+        monkeypatch.setattr(f"kd3d_ros.{module}.{name}", lambda *_: made.append("unwanted"))
+    setup = start(listen=False)
+    points: list[PointCloud2] = []
+    setup.camera.listen(PointCloud2, "/kd3d_detector/points", points)
+    setup.connect()
+    setup.info()
+    setup.send(image_message())
+    setup.spinner.until("points", lambda: points)
+    assert setup.node.counters.processed == 1
+    assert not made
+
+
+def test_score_threshold_can_be_changed(start: Start) -> None:
+    setup = start(FakeDetector(answer(boxes=8)))
+    setup.connect()
+    setup.info()
+    setup.send(image_message())
+    setup.node.set_parameters([Parameter("score_threshold", value=0.5)])
+    setup.send(image_message())
+    detections = setup.camera.detections
+    setup.spinner.until("boxes", lambda: len(detections) == 2)
+    scores = [[d.results[0].hypothesis.score for d in m.detections] for m in detections]
+    assert len(scores[0]) == 8
+    assert scores[1] == [score for score in scores[0] if score >= 0.5]
+    assert 0 < len(scores[1]) < 8
+
+
+def test_times(start: Start) -> None:
+    setup = start()
+    times: list[Float64] = []
+    latencies: list[Float64] = []
+    setup.camera.listen(Float64, "/kd3d_detector/debug/processing_time_ms", times)
+    setup.camera.listen(Float64, "/kd3d_detector/debug/pipeline_latency_ms", latencies)
+    setup.connect()
+    setup.info()
+    message = image_message()
+    message.header.stamp = setup.node.get_clock().now().to_msg()
+    setup.send(message)
+    setup.spinner.until("times", lambda: times and latencies)
+    assert 0 < times[0].data <= latencies[0].data < 5000
+    setup.fresh_status()
+    assert float(setup.camera.value("median_ms/detector/depth")) == 1.5
+    assert float(setup.camera.value("median_ms/total")) == pytest.approx(times[0].data, abs=0.01)
+
+
+def test_diagnostics(start: Start) -> None:
+    setup = start(FakeDetector(trained=False))
+    setup.connect()
+    setup.info()
+    setup.fresh_status()
+    status = setup.fresh_status()
+    assert status.level == DiagnosticStatus.WARN
+    assert "no images on /image: they have stopped" in status.message
+    setup.send(image_message())
+    status = setup.fresh_status()
+    assert status.level == DiagnosticStatus.WARN
+    assert status.message.startswith("UNTRAINED")
+    assert setup.camera.value("state") == "active"
+    assert setup.camera.value("detector") == "a fake detector"
+    assert (setup.camera.value("received"), setup.camera.value("processed")) == ("1", "1")
+
+
+def test_missing_weights_fail_the_transition(
+    start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    there = False
+
+    def load(*_: str) -> FakeDetector:
+        if not there:
+            raise WeightsError("no weights of lite: get them with `kd3d-weights get lite`")
+        return FakeDetector()
+
+    setup = start(load=load)
+    setup.spinner.until("diagnostics", lambda: setup.camera.value("state") == "unconfigured")
+    assert "kd3d-weights get lite" in capfd.readouterr().err
+    status = setup.fresh_status()
+    assert status.level == DiagnosticStatus.ERROR
+    assert "kd3d-weights get lite" in status.message
+    # It is mended while the node runs.
+    there = True
+    setup.node.trigger_configure()
+    setup.node.trigger_activate()
+    setup.connect()
+    setup.info()
+    setup.send(image_message())
+    assert setup.node.counters.processed == 1
+
+
+def test_loading_that_breaks_fails_the_transition(
+    start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def load(*_: str) -> FakeDetector:
+        raise AttributeError("a bug")
+
+    setup = start(load=load)
+    setup.spinner.until("diagnostics", lambda: setup.camera.value("state") == "unconfigured")
+    assert "Traceback" in capfd.readouterr().err
+    assert "AttributeError: a bug" in setup.fresh_status().message
+
+
+def test_lifecycle(start: Start) -> None:
+    """Without autostart; deactivated and activated again; the numbers still add up."""
+    loaded: list[tuple[str, ...]] = []
+    detector = FakeDetector()
+
+    def load(*arguments: str) -> FakeDetector:
+        loaded.append(arguments)
+        return detector
+
+    setup = start(load=load, autostart=False, model="mine", device="cpu", precision="fp16")
+    client = setup.camera.create_client(GetState, "/kd3d_detector/get_state")
+    setup.spinner.until("the service", client.service_is_ready)
+
+    def state() -> str:
+        answer = client.call_async(GetState.Request())
+        setup.spinner.until("the state", answer.done)
+        return str(answer.result().current_state.label)
+
+    assert state() == "unconfigured"
+    assert not loaded
+    setup.node.trigger_configure()
+    assert loaded == [("mine", "cpu", "fp16")]
+    setup.node.trigger_activate()
+    assert state() == "active"
+    setup.connect()
+    setup.info()
+    setup.send(image_message())
+
+    setup.node.trigger_deactivate()
+    assert state() == "inactive"
+    setup.spinner.until(
+        "the node is gone", lambda: not setup.camera.images.get_subscription_count()
+    )
+    setup.node.trigger_activate()
+    setup.camera.statuses.clear()
+    setup.connect()
+    setup.send(image_message())  # the CameraInfo is still known
+    setup.node.trigger_deactivate()
+    setup.node.trigger_cleanup()
+    setup.node.trigger_configure()
+    assert len(loaded) == 2
+    setup.node.trigger_activate()
+    setup.camera.statuses.clear()
+    setup.connect()
+    setup.info()
+    setup.send(image_message())
+    setup.node.finish()
+    assert setup.node.state == "finalized"
+    assert setup.node.counters.processed == setup.node.counters.received == 3
+
+
+def test_frame_in_the_mailbox_at_the_end_counts_as_dropped(start: Start) -> None:
+    release, in_model = Event(), Event()
+    detector = FakeDetector(before=lambda: (in_model.set(), release.wait(10)))
+    setup = start(detector)
+    setup.connect()
+    setup.info()
+    setup.camera.images.publish(image_message(stamp=1))
+    setup.spinner.until("the first image is in the model", in_model.is_set)
+    setup.camera.images.publish(image_message(stamp=2))
+    setup.spinner.until("the second arrives", lambda: setup.node.counters.received == 2)
+    detector.before = lambda: None
+    release.set()
+    setup.node.trigger_deactivate()
+    count = setup.node.counters
+    assert count.processed + count.dropped == 2
+    assert count.processed >= 1

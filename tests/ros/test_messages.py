@@ -1,0 +1,185 @@
+"""Messages against readers that share no code with their writer."""
+
+import struct
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_detector import FakeDetector, answer
+from hypothesis import given
+from hypothesis import strategies as st
+from node_helpers import image_message
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection3DArray
+from visualization_msgs.msg import Marker, MarkerArray
+
+from kd3d_core.errors import ImageError
+from kd3d_core.geometry import boxes as box_geometry
+from kd3d_ros.convert import detections_message, image_view, points_message
+from kd3d_ros.markers import marker_array
+from kd3d_ros.rejection import BadImageError
+
+HEADER = Header(frame_id="lidar")
+HEADER.stamp.sec, HEADER.stamp.nanosec = 12, 345
+NAMES = FakeDetector.class_names
+
+
+def over_the_wire(message: Any) -> Any:
+    return deserialize_message(serialize_message(message), type(message))
+
+
+def random_pixels(height: int, width: int, channels: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, channels), np.uint8)
+
+
+@given(
+    st.sampled_from(["rgb8", "bgr8", "rgba8", "bgra8", "mono8"]),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(0, 5),
+)
+def test_image_view(encoding: str, height: int, width: int, padding: int) -> None:
+    channels = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}[encoding]
+    pixels = random_pixels(height, width, channels)
+    message = image_message(pixels, encoding, padding=padding)
+    view = image_view(message)
+    assert view.dtype == np.uint8
+    order = {"bgr8": [2, 1, 0], "bgra8": [2, 1, 0], "mono8": [0, 0, 0]}.get(encoding, [0, 1, 2])
+    np.testing.assert_array_equal(view, pixels[..., order])
+    assert np.shares_memory(view, np.frombuffer(message.data, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "kind", "text"),
+    [
+        ("width", 0, "zero_size", "0 x 48"),
+        ("height", 0, "zero_size", "64 x 0"),
+        ("step", 64, "wrong_step", "step 64, but 64 pixels of rgb8 are 192 bytes"),
+        ("step", 0, "wrong_step", "step 0"),
+        ("step", 200, "short_data", "9216 bytes, but step 200 x height 48 are 9600"),
+        ("height", 49, "short_data", "incomplete"),
+        ("encoding", "", "unknown_encoding", "''"),
+        ("encoding", "bayer_rggb8", "unknown_encoding", "'bayer_rggb8'.*install"),
+    ],
+)
+def test_bad_image(
+    field: str, value: Any, kind: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cv_bridge", None)  # as if it weren't installed
+    message = image_message()
+    setattr(message, field, value)
+    with pytest.raises(BadImageError, match=text) as caught:
+        image_view(message)
+    assert caught.value.kind == kind
+    assert isinstance(caught.value, ImageError)
+
+
+class StandInBridge:
+    """What the conversion needs of cv_bridge, which PyPI doesn't have."""
+
+    def imgmsg_to_cv2(self, message: Any, encoding: str) -> np.ndarray:
+        if message.encoding != "mono16":
+            raise ValueError("cannot convert")
+        assert encoding == "rgb8"
+        return np.full((message.height, message.width, 3), 9, np.uint8)
+
+
+def test_other_encodings_go_through_cv_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=StandInBridge))
+    message = image_message(random_pixels(4, 6, 2), "mono16")
+    view = image_view(message)
+    assert view.shape == (4, 6, 3)
+    assert (view == 9).all()
+    message.encoding = "nonsense"
+    with pytest.raises(BadImageError, match="'nonsense' into rgb8"):
+        image_view(message)
+
+
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_points(count: int) -> None:
+    points = answer(points=count).points
+    message: PointCloud2 = over_the_wire(points_message(points, HEADER))
+    assert message.header == HEADER
+    assert (message.height, message.width, message.point_step) == (1, count, 16)
+    assert message.row_step == len(message.data) == 16 * count
+    assert [(f.name, f.offset, f.datatype, f.count) for f in message.fields] == [
+        ("x", 0, 7, 1), ("y", 4, 7, 1), ("z", 8, 7, 1), ("intensity", 12, 7, 1),
+    ]  # fmt: skip
+    assert not message.is_bigendian
+    assert message.is_dense
+    read = list(struct.iter_unpack("<ffff", bytes(message.data)))
+    np.testing.assert_array_equal(np.array(read, np.float32).reshape(-1, 4), points)
+
+
+def test_points_that_are_not_finite_or_contiguous() -> None:
+    points = np.zeros((6, 8), np.float64)[:, ::2]
+    points[2, 1] = np.nan
+    message = points_message(points, HEADER)
+    assert not message.is_dense
+    read = np.array(list(struct.iter_unpack("<ffff", bytes(message.data))))
+    np.testing.assert_array_equal(read, points)
+
+
+def test_detections() -> None:
+    detections = answer(boxes=5)
+    message: Detection3DArray = over_the_wire(detections_message(detections, NAMES, HEADER))
+    assert message.header == HEADER
+    assert len(message.detections) == 5
+    for i, detection in enumerate(message.detections):
+        x, y, z_bottom, length, width, height, yaw = detections.boxes[i].tolist()
+        assert detection.header == HEADER
+        assert detection.id == ""
+        position, turn = detection.bbox.center.position, detection.bbox.center.orientation
+        assert (position.x, position.y) == (x, y)
+        assert position.z == pytest.approx(z_bottom + height / 2)
+        assert (turn.x, turn.y) == (0, 0)
+        assert 2 * np.arctan2(turn.z, turn.w) == pytest.approx(yaw)
+        size = detection.bbox.size
+        assert (size.x, size.y, size.z) == (length, width, height)
+        (result,) = detection.results
+        assert result.hypothesis.class_id == NAMES[detections.labels[i]]
+        assert result.hypothesis.score == pytest.approx(float(detections.scores[i]))
+        assert result.pose.pose == detection.bbox.center
+
+
+def test_no_detections() -> None:
+    assert detections_message(answer(boxes=0), NAMES, HEADER).detections == []
+    (only,) = marker_array(answer(boxes=0), NAMES, HEADER).markers
+    assert only.action == Marker.DELETEALL
+
+
+def test_markers() -> None:
+    detections = answer(boxes=3)
+    message: MarkerArray = over_the_wire(marker_array(detections, NAMES, HEADER))
+    delete, wires, *texts = message.markers
+    assert delete.action == Marker.DELETEALL
+    assert all(marker.header == HEADER for marker in message.markers)
+    added = message.markers[1:]
+    assert all(marker.action == Marker.ADD for marker in added)
+    assert len({(marker.ns, marker.id) for marker in added}) == len(added)
+
+    assert wires.type == Marker.LINE_LIST
+    assert wires.pose.orientation.w == 1
+    assert wires.scale.x > 0
+    assert len(wires.points) == len(wires.colors) == 3 * 13 * 2
+    points = np.array([(p.x, p.y, p.z) for p in wires.points]).reshape(3, 13, 2, 3)
+    for box, lines in zip(detections.boxes.astype(float), points, strict=True):
+        edges, (tail, nose) = lines[:12], lines[12]
+        corners = np.unique(edges.reshape(-1, 3).round(5), axis=0)
+        expected = np.unique(box_geometry.corners(box[None])[0].round(5), axis=0)
+        np.testing.assert_allclose(corners, expected, atol=1e-4)
+        lengths = np.sort(np.linalg.norm(edges[:, 0] - edges[:, 1], axis=1))
+        np.testing.assert_allclose(lengths, np.sort(np.repeat(box[3:6], 4)), atol=1e-4)
+        heading = (nose - tail) / np.linalg.norm(nose - tail)
+        np.testing.assert_allclose(heading, [np.cos(box[6]), np.sin(box[6]), 0], atol=1e-6)
+        assert np.linalg.norm(nose - tail) > box[3] / 2
+
+    assert [text.text for text in texts] == ["Car 0.90", "Pedestrian 0.55", "Cyclist 0.20"]
+    for box, text in zip(detections.boxes, texts, strict=True):
+        assert text.type == Marker.TEXT_VIEW_FACING
+        assert text.color.a == 1
+        assert text.pose.position.z > box[2] + box[5]
