@@ -1,8 +1,9 @@
 """Reads YAML files into frozen dataclasses; unknown keys and wrong types are errors."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -12,8 +13,14 @@ from kd3d_core.errors import ConfigError
 Config = TypeVar("Config")
 
 
-def load_config(kind: type[Config], path: Path | str) -> Config:
+def load_config(kind: type[Config], path: Path | str, changes: Sequence[str] = ()) -> Config:
     """The dataclass `kind` filled from the YAML file at `path`.
+
+    Args:
+        kind: a frozen dataclass, possibly of others.
+        path: the file.
+        changes: values that replace those of the file, as `key=value` or `key.inner=value`, the
+            value in YAML.
 
     Raises:
         ConfigError: the file is missing or no YAML, or a key is unknown, missing or of the wrong
@@ -27,12 +34,30 @@ def load_config(kind: type[Config], path: Path | str) -> Config:
         raise ConfigError(f"{path}: no valid YAML: {_one_line(error)}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: holds no settings (expected `key: value` lines)")
+    for change in changes:
+        _set(values, change)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", type=kind)
     try:
         return parser.instantiate(parser.parse_object({"config": values})).config
     except (ArgumentError, ConfigError) as error:
         raise ConfigError(f"{path}: {_one_line(error)}") from None
+
+
+def _set(values: dict[str, Any], change: str) -> None:
+    keys, separator, text = change.partition("=")
+    *groups, last = keys.split(".")
+    for group in groups:
+        inner = values.setdefault(group, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{change}: {group} holds a value, not settings")
+        values = inner
+    if not separator or not last:
+        raise ConfigError(f"{change}: write key=value, for example optimizer.lr=1e-4")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{change}: no valid YAML: {_one_line(error)}") from None
 
 
 def _one_line(error: Exception) -> str:

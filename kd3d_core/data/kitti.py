@@ -8,7 +8,7 @@ for and isn't there raises a `DataError` that names it. Extracts of kd3d have th
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -123,15 +123,30 @@ def read_labels(path: Path | str) -> list[Label]:
     Raises:
         DataError: names the file, and line and field where there is one to name.
     """
+    return [label for _, label in _numbered_labels(path)]
+
+
+def read_detections(path: Path | str) -> list[Label]:
+    """As `read_labels`, for files whose every line must have a score."""
+    detections = []
+    for number, label in _numbered_labels(path):
+        if label.score is None:
+            raise DataError(
+                f"{path}:{number}: field 'score' is missing: a detection has 16 fields, the last "
+                "of them its score"
+            )
+        detections.append(label)
+    return detections
+
+
+def _numbered_labels(path: Path | str) -> Iterator[tuple[int, Label]]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: labels cannot be read: {error}") from None
-    return [
-        Label.parse(line, f"{path}:{number}")
-        for number, line in enumerate(text.splitlines(), 1)
-        if line.strip()
-    ]
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            yield number, Label.parse(line, f"{path}:{number}")
 
 
 def write_labels(path: Path | str, labels: Iterable[Label]) -> None:
@@ -150,6 +165,38 @@ def label_boxes(labels: Sequence[Label], lidar_from_camera: np.ndarray) -> np.nd
         np.array([label.rotation_y for label in labels]),
         lidar_from_camera,
     )
+
+
+def box_labels(
+    detected: np.ndarray, scores: Sequence[float], names: Sequence[str], camera: PinholeCamera
+) -> list[Label]:
+    """Labels of detector-frame boxes, for KITTI's evaluator; the inverse of `label_boxes`.
+
+    Args:
+        detected: `(N, 7)`.
+        scores: N of them.
+        names: N class names.
+        camera: of the image that the 2D boxes are clipped to. Boxes outside of it are left out.
+    """
+    location, dimensions, rotation_y = boxes.to_kitti(detected, camera.lidar_from_camera)
+    size = (camera.height, camera.width)
+    rectangles = boxes.image_boxes(detected, camera.image_from_lidar, size)
+    alpha = boxes.wrap_angle(rotation_y - np.arctan2(location[:, 0], location[:, 2]))
+    seen = (rectangles[:, 2:] > rectangles[:, :2]).all(1)  # False for NaN: behind the camera
+    return [
+        Label(
+            type=names[i],
+            truncated=-1.0,
+            occluded=-1,
+            alpha=float(alpha[i]),
+            bbox=tuple(rectangles[i].tolist()),
+            dimensions=tuple(dimensions[i].tolist()),
+            location=tuple(location[i].tolist()),
+            rotation_y=float(rotation_y[i]),
+            score=float(scores[i]),
+        )
+        for i in np.flatnonzero(seen)
+    ]
 
 
 def read_image(path: Path | str) -> np.ndarray:

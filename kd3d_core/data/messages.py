@@ -11,7 +11,7 @@ import numpy as np
 from kd3d_core.errors import ImageError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Image:
     """`sensor_msgs/Image`.
 
@@ -57,7 +57,7 @@ class Image:
         return pixels if channels == 3 else np.repeat(pixels, 3, -1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CameraInfo:
     """`sensor_msgs/CameraInfo`; `PinholeCamera.from_camera_info` takes it as it is.
 
@@ -101,7 +101,7 @@ class CameraInfo:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PointCloud:
     """`sensor_msgs/PointCloud2` with its x, y, z and intensity.
 
@@ -116,7 +116,7 @@ class PointCloud:
     points: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Transform:
     """`geometry_msgs/TransformStamped`.
 
@@ -133,14 +133,14 @@ class Transform:
     parent_from_child: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Transforms:
     """`tf2_msgs/TFMessage`."""
 
     transforms: tuple[Transform, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ObjectBoxes:
     """`vision_msgs/Detection3DArray`, each detection with its best hypothesis.
 

@@ -1,10 +1,12 @@
 """Builds a detector from its configuration and fills it with weights."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
+from mmengine.logging import MMLogger
 from torch import nn
 
 from kd3d_core.detectors.decode import DecodeConfig
@@ -42,6 +44,16 @@ def random_detector(config: DetectorConfig, seed: int) -> FusionDetector:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return FusionDetector(_model_config(config), config.decoding).eval()
+
+
+def untrained_detector(config: DetectorConfig, seed: int) -> FusionDetector:
+    """A detector to train from nothing, with the weights that its parts ask for at first."""
+    detector = random_detector(config, seed)
+    MMLogger.get_current_instance().setLevel(logging.WARNING)  # it lists every tensor
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        detector.network.init_weights()
+    return detector
 
 
 def load_detector(path: Path, config: DetectorConfig) -> FusionDetector:

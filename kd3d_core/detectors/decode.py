@@ -98,6 +98,7 @@ def decode(
                 config.nms_iou,
                 valid=candidate_scores[sample] > config.score_threshold,
                 groups=labels[sample],
+                max_steps=count,  # boxes per class, which is exact
             )
             for sample in range(batch)
         ]

@@ -5,18 +5,26 @@ way through it, stage by stage.
 """
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import mmdet3d
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.structures import InstanceData
 from torch import nn
 
 from kd3d_core.detectors.decode import BoxSlots, DecodeConfig, HeadMaps, decode
 from kd3d_core.detectors.fusion import MODELS, ImageFeatures
 from kd3d_core.detectors.voxels import VoxelGrid, assign_dense, assign_sparse
+from kd3d_core.ops.mmcv_ext import install
+
+install()
+
+from mmdet3d.structures import LiDARInstance3DBoxes  # noqa: E402
 
 KITTI_CLASSES = ("Pedestrian", "Cyclist", "Car")
+_LOSSES = {"cls": "cls", "box": "bbox", "dir": "dir"}
 _CONFIG = "mvxnet/mvxnet_fpn_dv_second_secfpn_8xb2-80e_kitti-3d-3class.py"
 
 
@@ -114,6 +122,28 @@ class FusionDetector(nn.Module):
             head.dir_offset,
             head.dir_limit_offset,
         )
+
+    def losses(
+        self, maps: HeadMaps, boxes: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """mmdet3d's losses of the head: `cls`, `box` and `dir`.
+
+        Args:
+            maps: the head's answers.
+            boxes: `(M_b, 7)` true boxes of each sample.
+            labels: `(M_b,)` int64 of each sample.
+        """
+        truth = [
+            InstanceData(bboxes_3d=LiDARInstance3DBoxes(box), labels_3d=label)
+            for box, label in zip(boxes, labels, strict=True)
+        ]
+        head = self.network.pts_bbox_head
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it calls meshgrid without `indexing`
+            losses = head.loss_by_feat(
+                [maps.logits], [maps.deltas], [maps.directions], truth, [{}] * len(truth)
+            )
+        return {name: sum(losses[f"loss_{key}"]) for name, key in _LOSSES.items()}
 
     def anchors(self, size: tuple[int, int], device: torch.device) -> torch.Tensor:
         """`(h * w * A, 7)` anchors of a BEV grid of `size`; made once per size and device."""

@@ -1,0 +1,59 @@
+"""`kd3d-train`: trains what a configuration describes."""
+
+import sys
+from pathlib import Path
+
+from kd3d_core.cli.app import run
+
+
+def train(configuration: Path, *, settings: list[str] = [], dry_run: bool = False) -> None:  # noqa: B006
+    """Train, or go on with a run that was interrupted.
+
+    Args:
+        configuration: YAML file, for example config/train/kitti_lite.yaml.
+        settings: values that replace those of the file, as key=value: optimizer.lr=1e-4
+        dry_run: load models and data, take one step, and write nothing.
+    """
+    from dataclasses import replace
+    from tempfile import TemporaryDirectory
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from kd3d_core.config import load_config
+    from kd3d_core.training.config import TrainConfig
+    from kd3d_core.training.loop import train as run_training
+    from kd3d_core.training.tasks import make_task
+
+    wanted = load_config(TrainConfig, configuration, settings)
+    task = make_task(wanted)
+    if dry_run:
+        with TemporaryDirectory() as folder:
+            summary = run_training(replace(wanted, out=folder), task, max_steps=1)
+        losses = ", ".join(f"{name} {value:.4g}" for name, value in summary.losses.items())
+        print(f"{len(task.samples)} frames; one step gives {losses}; nothing was written")
+        return
+    summary = run_training(wanted, task)
+    table = Table("", "", title=f"{wanted.out}: {summary.steps} steps")
+    for name, value in {**summary.losses, **summary.metrics}.items():
+        table.add_row(name, f"{value:.4g}")
+    table.add_row("minutes", f"{summary.seconds / 60:.1f}")
+    Console().print(table)
+
+
+def main() -> int:
+    """Entry point."""
+    return run(
+        train,
+        prog="kd3d-train",
+        description="Train a depth network or a detector.",
+        examples=[
+            "kd3d-train config/train/kitti_lite.yaml --dry-run",
+            "kd3d-train config/train/kitti_lite.yaml --settings epochs=40 optimizer.lr=5e-4",
+            "torchrun --nproc_per_node 4 -m kd3d_core.cli.train config/train/kitti_lite.yaml",
+        ],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

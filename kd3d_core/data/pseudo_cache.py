@@ -1,0 +1,109 @@
+"""Pseudo-LiDAR on disk, so that training doesn't run the depth network again and again.
+
+A cloud's file name is a digest of everything that it depends on: the network's weights, every
+setting, the image and the calibration. Whatever changes, another file is read or made; none is
+ever stale.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from kd3d_core.data.kitti import KittiDataset, KittiFrame
+from kd3d_core.data.samples import windowed
+from kd3d_core.depth.glpn import DepthConfig
+from kd3d_core.errors import DataError
+from kd3d_core.pseudo_lidar import PseudoLidarConfig, pseudo_lidar
+
+
+class PseudoLidarCache:
+    """Clouds of one depth network with one set of settings; a `PointSource` once filled."""
+
+    def __init__(
+        self, folder: Path, depth: nn.Module, config: DepthConfig, settings: PseudoLidarConfig
+    ) -> None:
+        """
+        Args:
+            folder: where the clouds of all networks and settings lie.
+            depth: the network; maps `(1, 3, h, w)` RGB in [0, 1] to `(1, h, w)` metres.
+            config: its configuration.
+            settings: how depth becomes points.
+        """
+        self._window = config.window
+        self._settings = settings
+        kind = json.dumps([asdict(config), asdict(settings), weights_digest(depth)])
+        self._folder = folder / hashlib.sha256(kind.encode()).hexdigest()[:16]
+
+    def __call__(self, frame: KittiFrame) -> np.ndarray:
+        """`(N, 4)` float32 cloud of a frame that `fill` has seen."""
+        path = self._path(frame)
+        try:
+            return np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"pseudo-LiDAR of frame {frame.name} can't be read from {path}: {error}; "
+                "delete the file and start again"
+            ) from None
+
+    @torch.inference_mode()
+    def fill(
+        self,
+        frames: KittiDataset,
+        depth: Callable[[torch.Tensor], torch.Tensor],
+        device: torch.device,
+        on_frame: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Make the clouds that aren't there yet; their number.
+
+        Args:
+            frames: whose clouds will be needed.
+            depth: the network of `__init__`, on `device` and in eval mode.
+            device: where to compute.
+            on_frame: called after each frame.
+        """
+        made = 0
+        for index in range(len(frames)):
+            frame = frames[index]
+            path = self._path(frame)
+            if not path.is_file():
+                image, camera = windowed(frame, self._window)
+                answer = depth(image[None].to(device) / 255)[0]
+                points, valid = pseudo_lidar(answer, camera, self._settings)
+                _write(path, points[valid].cpu().numpy())
+                made += 1
+            on_frame()
+        return made
+
+    def _path(self, frame: KittiFrame) -> Path:
+        digest = hashlib.sha256()
+        for part in ("image_2", "calib"):
+            digest.update(frame.path(part).read_bytes())
+        return self._folder / f"{digest.hexdigest()[:32]}.npy"
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Hexadecimal sha256 of all of a module's tensors and their names."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _write(path: Path, points: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        with partial.open("wb") as file:
+            np.save(file, points)
+        partial.rename(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DataError(f"{path} can't be written: {error}") from None

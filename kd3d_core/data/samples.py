@@ -1,0 +1,190 @@
+"""Samples for training: frames of a data set as tensors, windowed and augmented."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from kd3d_core.data.augment import Augmentation, AugmentConfig
+from kd3d_core.data.kitti import KittiDataset, KittiFrame, label_boxes
+from kd3d_core.errors import ConfigError
+from kd3d_core.geometry import points as point_geometry
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.window import WindowConfig
+
+PointSource = Callable[[KittiFrame], np.ndarray]
+"""Gives a frame's points `(N, 4)`: true LiDAR (`KittiFrame.points_in_view`) or pseudo-LiDAR."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Frames stacked for a network.
+
+    Attributes:
+        names: names of the frames.
+        images: `(B, 3, H, W)` float32 RGB, 0 to 255, cut to the model's window.
+        image_from_lidar: `(B, 3, 4)` float32 projections into those images.
+        points: `(N, 4)` float32 of all frames.
+        samples: `(N,)` int64, the frame that each point belongs to.
+        boxes: `(M_b, 7)` float32 of each frame.
+        labels: `(M_b,)` int64 of each frame.
+        depth: `(B, H, W)` float32 true depth in metres, 0 where unknown; None if not asked for.
+    """
+
+    names: tuple[str, ...]
+    images: torch.Tensor
+    image_from_lidar: torch.Tensor
+    points: torch.Tensor
+    samples: torch.Tensor
+    boxes: tuple[torch.Tensor, ...]
+    labels: tuple[torch.Tensor, ...]
+    depth: torch.Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on `device`."""
+
+        def move(value):
+            if isinstance(value, torch.Tensor):
+                return value.to(device, non_blocking=True)
+            if isinstance(value, tuple):
+                return tuple(move(item) for item in value)
+            return value
+
+        return Batch(**{field.name: move(getattr(self, field.name)) for field in fields(self)})
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One frame; see `Batch` for the fields."""
+
+    name: str
+    image: torch.Tensor
+    image_from_lidar: torch.Tensor
+    points: torch.Tensor
+    boxes: torch.Tensor
+    labels: torch.Tensor
+    depth: torch.Tensor | None = None
+
+
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples."""
+    depths = [sample.depth for sample in samples if sample.depth is not None]
+    return Batch(
+        names=tuple(sample.name for sample in samples),
+        images=torch.stack([sample.image for sample in samples]),
+        image_from_lidar=torch.stack([sample.image_from_lidar for sample in samples]),
+        points=torch.cat([sample.points for sample in samples]),
+        samples=torch.cat(
+            [torch.full((len(s.points),), i, dtype=torch.int64) for i, s in enumerate(samples)]
+        ),
+        boxes=tuple(sample.boxes for sample in samples),
+        labels=tuple(sample.labels for sample in samples),
+        depth=torch.stack(depths) if depths else None,
+    )
+
+
+class DetectionSamples(Dataset):
+    """Frames with points and boxes, for a detector.
+
+    `set_epoch` changes the augmentation; the same seed, epoch and index always give the same
+    sample, so that a run can go on where it was interrupted.
+    """
+
+    def __init__(
+        self,
+        frames: KittiDataset,
+        window: WindowConfig,
+        points: PointSource,
+        classes: Sequence[str],
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.frames = frames
+        self._window = window
+        self._points = points
+        self._classes = {name: index for index, name in enumerate(classes)}
+        self._augment = augment
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other augmentations from now on."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Sample:
+        frame = self.frames[index]
+        image, camera = windowed(frame, self._window)
+        objects = [label for label in frame.objects() if label.type in self._classes]
+        boxes = torch.from_numpy(label_boxes(objects, camera.lidar_from_camera))
+        points = torch.from_numpy(self._points(frame))
+        projection = torch.from_numpy(camera.image_from_lidar).float()
+        if self._augment is not None:
+            change = drawn(self._augment, self._seed, self._epoch, index)
+            image, projection = change.image(image, projection)
+            points, boxes = change.points(points), change.boxes(boxes)
+        labels = torch.tensor([self._classes[label.type] for label in objects], dtype=torch.int64)
+        return Sample(frame.name, image, projection, points, boxes, labels)
+
+
+class DepthSamples(Dataset):
+    """Frames with the depth that their LiDAR saw, for a depth model; see `DetectionSamples`."""
+
+    def __init__(
+        self,
+        frames: KittiDataset,
+        window: WindowConfig,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+    ) -> None:
+        if augment is not None and augment.image_scale != (1.0, 1.0):
+            raise ConfigError("image_scale must be [1, 1] for depth: a zoom changes what is metric")
+        self.frames = frames
+        self._window = window
+        self._augment = augment
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other augmentations from now on."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Sample:
+        frame = self.frames[index]
+        image, camera = windowed(frame, self._window)
+        lidar = frame.points_in_view()
+        size = self._window.size
+        depth = torch.from_numpy(point_geometry.depth_map(lidar, camera.image_from_lidar, size))
+        if self._augment is not None:
+            change = drawn(self._augment, self._seed, self._epoch, index)
+            image, _ = change.image_only(image)
+            if change.flip:
+                depth = depth.flip(-1)
+        nothing = torch.zeros(0)
+        projection = torch.from_numpy(camera.image_from_lidar).float()
+        return Sample(
+            frame.name, image, projection, nothing.view(0, 4), nothing.view(0, 7),
+            nothing.long(), depth,
+        )  # fmt: skip
+
+
+def windowed(frame: KittiFrame, config: WindowConfig) -> tuple[torch.Tensor, PinholeCamera]:
+    """A frame's `(3, H, W)` image, 0 to 255, and its camera, both cut to a window."""
+    image = frame.image()
+    camera = frame.camera(image.shape[:2])
+    window = config.window(camera)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+    return window.extract(pixels)[0], window.camera(camera)
+
+
+def drawn(config: AugmentConfig, seed: int, epoch: int, index: int) -> Augmentation:
+    """The augmentation of a sample, from these four alone."""
+    (state,) = np.random.SeedSequence((seed, epoch, index)).generate_state(1, np.uint64)
+    return config.draw(torch.Generator().manual_seed(int(state >> 1)))

@@ -1,0 +1,82 @@
+"""Checkpoints: written whole or not at all, the newest and the best kept."""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from kd3d_core.errors import DataError, WeightsError
+
+_STATE = "state.pt"
+_WEIGHTS = "model.safetensors"
+_META = "meta.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        step: optimizer steps taken.
+        best: best validation score so far; None before the first.
+    """
+
+    step: int = 0
+    best: float | None = None
+
+
+def save(folder: Path, model: nn.Module, state: dict[str, Any], meta: dict[str, Any]) -> None:
+    """Write a checkpoint folder; one of that name is replaced only when the new one is complete.
+
+    Args:
+        folder: the checkpoint.
+        model: whose weights become `model.safetensors`.
+        state: tensors and plain values that are needed to go on (optimizer and so on).
+        meta: what a reader wants to know, as JSON.
+    """
+    new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        new.mkdir(parents=True)
+        tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+        save_file(tensors, new / _WEIGHTS)
+        torch.save(state, new / _STATE)
+        (new / _META).write_text(json.dumps(meta, indent=2) + "\n")
+        for path in new.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(new, ignore_errors=True)
+        raise DataError(f"checkpoint {folder} can't be written: {error}") from None
+
+
+def find(folder: Path) -> Path | None:
+    """The checkpoint of that name, or what a kill between two renames left of it."""
+    for path in (folder, folder.with_name(folder.name + ".old")):
+        if (path / _META).is_file():
+            return path
+    return None
+
+
+def load(folder: Path, model: nn.Module) -> dict[str, Any]:
+    """Fill `model`, and return the state that was saved beside it."""
+    try:
+        model.load_state_dict(load_file(folder / _WEIGHTS))
+        state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsError(
+            f"checkpoint {folder} can't be read: {reason}; delete it to start again"
+        ) from None
+    return state

@@ -1,0 +1,85 @@
+"""Training a depth network on what LiDAR measured."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.samples import Batch, DepthSamples
+from kd3d_core.depth.glpn import DepthConfig, DepthModel
+from kd3d_core.depth.loss import silog_loss
+from kd3d_core.training.config import TrainConfig
+from kd3d_core.training.loop import collated
+
+
+class DepthLosses(nn.Module):
+    """Batch to named losses."""
+
+    def __init__(self, depth: DepthModel) -> None:
+        super().__init__()
+        self.depth = depth
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """The scale-invariant logarithmic loss."""
+        assert batch.depth is not None
+        depth = self.depth(batch.images / 255)
+        return {"silog": silog_loss(depth.float(), batch.depth)}
+
+
+class DepthTask:
+    """Learns depth; validated by the absolute relative error at up to 80 m."""
+
+    score_name = "abs_rel"
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        depth: DepthModel,
+        depth_config: DepthConfig,
+        train: KittiDataset,
+        val: KittiDataset,
+    ) -> None:
+        train.require(("image_2", "calib"))
+        self.model = DepthLosses(depth)
+        window = depth_config.window
+        self.samples = DepthSamples(train, window, config.augment, config.seed)
+        self._val = DepthSamples(val, window)
+        self._batch_size = config.batch_size
+        self._cap_m = float(depth_config.max_depth)
+
+    @torch.inference_mode()
+    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
+        """AbsRel, RMSE and delta 1, each the mean over images."""
+        assert isinstance(model, DepthLosses)
+        rows = []
+        for batch in collated(self._val, self._batch_size):
+            moved = batch.to(device)
+            assert moved.depth is not None
+            answer = model.depth(moved.images / 255).float()
+            for depth, truth in zip(answer, moved.depth, strict=True):
+                known = (truth > 0) & (truth < self._cap_m)
+                guess, true = depth[known], truth[known]
+                ratio = torch.maximum(guess / true, true / guess)
+                rows.append(
+                    torch.stack(
+                        [
+                            ((guess - true).abs() / true).mean(),
+                            (guess - true).square().mean().sqrt(),
+                            (ratio < 1.25).float().mean(),
+                        ]
+                    )
+                )
+        names = ("abs_rel", "rmse", "delta1")
+        return dict(zip(names, torch.stack(rows).nanmean(0).tolist(), strict=True))
+
+    def is_better(self, score: float, best: float) -> bool:
+        """A smaller error is better."""
+        return score < best
+
+    def export(self, model: nn.Module, out: Path) -> None:
+        """A transformers folder, `out/depth`."""
+        assert isinstance(model, DepthLosses)
+        network: Any = model.depth.network
+        network.save_pretrained(out / "depth")

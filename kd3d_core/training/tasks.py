@@ -1,0 +1,71 @@
+"""Makes the task that a configuration asks for: models, frames, points."""
+
+import logging
+from collections.abc import Iterable
+
+from rich.progress import track
+
+from kd3d_core.data.kitti import KittiDataset, KittiFrame, read_split
+from kd3d_core.data.pseudo_cache import PseudoLidarCache
+from kd3d_core.data.samples import PointSource
+from kd3d_core.depth.glpn import DepthModel, load_glpn, random_glpn
+from kd3d_core.detectors.build import load_detector, untrained_detector
+from kd3d_core.paths import cache_dir
+from kd3d_core.runtime.model_config import ModelConfig, load_model_config
+from kd3d_core.training.config import DataConfig, TrainConfig
+from kd3d_core.training.depth_task import DepthTask
+from kd3d_core.training.detector_task import DetectorTask
+from kd3d_core.training.loop import Task, training_device
+from kd3d_core.weights import resolve
+
+log = logging.getLogger(__name__)
+
+
+def make_task(config: TrainConfig) -> Task:
+    """The task of a configuration.
+
+    Raises:
+        Kd3dError: data or weights are missing or don't fit.
+    """
+    model = load_model_config(config.model)
+    train, val = _frames(config.data)
+    if config.task == "depth":
+        depth = _depth(model, config.seed)
+        return DepthTask(config, depth, model.depth, train, val)
+    points = _points(config, model, (train, val))
+    if model.detector.weights == "random":
+        detector = untrained_detector(model.detector, config.seed)
+    else:
+        detector = load_detector(resolve(model.detector.weights), model.detector)
+    return DetectorTask(config, detector, model.detector, points, train, val)
+
+
+def _frames(config: DataConfig) -> tuple[KittiDataset, KittiDataset]:
+    train = KittiDataset(config.root, read_split(config.train) if config.train else None)
+    if config.val is None:
+        log.warning("no validation frames are named: validating on those that are trained on")
+        return train, train
+    return train, KittiDataset(config.root, read_split(config.val))
+
+
+def _depth(model: ModelConfig, seed: int) -> DepthModel:
+    if model.depth.weights == "random":
+        return random_glpn(model.depth, seed)
+    return load_glpn(resolve(model.depth.weights), model.depth)
+
+
+def _points(
+    config: TrainConfig, model: ModelConfig, data_sets: Iterable[KittiDataset]
+) -> PointSource:
+    if config.points == "lidar":
+        return KittiFrame.points_in_view
+    if model.depth.weights == "random":
+        log.warning("the depth network is UNTRAINED: its pseudo-LiDAR is noise")
+    device = training_device()
+    depth = _depth(model, config.seed).to(device)
+    cache = PseudoLidarCache(cache_dir() / "pseudo_lidar", depth, model.depth, model.pseudo_lidar)
+    for frames in data_sets:
+        one_by_one = (frames.subset([name]) for name in frames.names)
+        for frame in track(one_by_one, "pseudo-LiDAR", total=len(frames), transient=True):
+            cache.fill(frame, depth, device)
+    return cache
