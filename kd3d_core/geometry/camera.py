@@ -156,16 +156,13 @@ class PinholeCamera:
         """Camera of a KITTI calibration file (object or tracking layout), images rectified."""
         matrices = read_kitti_calib(path)
         try:
-            projection = matrices[f"P{camera}"].reshape(3, 4)
-            rectified = np.eye(4)
-            rectified[:3, :3] = matrices["R0_rect"].reshape(3, 3)
-            velo_to_cam = np.eye(4)
-            velo_to_cam[:3] = matrices["Tr_velo_to_cam"].reshape(3, 4)
-        except (KeyError, ValueError) as error:
-            raise CalibrationError(f"{path}: missing or wrong size: {error}") from None
-        try:
-            pose = _inverse_pose(rectified @ velo_to_cam)
-            return cls(projection, width, height, pose)
+            rectified, velo_to_cam = np.eye(4), np.eye(4)
+            rectified[:3, :3] = _entry(matrices, "R0_rect", (3, 3))
+            velo_to_cam[:3] = _entry(matrices, "Tr_velo_to_cam", (3, 4))
+            pose = np.linalg.inv(rectified @ velo_to_cam)
+            return cls(_entry(matrices, f"P{camera}", (3, 4)), width, height, pose)
+        except np.linalg.LinAlgError:
+            raise CalibrationError(f"{path}: R0_rect or Tr_velo_to_cam is no rotation") from None
         except CalibrationError as error:
             raise CalibrationError(f"{path}: {error}") from None
 
@@ -201,7 +198,7 @@ class PinholeCamera:
     @property
     def camera_from_lidar(self) -> np.ndarray:
         """4x4 from the detector frame to the camera's optical frame."""
-        return _inverse_pose(self.lidar_from_camera)
+        return np.linalg.inv(self.lidar_from_camera)
 
     @property
     def image_from_lidar(self) -> np.ndarray:
@@ -297,6 +294,12 @@ def read_kitti_calib(path: Path | str) -> dict[str, np.ndarray]:
     return matrices
 
 
+def _entry(matrices: dict[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
+    if name not in matrices:
+        raise CalibrationError(f"there is no line {name}")
+    return _finite(name, matrices[name], shape)
+
+
 def _finite(name: str, value: Any, shape: tuple[int, ...] | None) -> np.ndarray:
     array = np.array(value, np.float64)
     if shape is not None:
@@ -321,10 +324,3 @@ def _check_rotation(name: str, rotation: np.ndarray) -> None:
     error = np.abs(rotation @ rotation.T - np.eye(3)).max()
     if error > 1e-3 or np.linalg.det(rotation) < 0:
         raise CalibrationError(f"{name} is no rotation: it is {error:.2g} off orthonormal")
-
-
-def _inverse_pose(matrix: np.ndarray) -> np.ndarray:
-    """Inverse of a rigid transform; calibration files are orthonormal to six digits only."""
-    if not np.isfinite(matrix).all():
-        raise CalibrationError("the extrinsics have values that are not finite")
-    return np.linalg.inv(matrix)
