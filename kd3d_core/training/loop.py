@@ -39,6 +39,9 @@ from kd3d_core.training.order import EpochSampler, epoch_batches
 
 log = logging.getLogger(__name__)
 
+_LOG_EVERY_S = 30.0
+"""Where no progress bar can be drawn, a line instead."""
+
 
 class TrainingError(Kd3dError):
     """A run can't go on: its loss isn't finite, or it learns nothing."""
@@ -140,6 +143,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
 
     losses: dict[str, float] = {}
     metrics: dict[str, float] = {}
+    last_line = 0.0
     with _progress(accelerator) as progress:
         bar = progress.add_task(config.task, total=total, completed=step, loss="")
         while step < total:
@@ -180,6 +184,9 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
                 largest_loss = max(largest_loss, sum(losses.values()))
                 text = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
                 progress.update(bar, completed=step, loss=text)
+                if progress.disable and time.monotonic() - last_line > _LOG_EVERY_S:
+                    last_line = time.monotonic()
+                    log.info("step %d of %d: %s", step, total, text)
                 if writer is not None:
                     for name, value in losses.items():
                         writer.add_scalar(f"loss/{name}", value, step)
@@ -201,9 +208,8 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
                     for name, value in metrics.items():
                         writer.add_scalar(f"val/{name}", value, step)
                 score = metrics[task.score_name]
-                progress.console.print(
-                    f"epoch {epoch + 1}: " + ", ".join(f"{k} {v:.4g}" for k, v in metrics.items())
-                )
+                text = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+                log.info("epoch %d: %s", epoch + 1, text)
                 if best is None or task.is_better(score, best):
                     best = score
                     if accelerator.is_main_process:
@@ -317,6 +323,7 @@ def _plain(values: Any) -> Any:
 
 
 def _progress(accelerator: Accelerator) -> Progress:
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -324,6 +331,6 @@ def _progress(accelerator: Accelerator) -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[loss]}"),
-        console=Console(stderr=True),
-        disable=not accelerator.is_main_process,
+        console=console,
+        disable=not (accelerator.is_main_process and console.is_terminal),
     )

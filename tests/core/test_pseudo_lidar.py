@@ -88,7 +88,7 @@ def test_impossible_settings_are_refused(settings):
 
 def test_matches_the_velodyne_when_given_its_depth(tracking):
     """LiDAR depth in GLPN's place: the pseudo-LiDAR lies on the LiDAR's points."""
-    frame = tracking.frame(0)
+    frame = tracking[0]
     camera = frame.camera()
     lidar = frame.points()
     size = (camera.height, camera.width)
