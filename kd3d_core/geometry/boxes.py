@@ -12,6 +12,7 @@ ROS `vision_msgs/BoundingBox3D`: *geometric* centre, quaternion, size = length, 
 import numpy as np
 import torch
 
+from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry.points import Array, matching, transform
 
 # Corner k of a unit box: signs of length and width, and whether it is at the top.
@@ -76,7 +77,12 @@ def to_kitti(
 
 def _ground_rotation(lidar_from_camera: np.ndarray) -> np.ndarray:
     """2x2 map from directions in the camera's x-z plane to the detector's x-y plane."""
-    return np.asarray(lidar_from_camera, np.float64)[:2, [0, 2]]
+    plane = np.asarray(lidar_from_camera, np.float64)[:2, [0, 2]]
+    if abs(np.linalg.det(plane)) < 1e-3:
+        raise CalibrationError(
+            "the camera looks straight up or down: KITTI's rotation_y can't be told there"
+        )
+    return plane
 
 
 def to_ros(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

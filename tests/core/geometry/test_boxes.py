@@ -12,6 +12,7 @@ from scipy.spatial import ConvexHull, Delaunay
 from scipy.spatial.transform import Rotation
 
 from kd3d_core.data.kitti import KittiDataset, KittiFrame, Label, label_boxes
+from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry import boxes
 
 RNG = np.random.default_rng(0)
@@ -305,3 +306,10 @@ def test_rectangles_hold_every_visible_point_of_the_box() -> None:
             assert (pixels <= (right + 1e-6, bottom + 1e-6)).all()
             checked += 1
     assert checked > 100
+
+
+def test_a_camera_that_looks_down_has_no_rotation_y():
+    down = np.eye(4)
+    down[:3, :3] = [[0, -1, 0], [-1, 0, 0], [0, 0, -1]]
+    with pytest.raises(CalibrationError, match="straight up or down"):
+        boxes.to_kitti(np.ones((1, 7)), down)
