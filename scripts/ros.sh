@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: finds a ROS 2 install and puts it into the environment.
 
 # The ROS wheels of another environment mark every process started from it, and the marks would
@@ -16,6 +17,7 @@ source_ros() {
   [ "${KD3D_ROS:-}" != wheels ] || return 1
   [ -z "${AMENT_PREFIX_PATH:-}" ] || [ -z "${ROS_DISTRO:-}" ] || return 0
   # ROS_DISTRO alone, as in a container's environment, only says which one.
+  # shellcheck disable=SC2206
   local setups=("${KD3D_ROS_ROOT:-/opt/ros}"/${ROS_DISTRO:-*}/setup.bash)
   [ -f "${setups[0]}" ] || return 1
   if [ ${#setups[@]} -gt 1 ]; then
