@@ -17,6 +17,7 @@ takes them, runs the detector and publishes. rclpy holds the GIL while it takes 
 threads would only cost.
 """
 
+import gc
 import signal
 import sys
 import time
@@ -145,6 +146,10 @@ class DetectorNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._why_unconfigured = ""
         self._detector = detector
+        # Half a million objects of torch and transformers, which stay: looking through them takes
+        # the garbage collector 0.4 s, every now and then, in the middle of a frame.
+        gc.collect()
+        gc.freeze()
         self.get_logger().info(f"loaded {detector.description}")
         if not detector.trained:
             self.get_logger().warning("UNTRAINED: weights are random, boxes mean nothing")
@@ -169,8 +174,8 @@ class DetectorNode(LifecycleNode):
         # message is about to be taken leaves its group locked for ever.
         group = MutuallyExclusiveCallbackGroup()
         wanted: list[tuple[Any, str, Any, QoSProfile]] = [
+            (Image, "image", self._on_image, _NEWEST),  # first in line when both have come
             (CameraInfo, "camera_info", self._on_camera_info, _NEWEST),
-            (Image, "image", self._on_image, _NEWEST),
         ]
         if self.settings.detector_frame:
             wanted.append((TFMessage, "/tf_static", self._on_tf_static, _LATCHED))
@@ -191,13 +196,13 @@ class DetectorNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Forget the model."""
         self._detector = None
+        gc.unfreeze()
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """As deactivate and cleanup, from any state."""
         self._stop_working()
-        self._detector = None
-        return TransitionCallbackReturn.SUCCESS
+        return self.on_cleanup(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Back to unconfigured."""

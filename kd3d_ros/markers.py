@@ -1,7 +1,7 @@
 """Boxes as markers, which RViz and Foxglove show without any plugin."""
 
 import numpy as np
-from geometry_msgs.msg import Point, Pose, Vector3
+from geometry_msgs.msg import Point, Vector3
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -19,66 +19,85 @@ _PALETTE = [
 ]
 _LINE_WIDTH_M = 0.06
 _TEXT_HEIGHT_M = 0.6
-_CENTER, _NOSE = 8, 9  # places of the two extra points behind a box's eight corners
+# Into a box's eight corners, its middle and the tip of its heading.
+_LINES = [*box_geometry.EDGES.ravel().tolist(), 8, 9]
 
 
-def marker_array(
-    detections: Detections, class_names: tuple[str, ...], header: Header
-) -> MarkerArray:
-    """Wireframe boxes with their headings, and above each its class and score.
+class MarkersWriter:
+    """Writes boxes as wireframes with their headings, and above each its class and score.
 
-    The first marker deletes all earlier ones; the second (`boxes`, one LINE_LIST for all) has for
-    each box its twelve edges and a line from its middle out of its front; then one text each.
+    Markers are kept and filled anew, for the same reason as in `convert.DetectionsWriter`. A
+    message is good until the next one is written.
     """
-    markers = [Marker(header=header, action=Marker.DELETEALL)]
-    if len(detections.boxes):
-        markers.append(_wireframes(detections, header))
-        markers += _texts(detections, class_names, header)
-    return MarkerArray(markers=markers)
+
+    def __init__(self) -> None:
+        self._delete = Marker(action=Marker.DELETEALL)
+        self._wires: dict[int, Marker] = {}
+        self._lines: list[tuple[list[Point], list[Point]]] = []  # of a box: vertices, ends of lines
+        self._texts: list[Marker] = []
+
+    def message(
+        self, detections: Detections, class_names: tuple[str, ...], header: Header
+    ) -> MarkerArray:
+        """First a marker that deletes all earlier ones, then lines for each class, then texts.
+
+        The lines of a class, in namespace `boxes`, are one LINE_LIST: for each box twelve edges
+        and a line from its middle out of its front.
+        """
+        markers = [self._delete]
+        if len(detections.boxes):
+            markers += self._wireframes(detections)
+            markers += self._labels(detections, class_names)
+        for marker in markers:
+            marker.header = header
+        return MarkerArray(markers=markers)
+
+    def _wireframes(self, detections: Detections) -> list[Marker]:
+        boxes = np.asarray(detections.boxes, np.float64)
+        corners = box_geometry.corners(boxes)
+        center = corners.mean(1, keepdims=True)
+        front = corners[:, [0, 1, 4, 5]].mean(1, keepdims=True)
+        vertices = np.concatenate([corners, center, center + 1.5 * (front - center)], 1)
+        while len(self._lines) < len(boxes):
+            # An edge shares its ends with others: one Point each, listed several times.
+            ends = [Point() for _ in range(10)]
+            self._lines.append((ends, [ends[i] for i in _LINES]))
+        points: dict[int, list[Point]] = {}
+        rows = zip(vertices.tolist(), detections.labels.tolist(), self._lines, strict=False)
+        for box_vertices, label, (ends, lines) in rows:
+            for end, vertex in zip(ends, box_vertices, strict=True):
+                end.x, end.y, end.z = vertex
+            points.setdefault(label, []).extend(lines)
+        for label, lines in points.items():
+            if label not in self._wires:
+                scale = Vector3(x=_LINE_WIDTH_M)
+                self._wires[label] = _marker("boxes", label, Marker.LINE_LIST, scale, label)
+            self._wires[label].points = lines
+        return [self._wires[label] for label in sorted(points)]
+
+    def _labels(self, detections: Detections, class_names: tuple[str, ...]) -> list[Marker]:
+        boxes = np.asarray(detections.boxes, np.float64)
+        above = boxes[:, :3].copy()
+        above[:, 2] += boxes[:, 5] + _TEXT_HEIGHT_M
+        while len(self._texts) < len(boxes):
+            scale = Vector3(z=_TEXT_HEIGHT_M)
+            text = _marker("labels", len(self._texts), Marker.TEXT_VIEW_FACING, scale, 0)
+            self._texts.append(text)
+        written = self._texts[: len(boxes)]
+        columns = (above, detections.labels, detections.scores)
+        rows = zip(written, *(column.tolist() for column in columns), strict=True)
+        for text, place, label, score in rows:
+            text.text = f"{class_names[label]} {score:.2f}"
+            text.color = _color(label)
+            position = text.pose.position
+            position.x, position.y, position.z = place
+        return written
 
 
-def _wireframes(detections: Detections, header: Header) -> Marker:
-    boxes = np.asarray(detections.boxes, np.float64)
-    corners = box_geometry.corners(boxes)
-    center = corners.mean(1, keepdims=True)
-    front = corners[:, [0, 1, 4, 5]].mean(1, keepdims=True)
-    nose = center + 1.5 * (front - center)
-    lines = [*box_geometry.EDGES.ravel().tolist(), _CENTER, _NOSE]
-    points, colors = [], []
-    vertices = np.concatenate([corners, center, nose], 1).tolist()
-    for box_vertices, label in zip(vertices, detections.labels.tolist(), strict=True):
-        # An edge shares its ends with others: one Point each, listed several times.
-        ends = [Point(x=x, y=y, z=z) for x, y, z in box_vertices]
-        points += [ends[i] for i in lines]
-        colors += [_color(label)] * len(lines)
-    marker = _marker(header, "boxes", 0, Marker.LINE_LIST, Vector3(x=_LINE_WIDTH_M))
-    # Assigned once: each assignment checks every element.
-    marker.points, marker.colors = points, colors
-    return marker
-
-
-def _texts(detections: Detections, class_names: tuple[str, ...], header: Header) -> list[Marker]:
-    centers, _, sizes = box_geometry.to_ros(detections.boxes)
-    above = centers.copy()
-    above[:, 2] += sizes[:, 2] / 2 + _TEXT_HEIGHT_M
-    texts = []
-    for i, (position, label, score) in enumerate(
-        zip(above.tolist(), detections.labels.tolist(), detections.scores.tolist(), strict=True)
-    ):
-        scale = Vector3(z=_TEXT_HEIGHT_M)
-        text = _marker(header, "labels", i, Marker.TEXT_VIEW_FACING, scale)
-        text.text = f"{class_names[label]} {score:.2f}"
-        text.color = _color(label)
-        text.pose.position = Point(x=position[0], y=position[1], z=position[2])
-        texts.append(text)
-    return texts
-
-
-def _marker(header: Header, namespace: str, number: int, kind: int, scale: Vector3) -> Marker:
-    pose = Pose()
-    pose.orientation.w = 1.0
-    marker = Marker(header=header, ns=namespace, id=number, type=kind, scale=scale, pose=pose)
-    marker.action = Marker.ADD
+def _marker(namespace: str, number: int, kind: int, scale: Vector3, label: int) -> Marker:
+    marker = Marker(ns=namespace, id=number, type=kind, action=Marker.ADD, scale=scale)
+    marker.pose.orientation.w = 1.0
+    marker.color = _color(label)
     return marker
 
 

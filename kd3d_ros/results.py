@@ -1,10 +1,12 @@
 """What the node publishes of a frame."""
 
 import time
+from typing import Any
 
 from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Vector3
 from rclpy.duration import Duration
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64, Header
@@ -14,8 +16,9 @@ from visualization_msgs.msg import MarkerArray
 
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.runtime.detections import Detections
-from kd3d_ros import convert, markers
+from kd3d_ros.convert import DetectionsWriter, points_message
 from kd3d_ros.frames import pose_from_matrix
+from kd3d_ros.markers import MarkersWriter
 
 # Reliable matches every subscriber; shallow, because old results are worth nothing.
 _RESULTS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
@@ -37,6 +40,8 @@ class ResultPublisher:
         self._markers = node.create_publisher(MarkerArray, "~/markers", _RESULTS)
         self._processing_time = node.create_publisher(Float64, "~/debug/processing_time_ms", 5)
         self._latency = node.create_publisher(Float64, "~/debug/pipeline_latency_ms", 5)
+        self._boxes = DetectionsWriter()
+        self._wires = MarkersWriter()
         self._tf_static = node.create_publisher(TFMessage, "/tf_static", _LATCHED)
 
     def is_watched(self) -> bool:
@@ -49,18 +54,27 @@ class ResultPublisher:
     ) -> None:
         """Publish what somebody subscribes to, with the image's stamp; the rest isn't even made."""
         header = Header(stamp=image_header.stamp, frame_id=self.frame_id)
+        ready: list[tuple[Publisher, Any]] = []
         if self._points.get_subscription_count():
-            self._points.publish(convert.points_message(detections.points, header))
+            ready.append((self._points, points_message(detections.points, header)))
         if self._detections.get_subscription_count():
-            message = convert.detections_message(detections, class_names, header)
-            self._detections.publish(message)
+            boxes = self._boxes.message(detections, class_names, header)
+            ready.append((self._detections, boxes))
         if self._markers.get_subscription_count():
-            self._markers.publish(markers.marker_array(detections, class_names, header))
+            wires = self._wires.message(detections, class_names, header)
+            ready.append((self._markers, wires))
+        # All at the end: the first one published wakes subscribers, which then want the CPU too.
+        for publisher, message in ready:
+            publisher.publish(message)
 
     def publish_times(self, processing_ms: float, latency_ms: float) -> None:
         """Publish how long a frame took, since its arrival and since its stamp."""
-        self._processing_time.publish(Float64(data=processing_ms))
-        self._latency.publish(Float64(data=latency_ms))
+        for publisher, value in (
+            (self._processing_time, processing_ms),
+            (self._latency, latency_ms),
+        ):
+            if publisher.get_subscription_count():
+                publisher.publish(Float64(data=value))
 
     def publish_virtual_frame(self, camera: PinholeCamera, image_header: Header) -> None:
         """Tell TF where the frame of the results is, as a child of the image's frame."""

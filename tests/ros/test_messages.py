@@ -19,8 +19,9 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from kd3d_core.errors import ImageError
 from kd3d_core.geometry import boxes as box_geometry
-from kd3d_ros.convert import detections_message, image_view, points_message
-from kd3d_ros.markers import marker_array
+from kd3d_core.runtime.detections import Detections
+from kd3d_ros.convert import DetectionsWriter, image_view, points_message
+from kd3d_ros.markers import MarkersWriter
 from kd3d_ros.rejection import BadImageError
 
 HEADER = Header(frame_id="lidar")
@@ -30,6 +31,20 @@ NAMES = FakeDetector.class_names
 
 def over_the_wire(message: Any) -> Any:
     return deserialize_message(serialize_message(message), type(message))
+
+
+def write_detections(detections: Detections) -> Detection3DArray:
+    """Into a writer that has written other boxes before."""
+    writer = DetectionsWriter()
+    writer.message(answer(boxes=4), NAMES[::-1], Header(frame_id="other"))
+    return writer.message(detections, NAMES, HEADER)
+
+
+def write_markers(detections: Detections) -> MarkerArray:
+    """Into a writer that has written other boxes before."""
+    writer = MarkersWriter()
+    writer.message(answer(boxes=4), NAMES[::-1], Header(frame_id="other"))
+    return writer.message(detections, NAMES, HEADER)
 
 
 def random_pixels(height: int, width: int, channels: int) -> np.ndarray:
@@ -115,18 +130,16 @@ def test_points(count: int) -> None:
     np.testing.assert_array_equal(np.array(read, np.float32).reshape(-1, 4), points)
 
 
-def test_points_that_are_not_finite_or_contiguous() -> None:
-    points = np.zeros((6, 8), np.float64)[:, ::2]
-    points[2, 1] = np.nan
+def test_points_that_are_not_contiguous() -> None:
+    points = np.arange(48.0).reshape(6, 8)[:, ::2]
     message = points_message(points, HEADER)
-    assert not message.is_dense
     read = np.array(list(struct.iter_unpack("<ffff", bytes(message.data))))
     np.testing.assert_array_equal(read, points)
 
 
 def test_detections() -> None:
     detections = answer(boxes=5)
-    message: Detection3DArray = over_the_wire(detections_message(detections, NAMES, HEADER))
+    message: Detection3DArray = over_the_wire(write_detections(detections))
     assert message.header == HEADER
     assert len(message.detections) == 5
     for i, detection in enumerate(message.detections):
@@ -147,27 +160,26 @@ def test_detections() -> None:
 
 
 def test_no_detections() -> None:
-    assert detections_message(answer(boxes=0), NAMES, HEADER).detections == []
-    (only,) = marker_array(answer(boxes=0), NAMES, HEADER).markers
+    assert write_detections(answer(boxes=0)).detections == []
+    (only,) = write_markers(answer(boxes=0)).markers
     assert only.action == Marker.DELETEALL
 
 
 def test_markers() -> None:
     detections = answer(boxes=3)
-    message: MarkerArray = over_the_wire(marker_array(detections, NAMES, HEADER))
-    delete, wires, *texts = message.markers
+    message: MarkerArray = over_the_wire(write_markers(detections))
+    delete, *rest = message.markers
+    wires, texts = rest[:3], rest[3:]  # one box of each class
     assert delete.action == Marker.DELETEALL
     assert all(marker.header == HEADER for marker in message.markers)
-    added = message.markers[1:]
-    assert all(marker.action == Marker.ADD for marker in added)
-    assert len({(marker.ns, marker.id) for marker in added}) == len(added)
-
-    assert wires.type == Marker.LINE_LIST
-    assert wires.pose.orientation.w == 1
-    assert wires.scale.x > 0
-    assert len(wires.points) == len(wires.colors) == 3 * 13 * 2
-    points = np.array([(p.x, p.y, p.z) for p in wires.points]).reshape(3, 13, 2, 3)
-    for box, lines in zip(detections.boxes.astype(float), points, strict=True):
+    assert all(marker.action == Marker.ADD for marker in rest)
+    assert len({(marker.ns, marker.id) for marker in rest}) == len(rest)
+    assert len({(m.color.r, m.color.g, m.color.b, m.color.a) for m in wires}) == 3
+    for box, marker in zip(detections.boxes.astype(float), wires, strict=True):
+        assert marker.type == Marker.LINE_LIST
+        assert marker.pose.orientation.w == 1
+        assert marker.scale.x > 0
+        lines = np.array([(p.x, p.y, p.z) for p in marker.points]).reshape(13, 2, 3)
         edges, (tail, nose) = lines[:12], lines[12]
         corners = np.unique(edges.reshape(-1, 3).round(5), axis=0)
         expected = np.unique(box_geometry.corners(box[None])[0].round(5), axis=0)
@@ -179,7 +191,14 @@ def test_markers() -> None:
         assert np.linalg.norm(nose - tail) > box[3] / 2
 
     assert [text.text for text in texts] == ["Car 0.90", "Pedestrian 0.55", "Cyclist 0.20"]
-    for box, text in zip(detections.boxes, texts, strict=True):
+    for box, text, lines in zip(detections.boxes, texts, wires, strict=True):
+        assert text.color == lines.color
         assert text.type == Marker.TEXT_VIEW_FACING
-        assert text.color.a == 1
+        assert text.pose.orientation.w == 1
         assert text.pose.position.z > box[2] + box[5]
+
+
+def test_markers_of_one_class_are_one_line_list() -> None:
+    detections = answer(boxes=6)
+    wires = [m for m in write_markers(detections).markers if m.type == Marker.LINE_LIST]
+    assert [len(marker.points) for marker in wires if marker.action == Marker.ADD] == [52] * 3
