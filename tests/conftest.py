@@ -42,6 +42,12 @@ def kitti_object() -> KittiDataset:
 
 
 @pytest.fixture(scope="session")
+def kitti_eval() -> Path:
+    """Folder of labels, detections and what the official devkit says about them."""
+    return shared_data("kitti_eval")
+
+
+@pytest.fixture(scope="session")
 def raw_calib_files() -> list[Path]:
     """Calibration files of five recording days."""
     return sorted(shared_data("kitti_raw_calib").glob("*.txt"))

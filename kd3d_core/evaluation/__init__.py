@@ -1,0 +1,1 @@
+"""How good detections are, in the numbers that papers report."""

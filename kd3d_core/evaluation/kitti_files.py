@@ -1,0 +1,88 @@
+"""Folders of KITTI label and detection files, frame by frame."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kd3d_core.data.kitti import Label, read_detections, read_labels
+from kd3d_core.errors import DataError
+
+
+@dataclass(frozen=True)
+class LabelledFrames:
+    """Labels and detections of the same frames.
+
+    Attributes:
+        names: the frames.
+        ground_truth: labels of each, `DontCare` included.
+        detections: detections of each.
+        without_file: frames that have no detection file, which counts as no detections.
+        left_out: detection files that belong to none of the frames.
+    """
+
+    names: tuple[str, ...]
+    ground_truth: list[list[Label]]
+    detections: list[list[Label]]
+    without_file: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+    @property
+    def has_ground_dont_care(self) -> bool:
+        """Whether `DontCare` areas reach detections on the ground, see `share_in_dont_care`."""
+        return any(
+            not label.is_object and min(label.dimensions[1:]) < -1
+            for frame in self.ground_truth
+            for label in frame
+        )
+
+
+def read_frames(
+    labels: Path, detections: Path, names: Sequence[str] | None = None
+) -> LabelledFrames:
+    """Read the frames that are to be judged.
+
+    Args:
+        labels: folder with one `.txt` per frame.
+        detections: folder with one `.txt` per frame that has detections.
+        names: the frames; default: all label files.
+
+    Raises:
+        DataError: a folder or label file is missing, no detection file belongs to any frame
+            although there are some, or a line is wrong: file, line and field are named.
+    """
+    label_files, detection_files = (
+        _text_files(labels, "label"),
+        _text_files(detections, "detection"),
+    )
+    if not label_files:
+        inside = labels / "label_2"
+        hint = f"; did you mean {inside}?" if inside.is_dir() else ""
+        raise DataError(f"{labels}: no label file (*.txt) in this folder{hint}")
+    frames = tuple(sorted(label_files) if names is None else names)
+    if unlabelled := [name for name in frames if name not in label_files]:
+        raise DataError(
+            f"{labels}: {len(unlabelled)} of {len(frames)} frames have no label file, the first "
+            f"is {labels / unlabelled[0]}.txt"
+        )
+    without_file = tuple(name for name in frames if name not in detection_files)
+    if detection_files and len(without_file) == len(frames):
+        raise DataError(
+            f"{detections}: none of its {len(detection_files)} files has the name of one of the "
+            f"{len(frames)} frames, such as {frames[0]}.txt"
+        )
+    return LabelledFrames(
+        frames,
+        [read_labels(label_files[name]) for name in frames],
+        [
+            read_detections(detection_files[name]) if name in detection_files else []
+            for name in frames
+        ],
+        without_file,
+        tuple(sorted(set(detection_files) - set(frames))),
+    )
+
+
+def _text_files(folder: Path, what: str) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder of {what} files")
+    return {path.stem: path for path in folder.iterdir() if path.suffix == ".txt"}
