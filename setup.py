@@ -65,6 +65,7 @@ setup(
             "kd3d-bag = kd3d_core.cli.bag:main",
             "kd3d-demo = kd3d_ros.demo:main",
             "kd3d-doctor = kd3d_core.cli.doctor:main",
+            "kd3d-eval = kd3d_core.cli.eval:main",
             "kd3d-weights = kd3d_core.cli.weights:main",
         ],
     },

@@ -1,0 +1,223 @@
+"""`kd3d-eval`: judge detections by KITTI's average precision, and depth against LiDAR."""
+
+import json as jsonlib
+import math
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from kd3d_core.cli.app import run
+from kd3d_core.cli.table import print_table
+from kd3d_core.errors import Kd3dError
+
+if TYPE_CHECKING:
+    from kd3d_core.evaluation.depth import DepthReport
+    from kd3d_core.evaluation.kitti_ap import KittiAP
+    from kd3d_core.evaluation.kitti_files import LabelledFrames
+
+
+def kitti(
+    *,
+    labels: Path,
+    detections: Path,
+    ids: Path | None = None,
+    iou: Literal["strict", "loose"] = "strict",
+    json: Path | None = None,
+) -> None:
+    """Average precision of detections, with the rules of the official devkit.
+
+    Args:
+        labels: folder of label files, one per frame.
+        detections: folder of detection files; a frame without one has no detections.
+        ids: file that lists the frames to judge; default: all that have labels.
+        iou: strict asks for 0.7 (car) and 0.5 (others), as KITTI does; loose for 0.5 and 0.25 in
+            bev and 3d.
+        json: write the result to this file too.
+    """
+    from kd3d_core.data.kitti import read_split
+    from kd3d_core.evaluation.kitti_ap import evaluate
+    from kd3d_core.evaluation.kitti_files import read_frames
+
+    frames = read_frames(labels, detections, None if ids is None else read_split(ids))
+    result = evaluate(frames.ground_truth, frames.detections, iou)
+    _print_ap(result)
+    for note in _notes(frames, result, detections, all_frames=ids is None):
+        print(f"note: {note}")
+    if json is not None:
+        _write_json(json, result.to_json())
+
+
+def depth(
+    *,
+    data: Path,
+    predictions: Path,
+    ids: Path | None = None,
+    crop: Literal["garg", "eigen", "none"] = "garg",
+    cap: float = 80.0,
+    min_depth: float = 1e-3,
+    bands: list[str] = ["0", "10", "20", "40", "80"],  # noqa: B006 - never changed
+    json: Path | None = None,
+) -> None:
+    """Errors of depth maps against the velodyne, projected into the image.
+
+    Args:
+        data: data set in KITTI's layout, or its `training` folder.
+        predictions: folder of depth maps as large as the images: 16-bit PNG with 256 units per
+            metre, or .npy in metres.
+        ids: file that lists the frames to judge; default: all of the data set.
+        crop: part of the image that is judged, as in the papers of Garg and Eigen.
+        cap: farthest true distance that counts, metres; predictions are cut to it.
+        min_depth: nearest, metres.
+        bands: borders in metres of the distances that are reported one by one.
+        json: write the result to this file too.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from kd3d_core.data.kitti import KittiDataset, read_split
+    from kd3d_core.evaluation.depth import DepthRules, evaluate_depth
+
+    rules = DepthRules(crop, cap, min_depth, tuple(_metres(word) for word in bands))
+    dataset = KittiDataset(data, None if ids is None else read_split(ids))
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("comparing depth", total=len(dataset))
+        report = evaluate_depth(dataset, predictions, rules, lambda: progress.advance(task))
+    _print_depth(report)
+    if json is not None:
+        _write_json(json, report.to_json())
+
+
+def _metres(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        raise Kd3dError(f"--bands {word}: write metres, for example --bands 0 10 20 40") from None
+
+
+def _print_ap(result: "KittiAP") -> None:
+    from kd3d_core.evaluation.kitti_ap import LEVELS, min_overlap
+
+    print(f"{result.frames} frames, {result.iou} IoU, AP in percent")
+    heads = [f"{kind} {level}" for kind in ("R40", "R11") for level in LEVELS]
+    rows: list[tuple[str, ...]] = [("class", "metric", "IoU", *heads)]
+    for name, curves in result.curves.items():
+        for metric, curve in curves.items():
+            values = [
+                f"{value:.2f}" if count and not math.isnan(value) else "-"
+                for count, value in zip(
+                    result.objects[name] * 2, curve.r40 + curve.r11, strict=True
+                )
+            ]
+            rows.append((name, metric, f"{min_overlap(result.iou, name, metric):g}", *values))
+    print_table(rows)
+    print()
+    print_table(
+        [
+            ("objects", *LEVELS),
+            *((name, *map(str, counts)) for name, counts in result.objects.items()),
+        ]
+    )
+
+
+def _notes(
+    frames: "LabelledFrames", result: "KittiAP", detections: Path, all_frames: bool
+) -> list[str]:
+    """What a reader of the numbers should know about these frames."""
+    from kd3d_core.evaluation.kitti_ap import LEVELS, POSITIONS
+
+    notes = []
+    if frames.without_file:
+        notes.append(
+            f"{len(frames.without_file)} of {len(frames.names)} frames have no file in "
+            f"{detections} and count as without detections, the first is {frames.without_file[0]}"
+        )
+    if all_frames and frames.left_out:
+        notes.append(
+            f"{len(frames.left_out)} detection files have no labels and were left out, the first "
+            f"is {frames.left_out[0]}"
+        )
+    few = [
+        f"{name} {level} ({count} objects, at most {100 * (count - 1) / (POSITIONS - 1):g})"
+        for name, counts in result.objects.items()
+        for level, count in zip(LEVELS, counts, strict=True)
+        if 0 < count < POSITIONS
+    ]
+    if few:
+        notes.append(f"too few objects for R40 to reach 100: {', '.join(few)}")
+    if frames.has_ground_dont_care:
+        notes.append(
+            "DontCare lines have the tracking set's -1000 as size: in bev the devkit, and so this, "
+            "takes that for an area around the camera where no detection is wrong; trust 3d"
+        )
+    return notes
+
+
+def _print_depth(report: "DepthReport") -> None:
+    from kd3d_core.depth.metrics import MEASURES
+
+    rules = report.rules
+    print(
+        f"{report.frames} frames, crop {rules.crop}, truth {rules.min_depth:g} to {rules.cap:g} m"
+    )
+    print("\nmean over images of each image's value (as in papers):")
+    scores = report.scores.items()
+    print_table(
+        [
+            ("metres", "images", *MEASURES),
+            *(
+                (name, str(each.images), *map(_number, each.per_image.values()))
+                for name, each in scores
+            ),
+        ]
+    )
+    print("\nall pixels together:")
+    print_table(
+        [
+            ("metres", "pixels", *MEASURES),
+            *(
+                (name, str(each.pixels), *map(_number, each.per_pixel.values()))
+                for name, each in scores
+            ),
+        ]
+    )
+    if report.without_answer:
+        print(
+            f"\nnote: {report.without_answer:.2%} of the compared pixels have no predicted depth "
+            f"(0 or less); they count as {rules.min_depth:g} m"
+        )
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
+
+
+def _write_json(path: Path, content: Any) -> None:
+    """Write at once or not at all, so that a reader never sees half a file."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_text(jsonlib.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise Kd3dError(f"{path}: cannot be written: {error}") from None
+
+
+def main() -> int:
+    """Entry point."""
+    return run(
+        {"kitti": kitti, "depth": depth},
+        prog="kd3d-eval",
+        description="Judge detections and depth maps in the numbers that papers report.",
+        examples=[
+            "kd3d-eval kitti --labels data/kitti/training/label_2 --detections out/detections",
+            "kd3d-eval kitti --labels LABELS --detections DETECTIONS --ids val.txt --json ap.json",
+            "kd3d-eval kitti --labels LABELS --detections DETECTIONS --iou loose",
+            "kd3d-eval depth --data data/kitti --predictions out/depth --crop eigen --cap 50",
+        ],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
