@@ -30,7 +30,7 @@ def requirements(name: str) -> list[str]:
 
 
 def shared_files() -> list[tuple[str, list[str]]]:
-    """config/ and launch/ with their sub-folders, as (folder of the install, files) pairs."""
+    """config/, launch/ and message definitions, as (folder of the install, files) pairs."""
     pairs = []
     for top in ("config", "launch"):
         for folder, subfolders, names in os.walk(ROOT / top):
@@ -39,6 +39,12 @@ def shared_files() -> list[tuple[str, list[str]]]:
             files = sorted(str(relative / name) for name in names if not name.startswith("."))
             if files:
                 pairs.append((f"{SHARE}/{relative}", files))
+    # Bags of machines without these packages are written and read with the definitions.
+    for folder in sorted((ROOT / "interfaces").glob("*/msg")):
+        relative = folder.relative_to(ROOT)
+        pairs.append(
+            (f"{SHARE}/{relative}", sorted(str(relative / f.name) for f in folder.iterdir()))
+        )
     return pairs
 
 
@@ -66,6 +72,7 @@ setup(
             "kd3d-demo = kd3d_ros.demo:main",
             "kd3d-doctor = kd3d_core.cli.doctor:main",
             "kd3d-eval = kd3d_core.cli.eval:main",
+            "kd3d-train = kd3d_core.cli.train:main",
             "kd3d-weights = kd3d_core.cli.weights:main",
         ],
     },

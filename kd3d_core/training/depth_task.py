@@ -10,6 +10,7 @@ from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.samples import Batch, DepthSamples
 from kd3d_core.depth.glpn import DepthConfig, DepthModel
 from kd3d_core.depth.loss import silog_loss
+from kd3d_core.depth.metrics import depth_totals, finish
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.loop import collated
 
@@ -51,28 +52,16 @@ class DepthTask:
 
     @torch.inference_mode()
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """AbsRel, RMSE and delta 1, each the mean over images."""
+        """The depth measures of `kd3d_core.depth.metrics`, each the mean over images."""
         assert isinstance(model, DepthLosses)
-        rows = []
+        totals = []
         for batch in collated(self._val, self._batch_size):
             moved = batch.to(device)
             assert moved.depth is not None
             answer = model.depth(moved.images / 255).float()
-            for depth, truth in zip(answer, moved.depth, strict=True):
-                known = (truth > 0) & (truth < self._cap_m)
-                guess, true = depth[known], truth[known]
-                ratio = torch.maximum(guess / true, true / guess)
-                rows.append(
-                    torch.stack(
-                        [
-                            ((guess - true).abs() / true).mean(),
-                            (guess - true).square().mean().sqrt(),
-                            (ratio < 1.25).float().mean(),
-                        ]
-                    )
-                )
-        names = ("abs_rel", "rmse", "delta1")
-        return dict(zip(names, torch.stack(rows).nanmean(0).tolist(), strict=True))
+            totals.append(depth_totals(answer, moved.depth, cap=self._cap_m))
+        (scores,) = finish(torch.stack(totals).sum(0))
+        return scores.per_image
 
     def is_better(self, score: float, best: float) -> bool:
         """A smaller error is better."""
