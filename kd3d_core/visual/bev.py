@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 
 from kd3d_core.geometry import boxes as box_geometry
-from kd3d_core.visual.image import Color, write
+from kd3d_core.visual.colors import Color
+from kd3d_core.visual.image import write
 
 
 @dataclass(frozen=True)

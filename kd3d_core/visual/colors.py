@@ -1,16 +1,20 @@
 """Which colour stands for what, the same in pictures and in RViz."""
 
-CLASS_COLORS: dict[str, tuple[int, int, int]] = {
-    "Car": (64, 200, 255),
-    "Pedestrian": (255, 120, 64),
-    "Cyclist": (160, 255, 90),
-}
+Color = tuple[int, int, int]
 """RGB, 0 to 255."""
 
-OTHER_COLOR = (220, 220, 90)
-TRUTH_COLOR = (255, 255, 255)
+# Colour-blind safe (Okabe and Ito).
+_CLASS_COLORS: dict[str, Color] = {
+    "Car": (86, 180, 233),
+    "Pedestrian": (230, 159, 0),
+    "Cyclist": (0, 158, 115),
+    "Van": (204, 121, 167),
+    "Truck": (240, 228, 66),
+}
+OTHER_COLOR: Color = (213, 94, 0)
+TRUTH_COLOR: Color = (255, 255, 255)
 
 
-def class_color(name: str) -> tuple[int, int, int]:
-    """RGB of a class, one colour for all that are unknown."""
-    return CLASS_COLORS.get(name, OTHER_COLOR)
+def class_color(name: str) -> Color:
+    """Colour of a class; one for all that are unknown."""
+    return _CLASS_COLORS.get(name, OTHER_COLOR)

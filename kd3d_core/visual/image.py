@@ -7,9 +7,9 @@ import numpy as np
 
 from kd3d_core.geometry import boxes as box_geometry
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.visual.colors import Color
 
 _NEAR_M = 0.1
-Color = tuple[int, int, int]
 
 
 def draw_boxes(
