@@ -1,17 +1,20 @@
 """`kd3d-train`: trains what a configuration describes."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from kd3d_core.cli.app import run
 
+_OWN_OPTIONS = {"set", "dry-run", "help", "config", "print_config"}
 
-def train(configuration: Path, *, settings: list[str] = [], dry_run: bool = False) -> None:  # noqa: B006
+
+def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) -> None:  # noqa: B006
     """Train, or go on with a run that was interrupted.
 
     Args:
         configuration: YAML file, for example config/train/kitti_lite.yaml.
-        settings: values that replace those of the file, as key=value: optimizer.lr=1e-4
+        set: values that replace those of the file, as key=value; --key value does the same.
         dry_run: load models and data, take one step, and write nothing.
     """
     from dataclasses import replace
@@ -25,7 +28,7 @@ def train(configuration: Path, *, settings: list[str] = [], dry_run: bool = Fals
     from kd3d_core.training.loop import train as run_training
     from kd3d_core.training.tasks import make_task
 
-    wanted = load_config(TrainConfig, configuration, settings)
+    wanted = load_config(TrainConfig, configuration, set)
     task = make_task(wanted)
     if dry_run:
         with TemporaryDirectory() as folder:
@@ -41,15 +44,40 @@ def train(configuration: Path, *, settings: list[str] = [], dry_run: bool = Fals
     Console().print(table)
 
 
+def replaced_settings(words: Sequence[str]) -> list[str]:
+    """`--key value` and `--key=value` rewritten as `--set key=value`, our own options kept.
+
+    Keys are those of the configuration, so they can't be known before it is read.
+    """
+    kept, settings = [], []
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        name, separator, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or name in _OWN_OPTIONS:
+            kept.append(word)
+        elif separator:
+            settings.append(f"{name}={value}")
+        elif queue and not queue[0].startswith("--"):
+            settings.append(f"{name}={queue.pop(0)}")
+        else:
+            raise SystemExit(f"kd3d-train: {word} needs a value, as in --epochs 40")
+    return [*kept, "--set", *settings] if settings else kept
+
+
 def main() -> int:
     """Entry point."""
     return run(
         train,
         prog="kd3d-train",
-        description="Train a depth network or a detector.",
+        description=(
+            "Train a depth network or a detector, as a YAML file describes. Interrupted runs go "
+            "on when the same command is given again."
+        ),
+        args=replaced_settings(sys.argv[1:]),
         examples=[
             "kd3d-train config/train/kitti_lite.yaml --dry-run",
-            "kd3d-train config/train/kitti_lite.yaml --settings epochs=40 optimizer.lr=5e-4",
+            "kd3d-train config/train/kitti_lite.yaml --epochs 40 --optimizer.lr 5e-4",
             "torchrun --nproc_per_node 4 -m kd3d_core.cli.train config/train/kitti_lite.yaml",
         ],
     )

@@ -1,0 +1,51 @@
+"""Training configurations and the command that reads them."""
+
+import pytest
+
+from kd3d_core.cli.train import replaced_settings
+from kd3d_core.config import load_config
+from kd3d_core.errors import ConfigError
+from kd3d_core.paths import share_dir
+from kd3d_core.training.config import TrainConfig
+
+FILES = sorted((share_dir() / "config" / "train").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_configuration_that_ships_can_be_read(path):
+    config = load_config(TrainConfig, path)
+    assert config.out == f"runs/{path.stem}"
+
+
+def test_settings_replace_those_of_the_file():
+    path = FILES[0]
+    config = load_config(TrainConfig, path, ["epochs=3", "optimizer.lr=1e-2", "augment=null"])
+    assert (config.epochs, config.optimizer.lr, config.augment) == (3, 1e-2, None)
+    assert config.optimizer.schedule == load_config(TrainConfig, path).optimizer.schedule
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("epochs=0", "epochs is 0"),
+        ("optimizer.lrr=1", "optimizer.lrr"),
+        ("epochs=many", "epochs"),
+        ("task.name=x", "task holds a value"),
+        ("epochs", "key=value"),
+        ("optimizer.ema=1.5", "ema"),
+    ],
+)
+def test_wrong_settings_are_one_line(change, reason):
+    with pytest.raises(ConfigError, match=reason) as caught:
+        load_config(TrainConfig, FILES[0], [change])
+    assert "\n" not in str(caught.value)
+
+
+def test_options_become_settings():
+    words = ["x.yaml", "--epochs", "3", "--optimizer.lr=1e-3", "--dry-run", "--seed", "-1"]
+    assert replaced_settings(words) == [
+        "x.yaml", "--dry-run", "--set", "epochs=3", "optimizer.lr=1e-3", "seed=-1",
+    ]  # fmt: skip
+    assert replaced_settings(["x.yaml"]) == ["x.yaml"]
+    with pytest.raises(SystemExit, match="--epochs needs a value"):
+        replaced_settings(["x.yaml", "--epochs"])
