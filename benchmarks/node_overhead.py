@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,8 @@ class _InstantDetector:
         )
 
     def __call__(self, image: np.ndarray, camera: PinholeCamera) -> Detections:
-        return self._answer
+        # New arrays, as a real detector's, which has just copied them from its device.
+        return replace(self._answer, points=self._answer.points.copy())
 
 
 class _TimedNode(DetectorNode):

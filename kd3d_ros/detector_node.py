@@ -305,7 +305,7 @@ class DetectorNode(LifecycleNode):
             # Jazzy and later know who is really connected; the graph may be ahead of that.
             if subscription.msg_type is Image and hasattr(subscription, "get_publisher_count"):
                 return int(subscription.get_publisher_count())
-        return self.count_publishers("image")
+        return self.count_publishers(self._image_topic)
 
     def _notice(self, kind: str, text: str) -> None:
         self.counters.noticed[kind] += 1

@@ -1,13 +1,13 @@
 """What the node publishes of a frame."""
 
 import time
-from typing import Any
 
 from geometry_msgs.msg import Quaternion, Transform, TransformStamped, Vector3
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64, Header
 from tf2_msgs.msg import TFMessage
@@ -54,16 +54,17 @@ class ResultPublisher:
     ) -> None:
         """Publish what somebody subscribes to, with the image's stamp; the rest isn't even made."""
         header = Header(stamp=image_header.stamp, frame_id=self.frame_id)
-        ready: list[tuple[Publisher, Any]] = []
-        if self._points.get_subscription_count():
-            ready.append((self._points, points_message(detections.points, header)))
+        # Everything is made before anything is sent: subscribers wake up at the first message and
+        # then want the CPU as well.
+        ready: list[tuple[Publisher, bytes | PointCloud2]] = []
         if self._detections.get_subscription_count():
             boxes = self._boxes.message(detections, class_names, header)
-            ready.append((self._detections, boxes))
+            ready.append((self._detections, serialize_message(boxes)))
         if self._markers.get_subscription_count():
             wires = self._wires.message(detections, class_names, header)
-            ready.append((self._markers, wires))
-        # All at the end: the first one published wakes subscribers, which then want the CPU too.
+            ready.append((self._markers, serialize_message(wires)))
+        if self._points.get_subscription_count():
+            ready.append((self._points, points_message(detections.points, header)))
         for publisher, message in ready:
             publisher.publish(message)
 

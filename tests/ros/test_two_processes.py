@@ -3,20 +3,16 @@
 Tests in one process never see the loss of large messages that these look for.
 """
 
-import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from threading import Timer
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 from node_helpers import (
-    ROOT,
     Camera,
     Spinner,
     camera_info,
@@ -26,18 +22,16 @@ from node_helpers import (
 )
 from visualization_msgs.msg import Marker
 
+from kd3d_core.data.kitti import KittiDataset
+
 pytestmark = pytest.mark.usefixtures("ros")
 
 IMAGES = 31
 
 
 @pytest.fixture(scope="module")
-def kitti_images() -> list[np.ndarray]:
-    root = Path(os.environ.get("KD3D_DATA") or ROOT / "../shared/data/kitti_tracking_0001")
-    files = sorted((root / "training" / "image_2").rglob("*.png"))[:IMAGES]
-    if len(files) < IMAGES:
-        pytest.skip(f"no KITTI sequence in {root}: set KD3D_DATA to one in KITTI's layout")
-    return [cv2.imread(str(file))[..., ::-1] for file in files]
+def kitti_images(tracking: KittiDataset) -> list[np.ndarray]:
+    return [tracking[i].image() for i in range(IMAGES)]
 
 
 @pytest.fixture
