@@ -1,5 +1,7 @@
 """Boxes as markers, which RViz and Foxglove show without any plugin."""
 
+from functools import cache
+
 import numpy as np
 from geometry_msgs.msg import Point, Vector3
 from std_msgs.msg import ColorRGBA, Header
@@ -7,16 +9,8 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from kd3d_core.geometry import boxes as box_geometry
 from kd3d_core.runtime.detections import Detections
+from kd3d_core.visual.colors import class_color
 
-# Colour-blind safe (Okabe and Ito), in the order of the classes.
-_PALETTE = [
-    ColorRGBA(r=0.34, g=0.71, b=0.91, a=1.0),
-    ColorRGBA(r=0.90, g=0.62, b=0.00, a=1.0),
-    ColorRGBA(r=0.00, g=0.62, b=0.45, a=1.0),
-    ColorRGBA(r=0.80, g=0.47, b=0.65, a=1.0),
-    ColorRGBA(r=0.94, g=0.89, b=0.26, a=1.0),
-    ColorRGBA(r=0.84, g=0.37, b=0.00, a=1.0),
-]
 _LINE_WIDTH_M = 0.06
 _TEXT_HEIGHT_M = 0.6
 # Into a box's eight corners, its middle and the tip of its heading.
@@ -46,13 +40,13 @@ class MarkersWriter:
         """
         markers = [self._delete]
         if len(detections.boxes):
-            markers += self._wireframes(detections)
+            markers += self._wireframes(detections, class_names)
             markers += self._labels(detections, class_names)
         for marker in markers:
             marker.header = header
         return MarkerArray(markers=markers)
 
-    def _wireframes(self, detections: Detections) -> list[Marker]:
+    def _wireframes(self, detections: Detections, class_names: tuple[str, ...]) -> list[Marker]:
         boxes = np.asarray(detections.boxes, np.float64)
         corners = box_geometry.corners(boxes)
         center = corners.mean(1, keepdims=True)
@@ -71,8 +65,9 @@ class MarkersWriter:
         for label, lines in points.items():
             if label not in self._wires:
                 scale = Vector3(x=_LINE_WIDTH_M)
-                self._wires[label] = _marker("boxes", label, Marker.LINE_LIST, scale, label)
+                self._wires[label] = _marker("boxes", label, Marker.LINE_LIST, scale)
             self._wires[label].points = lines
+            self._wires[label].color = _color(class_names[label])
         return [self._wires[label] for label in sorted(points)]
 
     def _labels(self, detections: Detections, class_names: tuple[str, ...]) -> list[Marker]:
@@ -81,25 +76,26 @@ class MarkersWriter:
         above[:, 2] += boxes[:, 5] + _TEXT_HEIGHT_M
         while len(self._texts) < len(boxes):
             scale = Vector3(z=_TEXT_HEIGHT_M)
-            text = _marker("labels", len(self._texts), Marker.TEXT_VIEW_FACING, scale, 0)
+            text = _marker("labels", len(self._texts), Marker.TEXT_VIEW_FACING, scale)
             self._texts.append(text)
         written = self._texts[: len(boxes)]
         columns = (above, detections.labels, detections.scores)
         rows = zip(written, *(column.tolist() for column in columns), strict=True)
         for text, place, label, score in rows:
             text.text = f"{class_names[label]} {score:.2f}"
-            text.color = _color(label)
+            text.color = _color(class_names[label])
             position = text.pose.position
             position.x, position.y, position.z = place
         return written
 
 
-def _marker(namespace: str, number: int, kind: int, scale: Vector3, label: int) -> Marker:
+def _marker(namespace: str, number: int, kind: int, scale: Vector3) -> Marker:
     marker = Marker(ns=namespace, id=number, type=kind, action=Marker.ADD, scale=scale)
     marker.pose.orientation.w = 1.0
-    marker.color = _color(label)
     return marker
 
 
-def _color(label: int) -> ColorRGBA:
-    return _PALETTE[label % len(_PALETTE)]
+@cache
+def _color(class_name: str) -> ColorRGBA:
+    red, green, blue = class_color(class_name)
+    return ColorRGBA(r=red / 255, g=green / 255, b=blue / 255, a=1.0)

@@ -20,6 +20,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from kd3d_core.errors import ImageError
 from kd3d_core.geometry import boxes as box_geometry
 from kd3d_core.runtime.detections import Detections
+from kd3d_core.visual.colors import class_color
 from kd3d_ros.convert import DetectionsWriter, image_view, points_message
 from kd3d_ros.markers import MarkersWriter
 from kd3d_ros.rejection import BadImageError
@@ -174,7 +175,10 @@ def test_markers() -> None:
     assert all(marker.header == HEADER for marker in message.markers)
     assert all(marker.action == Marker.ADD for marker in rest)
     assert len({(marker.ns, marker.id) for marker in rest}) == len(rest)
-    assert len({(m.color.r, m.color.g, m.color.b, m.color.a) for m in wires}) == 3
+    for name, marker in zip(NAMES, wires, strict=True):
+        rgb = np.array(class_color(name)) / 255
+        np.testing.assert_allclose((marker.color.r, marker.color.g, marker.color.b), rgb, atol=1e-6)
+        assert marker.color.a == 1
     for box, marker in zip(detections.boxes.astype(float), wires, strict=True):
         assert marker.type == Marker.LINE_LIST
         assert marker.pose.orientation.w == 1
