@@ -195,7 +195,7 @@ def box_labels(
             rotation_y=float(rotation_y[i]),
             score=float(scores[i]),
         )
-        for i in np.flatnonzero(seen)
+        for i in np.flatnonzero(seen).tolist()
     ]
 
 
