@@ -18,7 +18,7 @@ from torch import nn
 
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.samples import windowed
-from kd3d_core.depth.glpn import DepthConfig
+from kd3d_core.depth.model import DepthConfig
 from kd3d_core.errors import DataError
 from kd3d_core.pseudo_lidar import PseudoLidarConfig, pseudo_lidar
 
@@ -36,6 +36,7 @@ class PseudoLidarCache:
             config: its configuration.
             settings: how depth becomes points.
         """
+        assert config.window is not None, "make_depth says which window the model wants"
         self._window = config.window
         self._settings = settings
         kind = json.dumps([asdict(config), asdict(settings), weights_digest(depth)])

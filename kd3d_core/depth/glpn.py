@@ -6,15 +6,13 @@ times too small; every GLPN here is therefore built with the `max_depth` of our 
 """
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import nn
 
+from kd3d_core.depth.model import DepthConfig, DepthModel
 from kd3d_core.errors import WeightsError
-from kd3d_core.geometry.window import WindowConfig
 
 log = logging.getLogger(__name__)
 
@@ -23,39 +21,6 @@ _ENCODERS: dict[str, Any] = {
     "b0": {"depths": [2, 2, 2, 2], "hidden_sizes": [32, 64, 160, 256]},
     "b4": {"depths": [3, 8, 27, 3], "hidden_sizes": [64, 128, 320, 512]},
 }
-
-
-@dataclass(frozen=True)
-class DepthConfig:
-    """A depth model.
-
-    Attributes:
-        weights: a name from `config/weights.yaml`, a transformers folder, a hub name `hub:...`,
-            or `random`.
-        window: what the model sees of the image; both sides multiples of 32.
-        encoder: Mix Transformer size that `random` builds; a folder brings its own.
-        max_depth: cap in metres that the weights were trained with.
-        depth_scale: factor on the answer, for checkpoints that `max_depth` can't repair.
-    """
-
-    weights: str
-    window: WindowConfig
-    encoder: Literal["b0", "b4"] = "b4"
-    max_depth: int = 80
-    depth_scale: float = 1.0
-
-
-class DepthModel(nn.Module):
-    """Images `(B, 3, H, W)`, RGB in [0, 1], to depth `(B, H, W)` in metres."""
-
-    def __init__(self, network: nn.Module, depth_scale: float = 1.0) -> None:
-        super().__init__()
-        self.network = network
-        self.depth_scale = depth_scale
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        depth = self.network(pixel_values=images).predicted_depth
-        return depth if self.depth_scale == 1 else depth * self.depth_scale
 
 
 def random_glpn(config: DepthConfig, seed: int) -> DepthModel:

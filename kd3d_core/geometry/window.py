@@ -4,12 +4,14 @@ A window scales an image by one factor in both directions and then cuts or zero-
 size. The intrinsics move with it, so that back-projection and projection stay exact.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch.nn import functional
 
+from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.camera import PinholeCamera
 
 # Where the principal point's row falls in the KB crop of KITTI's images: 172.854 - 23 of 352.
@@ -26,18 +28,34 @@ class WindowConfig:
     Attributes:
         size: height and width of the model's input, pixels.
         mode: `crop` keeps pixels and cuts (the KB crop on KITTI images: from the bottom, centred);
-            `letterbox` scales the whole image to fit and pads right and below.
+            `letterbox` scales the whole image to fit and pads right and below; `fit` brings
+            height or width to `size`, whichever changes the image less, as the image processors
+            of depth models do, so that the window's shape follows the image's.
         focal_px: with `crop`, the focal length that the model was trained at. Images of other
             cameras are scaled to it first, because monocular depth is only metric at the focal
             length it was learnt with. None never scales.
+        multiple_of: with `fit`, both sides of the window are the nearest multiples of this; the
+            image covers them, and less than this is cut off, evenly from both ends.
+        margin: with `fit`, the image counts as larger by `margin * sqrt(side / 2)` pixels at each
+            end of a side, which the model itself adds (ZoeDepth).
     """
 
     size: tuple[int, int]
-    mode: Literal["crop", "letterbox"] = "crop"
+    mode: Literal["crop", "letterbox", "fit"] = "crop"
     focal_px: float | None = None
+    multiple_of: int = 1
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 1 or self.multiple_of < 1:
+            raise ConfigError(
+                f"window size {list(self.size)} and multiple_of {self.multiple_of} must be positive"
+            )
 
     def window(self, camera: PinholeCamera) -> "ImageWindow":
         """The window of this configuration for images of `camera`."""
+        if self.mode == "fit":
+            return self._fit(camera.height, camera.width)
         height, width = self.size
         if self.mode == "letterbox":
             scale = min(width / camera.width, height / camera.height)
@@ -53,6 +71,22 @@ class WindowConfig:
         spare = scaled.height - height
         top = min(max(wanted_top, min(spare, 0)), max(spare, 0))
         return ImageWindow(scale, left, top, width, height)
+
+    def _fit(self, image_height: int, image_width: int) -> "ImageWindow":
+        sides = (image_height, image_width)
+        factors = [
+            wanted / (side + 2 * int(self.margin * math.sqrt(side / 2)))
+            for wanted, side in zip(self.size, sides, strict=True)
+        ]
+        by_height, by_width = factors
+        scale = by_width if abs(1 - by_width) < abs(1 - by_height) else by_height
+        height, width = (
+            max(round(scale * side / self.multiple_of), 1) * self.multiple_of for side in sides
+        )
+        # The next larger number, so that rounding never leaves the image a pixel short.
+        scale = math.nextafter(max(height / image_height, width / image_width), math.inf)
+        left, top = int(image_width * scale) - width, int(image_height * scale) - height
+        return ImageWindow(scale, left // 2, top // 2, width, height)
 
 
 @dataclass(frozen=True)

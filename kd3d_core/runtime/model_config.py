@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kd3d_core.config import load_config
-from kd3d_core.depth.glpn import DepthConfig
+from kd3d_core.depth.model import DepthConfig
 from kd3d_core.detectors.build import DetectorConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.paths import share_dir

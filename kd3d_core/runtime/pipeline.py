@@ -5,6 +5,7 @@ once as bytes, everything else happens there, and one copy comes back.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from kd3d_core.depth.glpn import DepthModel, load_glpn, random_glpn
+from kd3d_core.depth.build import make_depth
 from kd3d_core.detectors.build import load_detector, random_detector
 from kd3d_core.detectors.decode import BoxSlots
 from kd3d_core.detectors.mvxnet import FusionDetector
@@ -57,8 +58,10 @@ class CameraDetector:
             device: where to run.
             precision: of the networks; `auto` is bf16 on CUDA and fp32 elsewhere.
         """
+        assert config.depth.window is not None, "make_depth says which window the model wants"
         self.config = config
         self.device = torch.device(device)
+        self._depth_window = config.depth.window
         if precision == "auto":
             precision = "bf16" if self.device.type == "cuda" else "fp32"
         self._dtype = _DTYPES[precision]
@@ -90,11 +93,8 @@ class CameraDetector:
         """
         config = load_model_config(model)
         device = _usable_device(device)
-        depth: DepthModel
-        if config.depth.weights == "random":
-            depth = random_glpn(config.depth, config.seed)
-        else:
-            depth = load_glpn(resolve(config.depth.weights), config.depth)
+        depth, depth_config = make_depth(config.depth, config.seed)
+        config = replace(config, depth=depth_config)
         if config.detector.weights == "random":
             detector = random_detector(config.detector, config.seed)
         else:
@@ -126,7 +126,7 @@ class CameraDetector:
             pixels = self._rectify(pixels, camera)
         timer.mark("upload")
 
-        depth_window = self.config.depth.window.window(camera)
+        depth_window = self._depth_window.window(camera)
         depth_image = depth_window.extract(pixels)
         with self._autocast():
             depth = self._depth(depth_image / 255)[0].float()

@@ -1,16 +1,16 @@
 """Training a depth network on what LiDAR measured."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.samples import Batch, DepthSamples
-from kd3d_core.depth.glpn import DepthConfig, DepthModel
 from kd3d_core.depth.loss import silog_loss
 from kd3d_core.depth.metrics import depth_totals, finish
+from kd3d_core.depth.model import DepthConfig, DepthModel
+from kd3d_core.errors import ConfigError
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.loop import collated
 
@@ -45,6 +45,11 @@ class DepthTask:
         train.require(("image_2", "calib"))
         self.model = DepthLosses(depth)
         window = depth_config.window
+        if window is None or window.mode == "fit":
+            raise ConfigError(
+                "depth.window follows the image here, and the images of a batch need one size: "
+                "give the model's depth.window a size and mode crop"
+            )
         self.samples = DepthSamples(train, window, config.augment, config.seed)
         self._val = DepthSamples(val, window)
         self._batch_size = config.batch_size
@@ -70,5 +75,4 @@ class DepthTask:
     def export(self, model: nn.Module, out: Path) -> None:
         """A transformers folder, `out/depth`."""
         assert isinstance(model, DepthLosses)
-        network: Any = model.depth.network
-        network.save_pretrained(out / "depth")
+        model.depth.save(out / "depth")

@@ -8,7 +8,7 @@ from rich.progress import track
 from kd3d_core.data.kitti import KittiDataset, KittiFrame, read_split
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
 from kd3d_core.data.samples import PointSource
-from kd3d_core.depth.glpn import DepthModel, load_glpn, random_glpn
+from kd3d_core.depth.build import make_depth
 from kd3d_core.detectors.build import load_detector, untrained_detector
 from kd3d_core.paths import cache_dir
 from kd3d_core.runtime.model_config import ModelConfig, load_model_config
@@ -30,8 +30,8 @@ def make_task(config: TrainConfig) -> Task:
     model = load_model_config(config.model)
     train, val = _frames(config.data)
     if config.task == "depth":
-        depth = _depth(model, config.seed)
-        return DepthTask(config, depth, model.depth, train, val)
+        depth, depth_config = make_depth(model.depth, config.seed)
+        return DepthTask(config, depth, depth_config, train, val)
     points = _points(config, model, (train, val))
     if model.detector.weights == "random":
         detector = untrained_detector(model.detector, config.seed)
@@ -48,12 +48,6 @@ def _frames(config: DataConfig) -> tuple[KittiDataset, KittiDataset]:
     return train, KittiDataset(config.root, read_split(config.val))
 
 
-def _depth(model: ModelConfig, seed: int) -> DepthModel:
-    if model.depth.weights == "random":
-        return random_glpn(model.depth, seed)
-    return load_glpn(resolve(model.depth.weights), model.depth)
-
-
 def _points(
     config: TrainConfig, model: ModelConfig, data_sets: Iterable[KittiDataset]
 ) -> PointSource:
@@ -62,8 +56,9 @@ def _points(
     if model.depth.weights == "random":
         log.warning("the depth network is UNTRAINED: its pseudo-LiDAR is noise")
     device = training_device()
-    depth = _depth(model, config.seed).to(device)
-    cache = PseudoLidarCache(cache_dir() / "pseudo_lidar", depth, model.depth, model.pseudo_lidar)
+    depth, depth_config = make_depth(model.depth, config.seed)
+    depth = depth.to(device)
+    cache = PseudoLidarCache(cache_dir() / "pseudo_lidar", depth, depth_config, model.pseudo_lidar)
     for frames in data_sets:
         one_by_one = (frames.subset([name]) for name in frames.names)
         for frame in track(one_by_one, "pseudo-LiDAR", total=len(frames), transient=True):
