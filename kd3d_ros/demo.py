@@ -128,14 +128,20 @@ class _Process:
     log: Path
     popen: subprocess.Popen[bytes]
 
-    def check(self) -> None:
-        """Raise if it has ended."""
+    def trouble(self) -> str | None:
+        """Why nothing more can be expected of it; None while all is well."""
         status = self.popen.poll()
         if status is not None:
-            raise Kd3dError(
-                f"the {self.name} ended with status {status}: {_last_line(self.log)} "
-                f"(whole log: {self.log})"
-            )
+            return f"the {self.name} ended with status {status}: {_last_line(self.log)}"
+        # The node stays up, so that a lifecycle manager can try again; nobody will here.
+        _, failed, reason = self.log.read_text(errors="replace").partition("cannot configure: ")
+        return reason.splitlines()[0] if failed else None
+
+    def check(self) -> None:
+        """Raise if it is in trouble."""
+        trouble = self.trouble()
+        if trouble is not None:
+            raise Kd3dError(f"{trouble} (whole log: {self.log})")
 
 
 @contextmanager
@@ -213,12 +219,12 @@ def _play(bag: Path, node: _Process) -> dict[int, int]:
 
 @contextmanager
 def _stop_without(process: _Process) -> Iterator[Event]:
-    """An event that is set as soon as `process` has ended."""
+    """An event that is set as soon as `process` is in trouble."""
     stop, over = Event(), Event()
 
     def watch() -> None:
         while not over.wait(0.2):
-            if process.popen.poll() is not None:
+            if process.trouble() is not None:
                 stop.set()
 
     watcher = Thread(target=watch, daemon=True)
