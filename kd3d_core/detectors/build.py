@@ -9,10 +9,20 @@ import torch
 from mmengine.logging import MMLogger
 from torch import nn
 
+from kd3d_core.detectors.anchor_detector import KITTI_CLASSES, AnchorDetector
 from kd3d_core.detectors.decode import DecodeConfig
-from kd3d_core.detectors.mvxnet import KITTI_CLASSES, FusionDetector
+from kd3d_core.detectors.lite import lite_config
+from kd3d_core.detectors.mvxnet import FusionDetector, mvxnet_config
+from kd3d_core.detectors.second import PointDetector, pointpillars_config, second_config
 from kd3d_core.errors import ConfigError, WeightsError
 from kd3d_core.geometry.window import WindowConfig
+
+_TYPES = {
+    "mvxnet": (FusionDetector, mvxnet_config),
+    "lite": (FusionDetector, lite_config),
+    "second": (PointDetector, second_config),
+    "pointpillars": (PointDetector, pointpillars_config),
+}
 
 
 @dataclass(frozen=True)
@@ -20,22 +30,23 @@ class DetectorConfig:
     """A detector.
 
     Attributes:
-        type: which design.
+        type: which design; `second` and `pointpillars` read points alone.
         weights: a name from `config/weights.yaml`, a `.safetensors` or mmdet3d `.pth` file, or
             `random`.
-        window: what the detector sees of the image.
+        window: what the detector sees of the image. For types that see none, the depth model's
+            window costs nothing.
         classes: class names in the order of the labels.
         decoding: thresholds and counts.
     """
 
-    type: Literal["mvxnet", "lite"]
+    type: Literal["mvxnet", "lite", "second", "pointpillars"]
     weights: str
     window: WindowConfig
     classes: tuple[str, ...] = KITTI_CLASSES
     decoding: DecodeConfig = field(default_factory=DecodeConfig)
 
 
-def random_detector(config: DetectorConfig, seed: int) -> FusionDetector:
+def random_detector(config: DetectorConfig, seed: int) -> AnchorDetector:
     """A detector with weights drawn from `seed`; its boxes mean nothing.
 
     Scores lie around 0.5 (no prior for rare objects is set), so that boxes pass through every
@@ -43,10 +54,10 @@ def random_detector(config: DetectorConfig, seed: int) -> FusionDetector:
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return FusionDetector(_model_config(config), config.decoding).eval()
+        return _build(config)
 
 
-def untrained_detector(config: DetectorConfig, seed: int) -> FusionDetector:
+def untrained_detector(config: DetectorConfig, seed: int) -> AnchorDetector:
     """A detector to train from nothing, with the weights that its parts ask for at first."""
     detector = random_detector(config, seed)
     MMLogger.get_current_instance().setLevel(logging.WARNING)  # it lists every tensor
@@ -56,13 +67,13 @@ def untrained_detector(config: DetectorConfig, seed: int) -> FusionDetector:
     return detector
 
 
-def load_detector(path: Path, config: DetectorConfig) -> FusionDetector:
+def load_detector(path: Path, config: DetectorConfig) -> AnchorDetector:
     """A detector with the weights of a file; every tensor must fit.
 
     Raises:
         WeightsError: the file can't be read, or its tensors aren't the model's.
     """
-    detector = FusionDetector(_model_config(config), config.decoding).eval()
+    detector = _build(config)
     load_tensors(detector.network, read_tensors(path), path)
     return detector
 
@@ -100,14 +111,12 @@ def load_tensors(network: nn.Module, tensors: dict[str, torch.Tensor], source: P
     network.load_state_dict(tensors)
 
 
-def _model_config(config: DetectorConfig):
-    from kd3d_core.detectors.lite import lite_config
-    from kd3d_core.detectors.mvxnet import mvxnet_config
-
-    model = {"mvxnet": mvxnet_config, "lite": lite_config}[config.type]()
-    if len(config.classes) != model.pts_bbox_head.num_classes:
+def _build(config: DetectorConfig) -> AnchorDetector:
+    kind, make_config = _TYPES[config.type]
+    detector = kind(make_config(), config.decoding).eval()
+    if len(config.classes) != detector.head.num_classes:
         raise ConfigError(
-            f"{config.type} has anchors for {model.pts_bbox_head.num_classes} classes "
+            f"{config.type} has anchors for {detector.head.num_classes} classes "
             f"({', '.join(KITTI_CLASSES)}), the configuration names {len(config.classes)}"
         )
-    return model
+    return detector

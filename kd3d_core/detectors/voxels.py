@@ -1,10 +1,10 @@
-"""Which voxel each point falls into, in the two ways that detectors need."""
+"""Which voxel each point falls into, in the three ways that detectors need."""
 
 from dataclasses import dataclass
 
 import torch
 
-from kd3d_core.ops import dynamic_voxelize
+from kd3d_core.ops import dynamic_voxelize, hard_voxelize
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,21 @@ class VoxelAssignment:
     voxel_coords: torch.Tensor | None
 
 
+@dataclass(frozen=True)
+class FilledVoxels:
+    """Voxels that hold points, with room for P of them.
+
+    Attributes:
+        points: `(V, P, 4)`, zeros where a voxel has no more.
+        num_points: `(V,)` int32, from 1 to P.
+        coords: `(V, 4)` int32 sample, z, y, x.
+    """
+
+    points: torch.Tensor
+    num_points: torch.Tensor
+    coords: torch.Tensor
+
+
 def assign_dense(
     points: torch.Tensor,
     samples: torch.Tensor,
@@ -84,6 +99,37 @@ def assign_sparse(
         [keys // (nz * ny * nx), keys // (ny * nx) % nz, keys // nx % ny, keys % nx], 1
     ).int()
     return VoxelAssignment(points, samples, coords, voxel_of_point, len(keys), voxel_coords)
+
+
+def fill_voxels(
+    points: torch.Tensor,
+    samples: torch.Tensor,
+    valid: torch.Tensor | None,
+    batch_size: int,
+    grid: VoxelGrid,
+    max_points: int,
+    max_voxels: int,
+) -> FilledVoxels:
+    """The first `max_points` points of each of the first `max_voxels` voxels of every sample.
+
+    Waits for the device once, to learn how many voxels there are.
+    """
+    filled = []
+    for sample in range(batch_size):
+        mine = samples == sample if valid is None else (samples == sample) & valid
+        # Infinity is outside of every grid; selecting would make the host wait for a number.
+        cloud = torch.where(mine[:, None], points, torch.inf)
+        filled.append(
+            hard_voxelize(cloud, grid.voxel_size, grid.point_cloud_range, max_points, max_voxels)
+        )
+    num_points = torch.cat([voxels.num_points for voxels in filled])
+    (rows,) = torch.nonzero(num_points, as_tuple=True)
+    features = torch.cat([voxels.features for voxels in filled])[rows]
+    coords = torch.cat([voxels.coords for voxels in filled])[rows]
+    sample_of_voxel = (rows // max_voxels).int()
+    return FilledVoxels(
+        features, num_points[rows], torch.cat([sample_of_voxel[:, None], coords], 1)
+    )
 
 
 def _voxelize(

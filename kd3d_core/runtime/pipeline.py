@@ -14,9 +14,9 @@ import torch
 from torch.nn import functional
 
 from kd3d_core.depth.build import make_depth
+from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import load_detector, random_detector
 from kd3d_core.detectors.decode import BoxSlots
-from kd3d_core.detectors.mvxnet import FusionDetector
 from kd3d_core.errors import ConfigError, ImageError
 from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
 from kd3d_core.geometry.points import matching
@@ -45,7 +45,7 @@ class CameraDetector:
         self,
         config: ModelConfig,
         depth: DepthFunction,
-        detector: FusionDetector,
+        detector: AnchorDetector,
         device: str = "cpu",
         precision: Precision = "auto",
     ) -> None:

@@ -10,8 +10,8 @@ from torch import nn
 
 from kd3d_core.data.kitti import KittiDataset, Label, box_labels
 from kd3d_core.data.samples import Batch, DetectionSamples, PointSource
+from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import DetectorConfig
-from kd3d_core.detectors.mvxnet import FusionDetector
 from kd3d_core.errors import DataError
 from kd3d_core.evaluation.kitti_ap import evaluate
 from kd3d_core.training.config import TrainConfig
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class DetectorLosses(nn.Module):
     """Batch to named losses."""
 
-    def __init__(self, detector: FusionDetector) -> None:
+    def __init__(self, detector: AnchorDetector) -> None:
         super().__init__()
         self.detector = detector
 
@@ -41,7 +41,7 @@ class DetectorTask:
     def __init__(
         self,
         config: TrainConfig,
-        detector: FusionDetector,
+        detector: AnchorDetector,
         detector_config: DetectorConfig,
         points: PointSource,
         train: KittiDataset,
@@ -77,7 +77,7 @@ class DetectorTask:
         scores = [metrics[f"{name}_3d"] for name in present]
         return {self.score_name: sum(scores) / max(len(scores), 1), **metrics}
 
-    def _detect(self, detector: FusionDetector, batch: Batch) -> list[list[Label]]:
+    def _detect(self, detector: AnchorDetector, batch: Batch) -> list[list[Label]]:
         maps = detector(batch.points, batch.samples, batch.images, batch.image_from_lidar)
         slots = detector.boxes(maps)
         answers = []
