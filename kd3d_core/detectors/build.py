@@ -7,14 +7,14 @@ from typing import Literal
 
 import torch
 from mmengine.logging import MMLogger
-from torch import nn
 
 from kd3d_core.detectors.anchor_detector import KITTI_CLASSES, AnchorDetector
+from kd3d_core.detectors.checkpoint import load_tensors, read_tensors
 from kd3d_core.detectors.decode import DecodeConfig
 from kd3d_core.detectors.lite import lite_config
 from kd3d_core.detectors.mvxnet import FusionDetector, mvxnet_config
 from kd3d_core.detectors.second import PointDetector, pointpillars_config, second_config
-from kd3d_core.errors import ConfigError, WeightsError
+from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.window import WindowConfig
 
 _TYPES = {
@@ -76,39 +76,6 @@ def load_detector(path: Path, config: DetectorConfig) -> AnchorDetector:
     detector = _build(config)
     load_tensors(detector.network, read_tensors(path), path)
     return detector
-
-
-def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The named tensors of a `.safetensors` file, or of a `.pth` without running its pickles."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"{path} can't be read as weights: {reason}") from None
-    stored = stored.get("state_dict", stored)
-    return {name: value for name, value in stored.items() if isinstance(value, torch.Tensor)}
-
-
-def load_tensors(network: nn.Module, tensors: dict[str, torch.Tensor], source: Path) -> None:
-    """Fill `network`, and refuse tensors that are missing, unknown or of another shape."""
-    wanted = network.state_dict()
-    problems = [f"{name} is missing" for name in wanted if name not in tensors]
-    problems += [f"{name} is unknown" for name in tensors if name not in wanted]
-    problems += [
-        f"{name} is {tuple(tensors[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in tensors and tensors[name].shape != wanted[name].shape
-    ]
-    if problems:
-        raise WeightsError(
-            f"{source} doesn't fit the model, {len(problems)} tensors differ: "
-            + "; ".join(problems[:5])
-        )
-    network.load_state_dict(tensors)
 
 
 def _build(config: DetectorConfig) -> AnchorDetector:
