@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
 from kd3d_core.geometry.window import WindowConfig
 
@@ -92,3 +93,29 @@ def test_letterbox_shows_the_whole_image_like_opencv():
         atol=0.5,
     )
     assert not seen[:, width:].any()
+
+
+@pytest.mark.parametrize("day", KITTI_DAYS)
+@pytest.mark.parametrize(("multiple", "margin"), [(14, 0.0), (32, 0.0), (1, 3.0)])
+def test_fit_keeps_the_image_but_less_than_a_multiple_cut_evenly(day, multiple, margin):
+    """Corners of the window seen in the image: inside, and as far from either border."""
+    camera = camera_of(*day)
+    window = WindowConfig((252, 252), "fit", multiple_of=multiple, margin=margin).window(camera)
+    assert window.height % multiple == window.width % multiple == 0
+    for first, side, whole in (
+        (window.left, window.width, camera.width),
+        (window.top, window.height, camera.height),
+    ):
+        before, after = first, window.scale * whole - first - side
+        assert 0 <= before <= multiple / 2
+        assert 0 <= after <= multiple / 2 + 1
+        assert abs(before - after) < 2
+    # The height counts, as it changes less; a margin leaves room for itself.
+    rows = 252 - 2 * margin * np.sqrt(camera.height / 2) * window.scale
+    assert abs(window.height - rows) <= max(multiple / 2, 2)
+
+
+def test_windows_without_pixels_are_refused():
+    for bad in ({"size": (0, 5)}, {"size": (5, 5), "multiple_of": 0}):
+        with pytest.raises(ConfigError, match="positive"):
+            WindowConfig(**bad)
