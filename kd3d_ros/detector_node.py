@@ -144,7 +144,9 @@ class DetectorNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         except Exception as error:  # rclpy would swallow it without a word
             self._why_unconfigured = f"{type(error).__name__}: {error}"
-            self.get_logger().error(f"cannot configure:\n{traceback.format_exc()}")
+            self.get_logger().error(
+                f"cannot configure: {self._why_unconfigured}\n{traceback.format_exc()}"
+            )
             return TransitionCallbackReturn.FAILURE
         self._why_unconfigured = ""
         self._detector = detector

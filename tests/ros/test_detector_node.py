@@ -442,7 +442,9 @@ def test_loading_that_breaks_fails_the_transition(
 
     setup = start(load=load)
     setup.spinner.until("diagnostics", lambda: setup.camera.value("state") == "unconfigured")
-    assert "Traceback" in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "cannot configure: AttributeError: a bug\n" in said  # where the demo looks for it
+    assert "Traceback" in said
     assert "AttributeError: a bug" in setup.fresh_status().message
 
 
