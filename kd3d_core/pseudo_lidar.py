@@ -48,7 +48,10 @@ class PseudoLidarConfig:
 
 
 def pseudo_lidar(
-    depth: torch.Tensor, camera: PinholeCamera, config: PseudoLidarConfig
+    depth: torch.Tensor,
+    camera: PinholeCamera,
+    config: PseudoLidarConfig,
+    inside: tuple[int, int, int, int] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Back-project the kept pixels of one depth map.
 
@@ -56,6 +59,8 @@ def pseudo_lidar(
         depth: `(H, W)` metres along the optical axis; 0, negative or not finite means unknown.
         camera: of the image that `depth` belongs to, of the same size.
         config: the filters and the sampling.
+        inside: first row, row after the last, first and after-last column that the camera saw, see
+            `ImageWindow.inside`; pixels beyond them become no points.
 
     Returns:
         points `(K, 4)` float32 in the detector frame, K = keep_fraction * H * W, and a mask `(K,)`
@@ -64,9 +69,13 @@ def pseudo_lidar(
     height, width = depth.shape
     pixels = _kept_pixels(height, width, config.keep_fraction, config.seed, depth.device)
     depth = depth.float()
+    row, column = pixels // width, pixels % width
     valid = usable(depth, config).flatten()[pixels]
+    if inside is not None:
+        top, bottom, left, right = inside
+        valid = valid & (row >= top) & (row < bottom) & (column >= left) & (column < right)
     kept = torch.where(valid, depth.flatten()[pixels], 0.0)
-    uv = torch.stack([pixels % width, pixels // width], -1).to(kept.dtype)
+    uv = torch.stack([column, row], -1).to(kept.dtype)
     xyz = camera.unproject(uv, kept) * valid[:, None]
     intensity = torch.full_like(kept, config.intensity)
     return torch.cat([xyz, intensity[:, None]], 1), valid
@@ -93,6 +102,7 @@ def usable(depth: torch.Tensor, config: PseudoLidarConfig) -> torch.Tensor:
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what is kept must serve training as well
 def _kept_pixels(
     height: int, width: int, keep_fraction: float, seed: int, device: torch.device
 ) -> torch.Tensor:

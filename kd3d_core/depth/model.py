@@ -34,8 +34,12 @@ class DepthConfig:
     depth_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.type == "glpn" and self.window is None:
-            raise ConfigError("depth.window is missing: GLPN needs the size of its input")
+        if self.type == "glpn":
+            if self.window is None:
+                raise ConfigError("depth.window is missing: GLPN needs the size of its input")
+            if any(side % 32 for side in self.window.size):
+                size = list(self.window.size)
+                raise ConfigError(f"depth.window.size is {size}: GLPN needs multiples of 32")
         if self.type == "auto" and self.weights == "random":
             raise ConfigError(
                 "depth.weights is random, and type auto takes its architecture from a folder: "
@@ -44,12 +48,20 @@ class DepthConfig:
 
 
 class DepthModel(nn.Module):
-    """Images `(B, 3, H, W)`, RGB in [0, 1], to depth `(B, H, W)` in metres."""
+    """Images `(B, 3, H, W)`, RGB in [0, 1], to depth `(B, H, W)` in metres.
+
+    The last layers always compute in single precision: bf16 knows no number between 32.0 and 32.25,
+    and depth rounded so makes a cloud of shells.
+    """
 
     def __init__(self, network: nn.Module, depth_scale: float = 1.0) -> None:
         super().__init__()
         self.network = network
         self.depth_scale = depth_scale
+
+        for name in ("head", "metric_head"):
+            if hasattr(network, name):
+                _compute_in_fp32(getattr(network, name))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         depth = self.network(pixel_values=images).predicted_depth
@@ -59,3 +71,27 @@ class DepthModel(nn.Module):
         """Write a transformers folder, from which the same model can be loaded again."""
         network: Any = self.network
         network.save_pretrained(folder)
+
+
+def _compute_in_fp32(module: nn.Module) -> None:
+    """Let `module` compute in single precision under autocast too; its tensors keep their names."""
+    kind = type(module)
+
+    class Float32(kind):  # type: ignore[misc,valid-type]
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            device = next(self.parameters()).device.type
+            with torch.autocast(device, enabled=False):
+                return kind.forward(self, *_floats(args), **_floats(kwargs))
+
+    module.__class__ = Float32
+
+
+def _floats(value: Any) -> Any:
+    """The same nest of tuples, lists and dicts with floating-point tensors in single precision."""
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {key: _floats(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_floats(item) for item in value)
+    return value

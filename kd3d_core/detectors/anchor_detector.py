@@ -12,18 +12,14 @@ from typing import Any
 
 import mmdet3d
 import torch
+from mmdet3d.registry import MODELS
+from mmdet3d.structures import LiDARInstance3DBoxes
 from mmengine.config import Config, ConfigDict
 from mmengine.structures import InstanceData
 from torch import nn
 
 from kd3d_core.detectors.decode import BoxSlots, DecodeConfig, HeadMaps, decode
 from kd3d_core.detectors.voxels import VoxelGrid
-from kd3d_core.ops.mmcv_ext import install
-
-install()
-
-from mmdet3d.registry import MODELS  # noqa: E402
-from mmdet3d.structures import LiDARInstance3DBoxes  # noqa: E402
 
 KITTI_CLASSES = ("Pedestrian", "Cyclist", "Car")
 _LOSSES = {"cls": "cls", "box": "bbox", "dir": "dir"}
@@ -115,6 +111,7 @@ class AnchorDetector(nn.Module, ABC):
             )
         return {name: sum(losses[f"loss_{key}"]) for name, key in _LOSSES.items()}
 
+    @torch.inference_mode(False)  # what is kept must serve training as well
     def anchors(self, size: tuple[int, int], device: torch.device) -> torch.Tensor:
         """`(h * w * A, 7)` anchors of a BEV grid of `size`; made once per size and device."""
         key = (size, device)

@@ -14,14 +14,10 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from mmcv.ops.sparse_conv import SparseConvolution
 from torch import nn
 
 from kd3d_core.errors import WeightsError
-from kd3d_core.ops.mmcv_ext import install
-
-install()
-
-from mmcv.ops.sparse_conv import SparseConvolution  # noqa: E402
 
 log = logging.getLogger(__name__)
 

@@ -9,16 +9,12 @@ asks the device for a number on the way.
 from dataclasses import dataclass
 
 import torch
+from mmdet3d.models.layers.fusion_layers import PointFusion
+from mmdet3d.models.voxel_encoders import DynamicVFE
+from mmdet3d.registry import MODELS
 from torch.nn import functional
 
 from kd3d_core.detectors.voxels import VoxelAssignment
-from kd3d_core.ops.mmcv_ext import install
-
-install()
-
-from mmdet3d.models.layers.fusion_layers import PointFusion  # noqa: E402
-from mmdet3d.models.voxel_encoders import DynamicVFE  # noqa: E402
-from mmdet3d.registry import MODELS  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -56,12 +52,13 @@ class BatchedPointFusion(PointFusion):
         if self.lateral_convs is not None:
             maps = [conv(level) for conv, level in zip(self.lateral_convs, maps, strict=True)]
         projection = image.image_from_lidar[voxels.samples]
-        homogeneous = (projection[:, :, :3] @ voxels.points[:, :3, None])[..., 0]
+        # No matrix product: autocast would compute pixels in half precision, some of them 9 off.
+        homogeneous = (projection[:, :, :3] * voxels.points[:, None, :3]).sum(-1)
         homogeneous = homogeneous + projection[:, :, 3]
         depth = homogeneous[:, 2:]
         pixel = homogeneous[:, :2] / torch.where(depth == 0, 1e-6, depth)
         height, width = image.size
-        where = pixel / pixel.new_tensor([width, height]) * 2 - 1
+        where = torch.stack([pixel[:, 0] * (2 / width), pixel[:, 1] * (2 / height)], 1) - 1
         per_sample = []
         for sample in range(len(maps[0])):
             levels = [
@@ -93,9 +90,13 @@ class VoxelFeatureEncoder(DynamicVFE):
             mean = _reduce(xyz, voxels, "mean")
             features.append(xyz - _at_points(mean, voxels))
         if self._with_voxel_center:
-            size = xyz.new_tensor([self.vx, self.vy, self.vz])
-            offset = xyz.new_tensor([self.x_offset, self.y_offset, self.z_offset])
-            features.append(xyz - (voxels.coords.flip(1) * size + offset))
+            z, y, x = voxels.coords.unbind(1)
+            center = [
+                x * self.vx + self.x_offset,
+                y * self.vy + self.y_offset,
+                z * self.vz + self.z_offset,
+            ]
+            features.append(xyz - torch.stack(center, 1))
         if self._with_distance:
             features.append(xyz.norm(dim=1, keepdim=True))
         point = torch.cat(features, 1)
@@ -104,7 +105,11 @@ class VoxelFeatureEncoder(DynamicVFE):
         for layer in self.vfe_layers:
             if layer is not self.vfe_layers[0]:
                 point = torch.cat([point, _at_points(voxel, voxels)], 1)
-            point = layer(point)
+            if layer is self.vfe_layers[0]:  # reads metres, too coarse in half precision
+                with torch.autocast(point.device.type, enabled=False):
+                    point = layer(point)
+            else:
+                point = layer(point)
             if layer is self.vfe_layers[-1] and self.fusion_layer is not None and image is not None:
                 point = self.fusion_layer(image, voxels, point)
             voxel = _reduce(point, voxels, reduction)

@@ -78,6 +78,14 @@ class Distortion:
         _check_rotation("R", rotation)
         object.__setattr__(self, "rectified_from_raw", rotation)
 
+    def is_identity(self, projection: np.ndarray) -> bool:
+        """Whether the raw image is the rectified one of a 3x4 projection already."""
+        return (
+            not self.coefficients.any()
+            and np.allclose(self.intrinsics, projection[:, :3], rtol=1e-6)
+            and np.allclose(self.rectified_from_raw, np.eye(3), atol=1e-9)
+        )
+
     def raw_pixels(self, rays: np.ndarray) -> np.ndarray:
         """Where rays of the rectified camera fall in the raw image.
 
@@ -184,15 +192,16 @@ class PinholeCamera:
         if projection.size != 12 or not projection.any():
             projection = np.column_stack([_finite("K", info.k, (3, 3)), np.zeros(3)])
         distortion = None
-        coefficients = np.array(info.d, np.float64).reshape(-1)
-        if not rectified and coefficients.any():
+        if not rectified:
+            coefficients = np.array(info.d, np.float64).reshape(-1)
             rotation = np.array(info.r, np.float64).reshape(-1)
-            distortion = Distortion(
-                info.distortion_model,
-                coefficients,
+            raw = Distortion(
+                info.distortion_model if coefficients.size else "plumb_bob",
+                coefficients if coefficients.size else np.zeros(5),
                 np.array(info.k),
                 rotation if rotation.any() else np.eye(3),
             )
+            distortion = None if raw.is_identity(projection.reshape(3, 4)) else raw
         return cls(projection, int(info.width), int(info.height), lidar_from_camera, distortion)
 
     @property
@@ -217,8 +226,8 @@ class PinholeCamera:
         return replace(
             self,
             projection=matrix @ self.projection,
-            width=round(self.width * scale),
-            height=round(self.height * scale),
+            width=int(self.width * scale),  # rounded down, as `interpolate` does
+            height=int(self.height * scale),
         )
 
     def cropped(self, left: int, top: int, width: int, height: int) -> "PinholeCamera":

@@ -11,7 +11,8 @@ Array = TypeVar("Array", np.ndarray, torch.Tensor)
 def matching(matrix: np.ndarray, like: Array) -> Array:
     """`matrix` as the kind, dtype and device of `like`, so that both can be multiplied."""
     if isinstance(like, torch.Tensor):
-        return torch.as_tensor(matrix, dtype=like.dtype, device=like.device)
+        # Non-blocking, because a plain copy to a GPU waits for all that is queued there.
+        return torch.as_tensor(matrix, dtype=like.dtype).to(like.device, non_blocking=True)
     return np.asarray(matrix, dtype=like.dtype)
 
 

@@ -103,6 +103,20 @@ class ImageWindow:
         """`camera` with its intrinsics moved into the window."""
         return camera.resized(self.scale).cropped(self.left, self.top, self.width, self.height)
 
+    def inside(self, camera: PinholeCamera) -> tuple[int, int, int, int]:
+        """Rows and columns of the window that show the image of `camera`, and not padding.
+
+        Returns:
+            First row, row after the last, first column, column after the last.
+        """
+        scaled = camera.resized(self.scale)
+        return (
+            max(0, -self.top),
+            min(self.height, scaled.height - self.top),
+            max(0, -self.left),
+            min(self.width, scaled.width - self.left),
+        )
+
     def extract(self, images: torch.Tensor) -> torch.Tensor:
         """Cut the window out of `(B, C, H, W)` floating-point images, zeros beyond their border."""
         if self.scale != 1:

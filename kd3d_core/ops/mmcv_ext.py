@@ -7,6 +7,7 @@ that raises when it is called, so that importing mmcv.ops works.
 """
 
 import importlib
+import importlib.util
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +24,13 @@ from kd3d_core.ops import focal, rotated, scatter, sparse_conv, voxelize
 logger = logging.getLogger(__name__)
 
 _NAME = "mmcv._ext"
+# By pip without what they declare to need: it pulls packages that nothing here uses.
+_PACKAGES = {
+    "mmengine": "mmengine==0.10.7",
+    "mmcv": "mmcv-lite==2.1.0",
+    "mmdet": "mmdet==3.3.0",
+    "mmdet3d": "mmdet3d==1.4.0",
+}
 
 
 def install() -> bool:
@@ -34,14 +42,14 @@ def install() -> bool:
         True if mmcv now uses our ops, False if it has its own.
 
     Raises:
-        Kd3dError: mmcv cannot be imported.
+        Kd3dError: mmcv or another package that detectors need is missing.
     """
-    try:
-        mmcv = importlib.import_module("mmcv")
-    except ImportError as error:
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
         raise Kd3dError(
-            f"mmcv cannot be imported ({error}): pip install --no-deps mmcv-lite==2.1.0"
-        ) from error
+            f"{', '.join(missing)} not found: pip install --no-deps " + " ".join(_PACKAGES.values())
+        )
+    mmcv = importlib.import_module("mmcv")
     try:
         return isinstance(importlib.import_module(_NAME), _TorchOps)
     except ModuleNotFoundError:

@@ -180,13 +180,14 @@ def conv_features(features: Tensor, weight: Tensor, sources: Tensor) -> Tensor:
     Returns:
         (M, C_out).
     """
-    kernel = weight.flatten(0, -3)
+    # Under autocast features come in half precision and weights don't.
+    kernel = weight.flatten(0, -3).to(features.dtype)
     if features.device.type != "cpu":
         return gathered_conv(features, kernel, sources)
     out = features.new_zeros((sources.shape[1], kernel.shape[2]))
     for source, matrix in zip(sources, kernel, strict=True):
         target = (source >= 0).nonzero().squeeze(1)
-        out.index_add_(0, target, features[source[target]] @ matrix)
+        out.index_add_(0, target, (features[source[target]] @ matrix).to(out.dtype))
     return out
 
 
@@ -198,6 +199,7 @@ def conv_weight_gradient(features: Tensor, grad_out: Tensor, sources: Tensor) ->
         grad_out: (M, C_out).
         sources: (K, M) int32 rows of `features`, or -1.
     """
+    grad_out = grad_out.to(features.dtype)
     if features.device.type != "cpu":
         return gathered_weight_gradient(features, grad_out, sources)
     grad = features.new_empty((sources.shape[0], features.shape[1], grad_out.shape[1]))

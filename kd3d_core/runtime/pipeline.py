@@ -5,6 +5,7 @@ once as bytes, everything else happens there, and one copy comes back.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -56,14 +57,15 @@ class CameraDetector:
             depth: maps `(1, 3, h, w)` RGB in [0, 1] to depth `(1, h, w)` in metres.
             detector: on `device` already.
             device: where to run.
-            precision: of the networks; `auto` is bf16 on CUDA and fp32 elsewhere.
+            precision: of the networks; `auto` is bf16 on CUDA where the GPU knows it, else fp16,
+                and fp32 elsewhere.
         """
         assert config.depth.window is not None, "make_depth says which window the model wants"
         self.config = config
         self.device = torch.device(device)
         self._depth_window = config.depth.window
         if precision == "auto":
-            precision = "bf16" if self.device.type == "cuda" else "fp32"
+            precision = best_precision(self.device)
         self._dtype = _DTYPES[precision]
         self._depth = depth
         self._detector = detector
@@ -108,7 +110,6 @@ class CameraDetector:
         camera = PinholeCamera(projection, width, height, virtual_lidar_from_camera(1.65))
         self(np.zeros((height, width, 3), np.uint8), camera)
 
-    @torch.inference_mode()
     def __call__(self, image: np.ndarray, camera: PinholeCamera) -> Detections:
         """Detect in one image.
 
@@ -120,6 +121,12 @@ class CameraDetector:
             ImageError: the image has another type or shape, or not the camera's size.
         """
         _check_image(image, camera)
+        # CUDA's current device belongs to the thread, and events and pinned memory ask for it.
+        current = torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+        with torch.inference_mode(), current:
+            return self._detect(image, camera)
+
+    def _detect(self, image: np.ndarray, camera: PinholeCamera) -> Detections:
         timer = StageTimer(self.device)
         pixels = self._upload(image)
         if camera.distortion is not None:
@@ -132,7 +139,12 @@ class CameraDetector:
             depth = self._depth(depth_image / 255)[0].float()
         timer.mark("depth")
 
-        points, valid = pseudo_lidar(depth, depth_window.camera(camera), self.config.pseudo_lidar)
+        points, valid = pseudo_lidar(
+            depth,
+            depth_window.camera(camera),
+            self.config.pseudo_lidar,
+            depth_window.inside(camera),
+        )
         timer.mark("pseudo_lidar")
 
         window = self.config.detector.window.window(camera)
@@ -169,6 +181,13 @@ class CameraDetector:
         return torch.autocast(self.device.type, self._dtype if enabled else None, enabled)
 
 
+def best_precision(device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
+    """What the networks should compute with on a device."""
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
 def rectification_grid(camera: PinholeCamera) -> np.ndarray:
     """`(H, W, 2)` float32 for `grid_sample(align_corners=True)`: where in the raw image each pixel
     of the rectified image comes from."""
@@ -200,8 +219,13 @@ def _usable_device(device: str) -> str:
         kind = torch.device(device).type
     except RuntimeError:
         raise ConfigError(f"device {device!r} is unknown: use auto, cpu, cuda or cuda:1") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {device!r}: torch finds no CUDA here; use auto or cpu")
+    if kind not in ("cpu", "cuda"):
+        raise ConfigError(f"device {device!r}: only cpu and cuda are supported")
+    if kind == "cuda" and (torch.device(device).index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device {device!r}: torch finds {torch.cuda.device_count()} CUDA devices here; "
+            "use auto or cpu"
+        )
     return device
 
 

@@ -164,6 +164,15 @@ def test_camera_info_of_raw_images_keeps_the_distortion() -> None:
     assert PinholeCamera.from_camera_info(Info(), POSE, rectified=False).distortion is None
 
 
+def test_raw_images_without_distortion_are_rectified_where_k_is_not_p() -> None:
+    info = Info(d=[], distortion_model="", k=[600, 0, 310, 0, 600, 240, 0, 0, 1],
+                p=[500, 0, 320, 0, 0, 500, 240, 0, 0, 0, 1, 0])  # fmt: skip
+    camera = PinholeCamera.from_camera_info(info, POSE, rectified=False)
+    assert camera.distortion is not None
+    ray = np.array([0.1, -0.05, 1.0])
+    np.testing.assert_allclose(camera.distortion.raw_pixels(ray), (370, 210))
+
+
 @pytest.mark.parametrize("p", [[0.0] * 12, []])
 def test_camera_info_without_p_falls_back_to_k(p: list[float]) -> None:
     camera = PinholeCamera.from_camera_info(Info(p=p), POSE)

@@ -224,6 +224,23 @@ class TestWays:
             sparse_conv.conv_weight_gradient(features, grad, sources),
         )
 
+    def test_features_in_half_precision_meet_weights_in_single(self):
+        """As under autocast, where neither way may be given two dtypes."""
+        coords = random_sites(torch.device("cpu"), (3, 4, 4))
+        sources = small_rulebook("submanifold", coords).inputs_of_outputs
+        features, grad = torch.randn(2, len(coords), 4).bfloat16()
+        weight = torch.randn(3, 3, 3, 4, 4)
+        exact = sparse_conv.conv_features(features.float(), weight, sources)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = sparse_conv.conv_features(features, weight, sources)
+            mixed = sparse_conv.conv_features(features.float(), weight, sources)
+            gradient = sparse_conv.conv_weight_gradient(features, grad.float(), sources)
+        assert rough.dtype == torch.bfloat16
+        assert mixed.dtype == torch.float32
+        torch.testing.assert_close(rough.float(), exact, atol=0.2, rtol=0.05)
+        torch.testing.assert_close(mixed, exact, atol=0.2, rtol=0.05)
+        assert gradient.shape == (27, 4, 4)
+
 
 class TestEmpty:
     @pytest.mark.parametrize("kind", ["submanifold", "strided"])

@@ -1,5 +1,6 @@
 """CameraDetector: one image in, points and boxes out."""
 
+import copy
 from dataclasses import replace
 
 import cv2
@@ -9,6 +10,8 @@ import torch
 from torch.nn import functional
 
 from kd3d_core.detectors.build import random_detector
+from kd3d_core.detectors.fusion import ImageFeatures
+from kd3d_core.detectors.voxels import assign_dense
 from kd3d_core.errors import ConfigError, ImageError, WeightsError
 from kd3d_core.geometry.camera import Distortion, PinholeCamera, virtual_lidar_from_camera
 from kd3d_core.runtime.model_config import load_model_config
@@ -98,6 +101,48 @@ def test_full_mvxnet_gives_the_same_boxes_twice(camera, image):
     assert len(first.points) > 30_000
 
 
+@torch.inference_mode()
+def test_half_precision_keeps_depth_fine(lite, camera, image):
+    """bf16 as on a GPU, on the CPU."""
+    half = CameraDetector(lite.config, lite._depth, lite._detector, "cpu", "bf16")
+    exact, rough = lite(image, camera).depth, half(image, camera).depth
+    assert rough.dtype == torch.float32
+    assert len(rough.unique()) > 0.5 * len(exact.unique())
+    assert (rough - exact).abs().median() < 0.5
+
+
+@torch.inference_mode()
+def test_half_precision_looks_features_up_at_the_right_pixels(lite, camera):
+    generator = torch.Generator().manual_seed(0)
+    low, high = torch.tensor([3.0, -10, -1.7, 0]), torch.tensor([63.0, 10, 0.3, 1])
+    points = low + torch.rand(500, 4, generator=generator) * (high - low)
+    columns = torch.arange(1242.0).expand(1, 1, 375, -1)
+    projection = torch.from_numpy(camera.image_from_lidar).float()[None]
+    seen = ImageFeatures((columns,) * 4, projection, (375, 1242))
+    voxels = assign_dense(points, torch.zeros(500).long(), None, 1, lite._detector.grid)
+    fusion = copy.deepcopy(lite._detector.network.pts_voxel_encoder.fusion_layer)
+    fusion.lateral_convs = None
+    with torch.autocast("cpu", torch.bfloat16):
+        found = fusion.sample(seen, voxels)[:, 0]
+    pixels, _ = camera.project(points)
+    inside = ((pixels > 2) & (pixels < torch.tensor([1239, 372]))).all(1)
+    assert inside.sum() > 200
+    # Half a pixel beside the centre, as mmdet3d samples.
+    torch.testing.assert_close(found[inside], pixels[inside, 0] - 0.5, atol=0.05, rtol=0)
+
+
+def test_nothing_beyond_the_border_of_a_small_image_becomes_a_point(lite):
+    """A camera that sees less than the window: zero padding is no obstacle."""
+    projection = np.array([[525.0, 0, 319.5, 0], [0, 525, 239.5, 0], [0, 0, 1, 0]])
+    small = PinholeCamera(projection, 640, 480, virtual_lidar_from_camera(0.6))
+    points = lite(np.full((480, 640, 3), 127, np.uint8), small).points
+    pixels, _ = small.project(points)
+    assert len(points) > 1000
+    assert (pixels >= -1).all()
+    assert (pixels <= (640, 480)).all()
+    assert np.ptp(pixels[:, 0]) > 600
+
+
 @pytest.mark.parametrize(
     ("model", "coefficients"),
     [
@@ -140,6 +185,7 @@ def test_a_raw_camera_changes_what_the_detector_sees(lite, camera, image):
         (("encoder: b0", "encodr: b0"), "depth.encodr"),
         (("max_depth: 80", "max_depth: far"), "depth.max_depth"),
         (("size: [192, 640]", "size: [192]"), "size"),
+        (("size: [192, 640]", "size: [200, 640]"), "multiples of 32"),
         (("keep_fraction: 0.1", "keep_fraction: 7"), "keep_fraction"),
         (("type: lite", "type: heavy"), "detector.type"),
     ],
