@@ -1,21 +1,14 @@
 """Between ROS messages and arrays, without copying pixels."""
 
-import array
-import sys
+from functools import cache
 
 import numpy as np
-from geometry_msgs.msg import Pose, PoseWithCovariance
-from sensor_msgs.msg import Image, PointCloud2, PointField
+from sensor_msgs.msg import Image, PointField
 from std_msgs.msg import Header
-from vision_msgs.msg import (
-    BoundingBox3D,
-    Detection3D,
-    Detection3DArray,
-    ObjectHypothesisWithPose,
-)
 
 from kd3d_core.geometry import boxes as box_geometry
 from kd3d_core.runtime.detections import Detections
+from kd3d_ros.cdr import CdrWriter, header_block
 from kd3d_ros.rejection import BadImageError
 
 # Bytes per pixel, and which of them are red, green and blue.
@@ -96,64 +89,60 @@ def _converted(message: Image) -> np.ndarray:
         ) from None
 
 
-_FIELDS = [
-    PointField(name=name, offset=4 * i, datatype=PointField.FLOAT32, count=1)
-    for i, name in enumerate(("x", "y", "z", "intensity"))
-]
+_XYZI = ("x", "y", "z", "intensity")
 
 
-def points_message(points: np.ndarray, header: Header) -> PointCloud2:
-    """`(N, 4)` x, y, z, intensity, all finite, as a PointCloud2 with 16 bytes per point."""
-    points = np.ascontiguousarray(points, np.float32)
-    # Anything but array.array is checked byte by byte in the setter: 45 ms per MB.
-    data = array.array("B")
-    data.frombytes(points.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-    return PointCloud2(
-        header=header,
-        height=1,
-        width=len(points),
-        fields=_FIELDS,
-        is_bigendian=sys.byteorder == "big",
-        point_step=16,
-        row_step=16 * len(points),
-        data=data,
-        is_dense=True,
-    )
+def points_message(points: np.ndarray, header: Header) -> bytes:
+    """A `sensor_msgs/PointCloud2`, serialised, with 16 bytes per point.
 
-
-class DetectionsWriter:
-    """Writes boxes as `vision_msgs/Detection3DArray`.
-
-    Making one Detection3D takes 30 us, as its constructors first make every default of every part;
-    so they are kept and filled anew. A message is good until the next one is written.
+    Args:
+        points: `(N, 4)` x, y, z, intensity, all finite.
+        header: of the cloud.
     """
-
-    def __init__(self) -> None:
-        self._kept: list[Detection3D] = []
-
-    def message(
-        self, detections: Detections, class_names: tuple[str, ...], header: Header
-    ) -> Detection3DArray:
-        """Geometric centres, class names, `id` left empty; the pose is in each result as well."""
-        centers, quaternions, sizes = box_geometry.to_ros(detections.boxes)
-        while len(self._kept) < len(centers):
-            self._kept.append(_blank_detection())
-        written = self._kept[: len(centers)]
-        columns = (centers, quaternions, sizes, detections.scores, detections.labels)
-        rows = zip(written, *(column.tolist() for column in columns), strict=True)
-        for detection, center, quaternion, size, score, label in rows:
-            detection.header = header
-            hypothesis = detection.results[0].hypothesis
-            hypothesis.class_id, hypothesis.score = class_names[label], score
-            box = detection.bbox
-            position, turn = box.center.position, box.center.orientation
-            position.x, position.y, position.z = center
-            turn.x, turn.y, turn.z, turn.w = quaternion
-            box.size.x, box.size.y, box.size.z = size
-        return Detection3DArray(header=header, detections=written)
+    writer = CdrWriter()
+    writer.block(4, header_block(header))
+    writer.numbers("2I", 1, len(points))  # height and width
+    writer.block(4, _fields())
+    writer.numbers("?", False)  # is_bigendian
+    writer.numbers("2I", 16, 16 * len(points))  # point_step and row_step
+    writer.numbers("I", 16 * len(points))
+    writer.array(points.astype(np.float32, copy=False))
+    writer.numbers("?", True)  # is_dense
+    return writer.message()
 
 
-def _blank_detection() -> Detection3D:
-    pose = Pose()
-    result = ObjectHypothesisWithPose(pose=PoseWithCovariance(pose=pose))
-    return Detection3D(results=[result], bbox=BoundingBox3D(center=pose))
+@cache
+def _fields() -> bytes:
+    writer = CdrWriter()
+    writer.numbers("I", len(_XYZI))
+    for i, name in enumerate(_XYZI):
+        writer.text(name)
+        writer.numbers("I", 4 * i)  # offset
+        writer.numbers("B", PointField.FLOAT32)
+        writer.numbers("I", 1)  # count
+    return writer.content()
+
+
+def detections_message(
+    detections: Detections, class_names: tuple[str, ...], header: Header
+) -> bytes:
+    """A `vision_msgs/Detection3DArray`, serialised.
+
+    Geometric centres, class names, `id` left empty; the pose is in each result as well.
+    """
+    centers, quaternions, sizes = box_geometry.to_ros(detections.boxes)
+    poses = np.column_stack([centers, quaternions])
+    no_covariances = np.zeros((len(poses), 36))
+    # All that is float64 in a Detection3D stands together.
+    rows = np.column_stack([detections.scores, poses, no_covariances, poses, sizes])
+    encoded_header = header_block(header)
+    writer = CdrWriter()
+    writer.block(4, encoded_header)
+    writer.numbers("I", len(rows))
+    for row, label in zip(rows, detections.labels.tolist(), strict=True):
+        writer.block(4, encoded_header)
+        writer.numbers("I", 1)  # results
+        writer.text(class_names[label])
+        writer.array(row)
+        writer.text("")  # id
+    return writer.message()

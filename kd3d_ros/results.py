@@ -7,7 +7,6 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from rclpy.serialization import serialize_message
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64, Header
 from tf2_msgs.msg import TFMessage
@@ -16,9 +15,9 @@ from visualization_msgs.msg import MarkerArray
 
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.runtime.detections import Detections
-from kd3d_ros.convert import DetectionsWriter, points_message
+from kd3d_ros.convert import detections_message, points_message
 from kd3d_ros.frames import pose_from_matrix
-from kd3d_ros.markers import MarkersWriter
+from kd3d_ros.markers import markers_message
 
 # Reliable matches every subscriber; shallow, because old results are worth nothing.
 _RESULTS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
@@ -40,8 +39,6 @@ class ResultPublisher:
         self._markers = node.create_publisher(MarkerArray, "~/markers", _RESULTS)
         self._processing_time = node.create_publisher(Float64, "~/debug/processing_time_ms", 5)
         self._latency = node.create_publisher(Float64, "~/debug/pipeline_latency_ms", 5)
-        self._boxes = DetectionsWriter()
-        self._wires = MarkersWriter()
         self._tf_static = node.create_publisher(TFMessage, "/tf_static", _LATCHED)
 
     def is_watched(self) -> bool:
@@ -56,13 +53,12 @@ class ResultPublisher:
         header = Header(stamp=image_header.stamp, frame_id=self.frame_id)
         # Everything is made before anything is sent: subscribers wake up at the first message and
         # then want the CPU as well.
-        ready: list[tuple[Publisher, bytes | PointCloud2]] = []
+        ready: list[tuple[Publisher, bytes]] = []
         if self._detections.get_subscription_count():
-            boxes = self._boxes.message(detections, class_names, header)
-            ready.append((self._detections, serialize_message(boxes)))
+            boxes = detections_message(detections, class_names, header)
+            ready.append((self._detections, boxes))
         if self._markers.get_subscription_count():
-            wires = self._wires.message(detections, class_names, header)
-            ready.append((self._markers, serialize_message(wires)))
+            ready.append((self._markers, markers_message(detections, class_names, header)))
         if self._points.get_subscription_count():
             ready.append((self._points, points_message(detections.points, header)))
         for publisher, message in ready:

@@ -21,11 +21,9 @@ from tf2_msgs.msg import TFMessage
 
 from kd3d_core.errors import WeightsError
 from kd3d_core.geometry.camera import virtual_lidar_from_camera
-from kd3d_ros import worker
-from kd3d_ros.convert import DetectionsWriter
+from kd3d_ros import results, worker
 from kd3d_ros.detector_node import DetectorNode
 from kd3d_ros.frames import matrix_from_pose
-from kd3d_ros.markers import MarkersWriter
 
 pytestmark = pytest.mark.usefixtures("ros")
 
@@ -345,8 +343,8 @@ def test_no_inference_while_nobody_listens(start: Start) -> None:
 
 def test_unwatched_messages_are_not_made(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    for writer in (DetectionsWriter, MarkersWriter):
-        monkeypatch.setattr(writer, "message", lambda *_: made.append("unwanted"))
+    for name in ("detections_message", "markers_message"):
+        monkeypatch.setattr(results, name, lambda *_: made.append("unwanted"))
     setup = start(listen=False)
     points: list[PointCloud2] = []
     setup.camera.listen(PointCloud2, "/kd3d_detector/points", points)

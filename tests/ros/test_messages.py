@@ -21,8 +21,9 @@ from kd3d_core.errors import ImageError
 from kd3d_core.geometry import boxes as box_geometry
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.visual.colors import class_color
-from kd3d_ros.convert import DetectionsWriter, image_view, points_message
-from kd3d_ros.markers import MarkersWriter
+from kd3d_ros.cdr import CdrWriter
+from kd3d_ros.convert import detections_message, image_view, points_message
+from kd3d_ros.markers import markers_message
 from kd3d_ros.rejection import BadImageError
 
 HEADER = Header(frame_id="lidar")
@@ -30,22 +31,25 @@ HEADER.stamp.sec, HEADER.stamp.nanosec = 12, 345
 NAMES = FakeDetector.class_names
 
 
-def over_the_wire(message: Any) -> Any:
-    return deserialize_message(serialize_message(message), type(message))
+def read(encoded: bytes, kind: Any) -> Any:
+    """What subscribers get, and that rclpy's own bytes of it are as many and mean the same."""
+    message = deserialize_message(encoded, kind)
+    own = serialize_message(message)
+    assert len(own) == len(encoded)  # rclpy leaves any bytes in the gaps, so these may differ
+    assert deserialize_message(own, kind) == message
+    return message
 
 
-def write_detections(detections: Detections) -> Detection3DArray:
-    """Into a writer that has written other boxes before."""
-    writer = DetectionsWriter()
-    writer.message(answer(boxes=4), NAMES[::-1], Header(frame_id="other"))
-    return writer.message(detections, NAMES, HEADER)
+def read_points(points: np.ndarray) -> PointCloud2:
+    return read(points_message(points, HEADER), PointCloud2)
 
 
-def write_markers(detections: Detections) -> MarkerArray:
-    """Into a writer that has written other boxes before."""
-    writer = MarkersWriter()
-    writer.message(answer(boxes=4), NAMES[::-1], Header(frame_id="other"))
-    return writer.message(detections, NAMES, HEADER)
+def read_detections(detections: Detections) -> Detection3DArray:
+    return read(detections_message(detections, NAMES, HEADER), Detection3DArray)
+
+
+def read_markers(detections: Detections) -> MarkerArray:
+    return read(markers_message(detections, NAMES, HEADER), MarkerArray)
 
 
 def random_pixels(height: int, width: int, channels: int) -> np.ndarray:
@@ -118,7 +122,7 @@ def test_other_encodings_go_through_cv_bridge(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("count", [0, 1, 1000])
 def test_points(count: int) -> None:
     points = answer(points=count).points
-    message: PointCloud2 = over_the_wire(points_message(points, HEADER))
+    message = read_points(points)
     assert message.header == HEADER
     assert (message.height, message.width, message.point_step) == (1, count, 16)
     assert message.row_step == len(message.data) == 16 * count
@@ -127,20 +131,20 @@ def test_points(count: int) -> None:
     ]  # fmt: skip
     assert not message.is_bigendian
     assert message.is_dense
-    read = list(struct.iter_unpack("<ffff", bytes(message.data)))
-    np.testing.assert_array_equal(np.array(read, np.float32).reshape(-1, 4), points)
+    unpacked = list(struct.iter_unpack("<ffff", bytes(message.data)))
+    np.testing.assert_array_equal(np.array(unpacked, np.float32).reshape(-1, 4), points)
 
 
 def test_points_that_are_not_contiguous() -> None:
     points = np.arange(48.0).reshape(6, 8)[:, ::2]
-    message = points_message(points, HEADER)
-    read = np.array(list(struct.iter_unpack("<ffff", bytes(message.data))))
-    np.testing.assert_array_equal(read, points)
+    message = read_points(points)
+    unpacked = np.array(list(struct.iter_unpack("<ffff", bytes(message.data))))
+    np.testing.assert_array_equal(unpacked, points)
 
 
 def test_detections() -> None:
     detections = answer(boxes=5)
-    message: Detection3DArray = over_the_wire(write_detections(detections))
+    message = read_detections(detections)
     assert message.header == HEADER
     assert len(message.detections) == 5
     for i, detection in enumerate(message.detections):
@@ -161,14 +165,14 @@ def test_detections() -> None:
 
 
 def test_no_detections() -> None:
-    assert write_detections(answer(boxes=0)).detections == []
-    (only,) = write_markers(answer(boxes=0)).markers
+    assert read_detections(answer(boxes=0)).detections == []
+    (only,) = read_markers(answer(boxes=0)).markers
     assert only.action == Marker.DELETEALL
 
 
 def test_markers() -> None:
     detections = answer(boxes=3)
-    message: MarkerArray = over_the_wire(write_markers(detections))
+    message = read_markers(detections)
     delete, *rest = message.markers
     wires, texts = rest[:3], rest[3:]  # one box of each class
     assert delete.action == Marker.DELETEALL
@@ -204,5 +208,43 @@ def test_markers() -> None:
 
 def test_markers_of_one_class_are_one_line_list() -> None:
     detections = answer(boxes=6)
-    wires = [m for m in write_markers(detections).markers if m.type == Marker.LINE_LIST]
+    wires = [m for m in read_markers(detections).markers if m.type == Marker.LINE_LIST]
     assert [len(marker.points) for marker in wires if marker.action == Marker.ADD] == [52] * 3
+
+
+@given(st.text(), st.sampled_from("bBhHiIqQfd?"), st.integers(0, 3), st.text())
+def test_fields_of_any_width_between_strings(
+    before: str, code: str, count: int, after: str
+) -> None:
+    """Alignment, against numbers read back at the next multiple of their size."""
+    writer = CdrWriter()
+    writer.text(before)
+    writer.array(np.arange(count).astype(np.dtype(code)))
+    writer.text(after)
+    content = writer.content()
+
+    end = 4 + len(before.encode()) + 1
+    assert content[:end] == struct.pack("<I", end - 4) + before.encode() + b"\0"
+    if count:
+        size = struct.calcsize("<" + code)
+        start = -(-end // size) * size
+        end = start + count * size
+        expected = tuple(np.arange(count).astype(np.dtype(code)).tolist())
+        assert struct.unpack(f"<{count}{code}", content[start:end]) == expected
+    start = -(-end // 4) * 4
+    assert content[start:] == struct.pack("<I", len(after.encode()) + 1) + after.encode() + b"\0"
+
+
+@pytest.mark.parametrize("frame", ["", "a", "ab", "abc", "abcd", "Kamera für vorn"])
+@pytest.mark.parametrize("name", ["", "Car", "Fußgänger"])
+def test_names_of_any_length(frame: str, name: str) -> None:
+    header = Header(frame_id=frame)
+    detections = answer(points=3, boxes=3)
+    boxes = read(detections_message(detections, (name,) * 3, header), Detection3DArray)
+    assert [box.results[0].hypothesis.class_id for box in boxes.detections] == [name] * 3
+    markers = read(markers_message(detections, (name,) * 3, header), MarkerArray)
+    assert [text.text for text in markers.markers[4:]] == [
+        f"{name} {s}" for s in ("0.90", "0.55", "0.20")
+    ]
+    assert all(marker.header == header for marker in (*boxes.detections, *markers.markers))
+    assert read(points_message(detections.points, header), PointCloud2).header == header
