@@ -12,9 +12,9 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
-from kd3d_core.data.bag import LATCHED, BagWriter, QosProfile
-from kd3d_core.errors import Kd3dError
-from kd3d_ros.raw import bare_node, message_class, ros_qos
+from kd3d_core.data.bag import LATCHED, BagWriter, QosProfile, typestore
+from kd3d_core.errors import DataError, Kd3dError
+from kd3d_ros.raw import MessageTypeError, bare_node, message_class, ros_qos
 
 # Messages that may wait while the disk is busy, for each topic.
 _QUEUE_DEPTH = 1000
@@ -38,7 +38,8 @@ def record_bag(
     """Record until `stop`, stamped with the time of reception.
 
     A topic is listened to as soon as a publisher shows its type and QoS; with its type given, at
-    once, so that nothing of a publisher that comes later is missed.
+    once, so that nothing of a publisher that comes later is missed. One whose type isn't installed
+    is skipped with a warning.
 
     Args:
         path: folder of the bag.
@@ -53,11 +54,15 @@ def record_bag(
         Messages recorded, by topic; 0 for topics that sent nothing.
 
     Raises:
-        DataError: the bag cannot be written, or no message came at all.
-        Kd3dError: a message type isn't installed.
+        DataError: the bag cannot be written, or no message came at all. What was recorded before
+            an error is kept, and the error says so.
+        Kd3dError: no topic's message type is installed.
     """
     stop = stop or threading.Event()
-    with BagWriter(path, overwrite) as writer, bare_node("kd3d_bag_recorder") as node:
+    with (
+        BagWriter(path, overwrite, keep_partial=True) as writer,
+        bare_node("kd3d_bag_recorder") as node,
+    ):
         recorder = _Recorder(node, writer, dict(_topic_and_type(word) for word in topics))
         executor = SingleThreadedExecutor(context=node.context)
         executor.add_node(node)
@@ -73,7 +78,7 @@ def record_bag(
                     recorder.look_around()
                     if recorder.complete and not ready:
                         ready = True
-                        _log.info("recording %s", ", ".join(recorder.counts))
+                        _log.info("recording %s", ", ".join(recorder.topics))
                         on_ready()
                 if max_s is not None and now - began > max_s:
                     break
@@ -93,20 +98,32 @@ class _Recorder:
     Attributes:
         counts: messages recorded, by topic.
         newest: when the newest message came, monotonic seconds; 0 before the first.
-        complete: whether every topic has a publisher and is listened to.
+        complete: whether every topic, but those skipped, has a publisher and is listened to.
     """
 
     def __init__(self, node: Node, writer: BagWriter, wanted: dict[str, str | None]) -> None:
         self._node, self._writer, self._wanted = node, writer, wanted
         self._subscriptions: dict[str, tuple[Subscription, QosProfile]] = {}
+        self._skipped: set[str] = set()
         self.counts = dict.fromkeys(wanted, 0)
         self.newest = 0.0
         self.complete = False
 
+    @property
+    def topics(self) -> list[str]:
+        """Those that are listened to."""
+        return list(self._subscriptions)
+
     def look_around(self) -> None:
-        """Subscribe to what has appeared, and again where a publisher offers less than asked."""
+        """Subscribe to what has appeared, and again where a publisher offers less than asked.
+
+        Raises:
+            Kd3dError: no topic is left that can be recorded.
+        """
         self.complete = True
         for topic, given_type in self._wanted.items():
+            if topic in self._skipped:
+                continue
             publishers = self._node.get_publishers_info_by_topic(topic)
             self.complete &= bool(publishers)
             type_name = given_type or (publishers[0].topic_type if publishers else None)
@@ -119,7 +136,13 @@ class _Recorder:
                 if not publishers or not _asks_too_much(asked, qos):
                     continue
                 self._node.destroy_subscription(subscription)
-            self._subscriptions[topic] = (self._subscribe(topic, type_name, qos), qos)
+            try:
+                self._subscriptions[topic] = (self._subscribe(topic, type_name, qos), qos)
+            except (MessageTypeError, DataError) as error:
+                self._skipped.add(topic)
+                if len(self._skipped) == len(self._wanted):
+                    raise
+                _log.warning("%s is skipped: %s", topic, error)
 
     def _subscribe(self, topic: str, type_name: str, qos: QosProfile) -> Subscription:
         def write(data: Any, info: Any) -> None:
@@ -130,11 +153,11 @@ class _Recorder:
             self.counts[topic] += 1
             self.newest = time.monotonic()
 
+        kind = message_class(type_name)
+        typestore((type_name,))  # the bag needs its definition; better to miss it now
         profile = ros_qos(qos)
         profile.depth = _QUEUE_DEPTH
-        return self._node.create_subscription(
-            message_class(type_name), topic, write, profile, raw=True
-        )
+        return self._node.create_subscription(kind, topic, write, profile, raw=True)
 
 
 def _offered(topic: str, publishers: Sequence[Any]) -> QosProfile:

@@ -1,5 +1,6 @@
 """Playing and recording bags, with the recorder in a process of its own where it matters."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -248,6 +249,58 @@ def test_types_that_are_not_installed_are_skipped_and_counted(tmp_path: Path) ->
     with pytest.raises(MessageTypeError, match="install the ROS package nowhere_msgs"):
         record_bag(tmp_path / "out", [f"/thing:{kind}"])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_topic_whose_type_is_not_installed_does_not_end_a_recording(
+    bag: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "recorded"
+    ready = threading.Event()
+    topics = ["/image:sensor_msgs/msg/Image", "/thing:nowhere_msgs/msg/Thing"]
+    options = {"idle_s": 0.5, "on_ready": ready.set}
+    recorder = threading.Thread(target=record_bag, args=(out, topics), kwargs=options)
+    recorder.start()
+    try:
+        play_bag(bag, topics=["/image"], wait_for={"/image": 1}, wait_timeout_s=LIMIT_S)
+    finally:
+        recorder.join(LIMIT_S)
+    assert ready.is_set()
+    assert len(payloads(out, "/image")) == 40
+    warnings = [record.message for record in caplog.records if "/thing" in record.message]
+    assert len(warnings) == 1
+    assert "install the ROS package nowhere_msgs" in warnings[0]
+
+
+def test_a_full_disk_ends_a_recording_but_keeps_it(
+    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "recorded"
+    write, errors = Writer.write, []
+
+    def fill_up(writer: Writer, *message: Any) -> None:
+        if sum(writer.counts.values()) == 7:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(writer, *message)
+
+    def record() -> None:
+        try:
+            record_bag(out, ["/image:sensor_msgs/msg/Image"], max_s=LIMIT_S)
+        except DataError as error:
+            errors.append(str(error))
+
+    monkeypatch.setattr(Writer, "write", fill_up)
+    recorder = threading.Thread(target=record)
+    recorder.start()
+    try:
+        play_bag(bag, topics=["/image"], wait_for={"/image": 1}, wait_timeout_s=LIMIT_S)
+    finally:
+        recorder.join(LIMIT_S)
+    assert errors == [
+        f"{out}: the bag cannot be written: No space left on device; "
+        f"{out} has the 7 messages from before"
+    ]
+    assert same(payloads(out, "/image"), payloads(bag, "/image")[:7])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["recorded"]
 
 
 def test_impossible_requests_are_refused(bag: Path, tmp_path: Path) -> None:

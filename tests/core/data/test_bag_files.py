@@ -403,7 +403,7 @@ class SmallDisk:
         class File(io.FileIO):
             def write(self, data: object) -> int:
                 view = memoryview(data)  # type: ignore[arg-type]
-                reserves = Path(str(self.name)).parent.glob("*.reserve")
+                reserves = Path(str(self.name)).parents[1].glob("*.reserve")
                 held = sum(file.stat().st_size for file in reserves)
                 left = disk.room - held - self.tell()
                 if left <= 0:
