@@ -76,7 +76,8 @@ class PseudoLidarCache:
             if not path.is_file():
                 image, camera = windowed(frame, self._window)
                 answer = depth(image[None].to(device) / 255)[0]
-                points, valid = pseudo_lidar(answer, camera, self._settings)
+                inside = self._window.window(frame.camera()).inside(frame.camera())
+                points, valid = pseudo_lidar(answer, camera, self._settings, inside)
                 _write(path, points[valid].cpu().numpy())
                 made += 1
             on_frame()

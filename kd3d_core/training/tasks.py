@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Iterable
+from functools import partial
 
-from rich.progress import track
+from rich.progress import Progress
 
 from kd3d_core.data.kitti import KittiDataset, KittiFrame, read_split
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
@@ -59,8 +60,8 @@ def _points(
     depth, depth_config = make_depth(model.depth, config.seed)
     depth = depth.to(device)
     cache = PseudoLidarCache(cache_dir() / "pseudo_lidar", depth, depth_config, model.pseudo_lidar)
-    for frames in data_sets:
-        one_by_one = (frames.subset([name]) for name in frames.names)
-        for frame in track(one_by_one, "pseudo-LiDAR", total=len(frames), transient=True):
-            cache.fill(frame, depth, device)
+    with Progress(transient=True) as progress:
+        for frames in data_sets:
+            bar = progress.add_task("pseudo-LiDAR", total=len(frames))
+            cache.fill(frames, depth, device, partial(progress.advance, bar))
     return cache

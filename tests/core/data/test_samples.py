@@ -1,0 +1,125 @@
+"""Samples, batches and cached pseudo-LiDAR, on real frames."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from kd3d_core.data.augment import AugmentConfig
+from kd3d_core.data.kitti import KittiFrame
+from kd3d_core.data.pseudo_cache import PseudoLidarCache
+from kd3d_core.data.samples import DepthSamples, DetectionSamples, collate
+from kd3d_core.depth.glpn import random_glpn
+from kd3d_core.depth.model import DepthConfig
+from kd3d_core.errors import ConfigError, DataError
+from kd3d_core.geometry.boxes import points_in_boxes
+from kd3d_core.geometry.window import WindowConfig
+from kd3d_core.pseudo_lidar import PseudoLidarConfig
+
+WINDOW = WindowConfig((192, 640), "crop", 372.0)
+CLASSES = ("Pedestrian", "Cyclist", "Car")
+
+
+def project(points: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    homogeneous = points[:, :3] @ matrix[:, :3].T + matrix[:, 3]
+    return homogeneous[:, :2] / homogeneous[:, 2:]
+
+
+@pytest.mark.parametrize("augment", [None, AugmentConfig(0.5, 0.7, (0.9, 1.1), (0.9, 1.1))])
+def test_points_boxes_and_image_belong_together(tracking, augment):
+    samples = DetectionSamples(tracking, WINDOW, KittiFrame.points_in_view, CLASSES, augment)
+    for index in (0, 10):
+        sample = samples[index]
+        assert sample.image.shape == (3, 192, 640)
+        assert len(sample.boxes) == len(sample.labels) > 3
+        assert (sample.labels == 2).all()
+        assert points_in_boxes(sample.points, sample.boxes).any(0).all()
+        pixels = project(sample.points, sample.image_from_lidar)
+        margin = 80 if augment else 1.5  # a zoomed image shows less
+        assert (pixels > -margin).all()
+        assert (pixels < torch.tensor([640, 192]) + margin).all()
+
+
+def test_the_same_sample_comes_again_and_another_in_the_next_epoch(tracking):
+    samples = DetectionSamples(
+        tracking, WINDOW, KittiFrame.points_in_view, CLASSES, AugmentConfig(), seed=4
+    )
+    first = samples[3]
+    assert torch.equal(first.points, samples[3].points)
+    samples.set_epoch(1)
+    assert not torch.equal(first.points, samples[3].points)
+    samples.set_epoch(0)
+    assert torch.equal(first.image, samples[3].image)
+
+
+def test_depth_samples_hold_what_the_lidar_saw_where_it_saw_it(tracking):
+    plain = DepthSamples(tracking, WINDOW)[0]
+    known = plain.depth > 0
+    assert 3000 < known.sum() < 40_000
+    assert plain.depth[known].min() > 1
+    flipped = DepthSamples(tracking, WINDOW, AugmentConfig(1, 0, (1, 1), (1, 1), 0, 0, 0))[0]
+    assert torch.equal(flipped.depth, plain.depth.flip(-1))
+    assert torch.equal(flipped.image, plain.image.flip(-1))
+    with pytest.raises(ConfigError, match="image_scale"):
+        DepthSamples(tracking, WINDOW, AugmentConfig(image_scale=(0.9, 1.1)))
+
+
+def test_a_batch_knows_whose_points_are_whose(tracking):
+    samples = DetectionSamples(tracking, WINDOW, KittiFrame.points_in_view, CLASSES)
+    pair = [samples[0], samples[5]]
+    batch = collate(pair).to(torch.device("cpu"))
+    for index, sample in enumerate(pair):
+        assert torch.equal(batch.points[batch.samples == index], sample.points)
+        assert torch.equal(batch.boxes[index], sample.boxes)
+        assert batch.names[index] == sample.name
+    assert batch.depth is None
+
+
+class TestPseudoLidarCache:
+    CONFIG = DepthConfig("random", WINDOW, encoder="b0")
+    SETTINGS = PseudoLidarConfig(keep_fraction=0.02, max_jump=0.0)
+    CPU = torch.device("cpu")
+
+    @pytest.fixture
+    def two(self, tracking):
+        return tracking.subset(tracking.names[:2])
+
+    def test_a_second_filling_makes_nothing_and_gives_the_same(self, two, tmp_path):
+        depth = random_glpn(self.CONFIG, 0)
+        cache = PseudoLidarCache(tmp_path, depth, self.CONFIG, self.SETTINGS)
+        assert cache.fill(two, depth, self.CPU) == 2
+        clouds = [cache(frame) for frame in two]
+        assert clouds[0].shape[1] == 4
+        assert 500 < len(clouds[0]) <= round(0.02 * 192 * 640)
+        again = PseudoLidarCache(tmp_path, random_glpn(self.CONFIG, 0), self.CONFIG, self.SETTINGS)
+        assert again.fill(two, depth, self.CPU) == 0
+        assert all(np.array_equal(a, again(frame)) for a, frame in zip(clouds, two, strict=True))
+
+    @pytest.mark.parametrize("change", ["weights", "scale", "sampling", "intensity", "window"])
+    def test_whatever_changes_makes_another_cloud(self, two, tmp_path, change):
+        depth = random_glpn(self.CONFIG, 0)
+        PseudoLidarCache(tmp_path, depth, self.CONFIG, self.SETTINGS).fill(two, depth, self.CPU)
+        config, settings = self.CONFIG, self.SETTINGS
+        if change == "weights":
+            depth = random_glpn(self.CONFIG, 1)
+        elif change == "scale":
+            config = replace(config, depth_scale=1.1)
+        elif change == "window":
+            config = replace(config, window=replace(WINDOW, focal_px=380.0))
+        elif change == "sampling":
+            settings = replace(settings, seed=1)
+        else:
+            settings = replace(settings, intensity=0.4)
+        other = PseudoLidarCache(tmp_path, depth, config, settings)
+        with pytest.raises(DataError, match="can't be read"):
+            other(two[0])
+        assert other.fill(two, depth, self.CPU) == 2
+
+    def test_another_image_under_the_same_name_is_another_cloud(self, two, tmp_path):
+        depth = random_glpn(self.CONFIG, 0)
+        cache = PseudoLidarCache(tmp_path, depth, self.CONFIG, self.SETTINGS)
+        cache.fill(two, depth, self.CPU)
+        swapped = replace(two[0], files={**two[0].files, "image_2": two[1].path("image_2")})
+        assert np.array_equal(cache(swapped), cache(two[1]))
+        assert not np.array_equal(cache(swapped), cache(two[0]))
