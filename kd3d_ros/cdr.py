@@ -12,6 +12,7 @@ UTF-8 bytes and that zero; a sequence is its length, then its elements.
 """
 
 import struct
+from functools import cache
 
 import numpy as np
 from std_msgs.msg import Header
@@ -42,11 +43,15 @@ class CdrWriter:
         self._size += gap + len(content)
 
     def numbers(self, layout: str, *values: float) -> None:
-        """Numbers of one width: `layout` as in `struct` without byte order, such as `10d` or `iI`.
+        """Numbers, the widest first, so that there are no gaps between them.
 
-        A bool is a number, `?`; the length of a sequence is one as well, `I`.
+        Args:
+            layout: as in `struct`, without byte order, such as `10d` or `iI?`. A bool is a
+                number, `?`; the length of a sequence is one as well, `I`.
+            values: as many.
         """
-        self.block(struct.calcsize("<" + layout[-1]), struct.pack("<" + layout, *values))
+        alignment, packer = _packer(layout)
+        self.block(alignment, packer.pack(*values))
 
     def array(self, values: np.ndarray) -> None:
         """The elements of an array of numbers, row by row; the length of a sequence not included.
@@ -70,6 +75,12 @@ class CdrWriter:
     def message(self) -> bytes:
         """The whole message, for `Publisher.publish`."""
         return b"".join([_LITTLE_ENDIAN, *self._parts])
+
+
+@cache
+def _packer(layout: str) -> tuple[int, struct.Struct]:
+    """Width of the first number, and what packs all."""
+    return struct.calcsize("<" + layout.lstrip("0123456789")[0]), struct.Struct("<" + layout)
 
 
 def header_block(header: Header) -> bytes:

@@ -97,10 +97,9 @@ def _write(
     writer.block(4, encoded_header)
     writer.text(namespace)
     writer.numbers("3i", number, kind, action)
-    writer.numbers("10d", *position, 0.0, 0.0, 0.0, 1.0, *scale)
-    writer.numbers("4f", *color)
-    writer.numbers("iI", 0, 0)  # lifetime
-    writer.numbers("?", False)  # frame_locked
+    pose = (*position, 0.0, 0.0, 0.0, 1.0)
+    lifetime, frame_locked = (0, 0), False
+    writer.numbers("10d4fiI?", *pose, *scale, *color, *lifetime, frame_locked)
     writer.numbers("I", points.size // 3)
     writer.array(points)
     writer.block(4, _no_texture())
