@@ -1,6 +1,7 @@
 """CameraDetector: one image in, points and boxes out."""
 
 import copy
+import warnings
 from dataclasses import replace
 
 import cv2
@@ -129,6 +130,23 @@ def test_half_precision_looks_features_up_at_the_right_pixels(lite, camera):
     assert inside.sum() > 200
     # Half a pixel beside the centre, as mmdet3d samples.
     torch.testing.assert_close(found[inside], pixels[inside, 0] - 0.5, atol=0.05, rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_lite_waits_for_the_gpu_once_per_image(camera, image, precision):
+    """All is queued at once; only the copy of the results waits."""
+    detector = CameraDetector.from_config("lite", "cuda", precision)
+    detector(image, camera)
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            detector(image, camera)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    waits = [str(w.message) for w in caught if "synchronizing" in str(w.message)]
+    assert len(waits) <= 1, waits
 
 
 def test_nothing_beyond_the_border_of_a_small_image_becomes_a_point(lite):
