@@ -4,12 +4,12 @@ Extrinsics of a camera do not move, so the part of tf2 that buffers and interpol
 and neither is tf2_ros, which only ROS installs have.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from kd3d_core.errors import CalibrationError
+from kd3d_core.geometry.pose import matrix_from_pose, pose_from_matrix
+
+__all__ = ["StaticFrames", "matrix_from_pose", "pose_from_matrix"]
 
 
 class StaticFrames:
@@ -69,27 +69,3 @@ class StaticFrames:
             matrix = parent_from_child @ matrix
             ancestors[frame] = matrix
         return ancestors
-
-
-def matrix_from_pose(translation: Sequence[float], quaternion: Sequence[float]) -> np.ndarray:
-    """4x4 from x, y, z in metres and a quaternion x, y, z, w, which need not be normalised.
-
-    Raises:
-        CalibrationError: for values that are not finite and for a quaternion of zeros.
-    """
-    values = np.array([*translation, *quaternion], np.float64)
-    if not np.isfinite(values).all() or np.linalg.norm(values[3:]) < 1e-6:
-        raise CalibrationError(
-            f"transform with translation {list(translation)} and quaternion {list(quaternion)} "
-            "is no pose: fix who publishes it"
-        )
-    matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_quat(values[3:]).as_matrix()
-    matrix[:3, 3] = values[:3]
-    return matrix
-
-
-def pose_from_matrix(matrix: np.ndarray) -> tuple[list[float], list[float]]:
-    """Translation x, y, z and quaternion x, y, z, w of a 4x4 rigid transform."""
-    quaternion = Rotation.from_matrix(matrix[:3, :3]).as_quat()
-    return matrix[:3, 3].tolist(), quaternion.tolist()

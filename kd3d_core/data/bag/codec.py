@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from kd3d_core.data.messages import (
     CameraInfo,
@@ -19,7 +18,8 @@ from kd3d_core.data.messages import (
     Transform,
     Transforms,
 )
-from kd3d_core.errors import DataError
+from kd3d_core.errors import CalibrationError, DataError
+from kd3d_core.geometry.pose import matrix_from_pose, pose_from_matrix
 
 TYPES: dict[type, str] = {
     Image: "sensor_msgs/msg/Image",
@@ -166,46 +166,35 @@ def _decode_cloud(message: Any) -> PointCloud:
 
 
 def _encode_transforms(message: Transforms, types: _Types) -> Any:
-    stamped = types["geometry_msgs/msg/TransformStamped"]
-    pose = types["geometry_msgs/msg/Transform"]
     return types[TYPES[Transforms]](
-        transforms=[
-            stamped(
-                header=_header(types, transform.stamp_ns, transform.parent),
-                child_frame_id=transform.child,
-                transform=pose(
-                    translation=_vector(types, "Vector3", transform.parent_from_child[:3, 3]),
-                    rotation=_vector(types, "Quaternion", _quaternion(transform)),
-                ),
-            )
-            for transform in message.transforms
-        ]
+        transforms=[_encode_transform(transform, types) for transform in message.transforms]
     )
 
 
-def _quaternion(transform: Transform) -> np.ndarray:
-    return Rotation.from_matrix(transform.parent_from_child[:3, :3]).as_quat(canonical=True)
+def _encode_transform(transform: Transform, types: _Types) -> Any:
+    translation, quaternion = pose_from_matrix(transform.parent_from_child)
+    return types["geometry_msgs/msg/TransformStamped"](
+        header=_header(types, transform.stamp_ns, transform.parent),
+        child_frame_id=transform.child,
+        transform=types["geometry_msgs/msg/Transform"](
+            translation=_vector(types, "Vector3", translation),
+            rotation=_vector(types, "Quaternion", quaternion),
+        ),
+    )
 
 
 def _decode_transforms(message: Any) -> Transforms:
-    transforms = []
-    for stamped in message.transforms:
-        rotation, translation = stamped.transform.rotation, stamped.transform.translation
-        quaternion = np.array([rotation.x, rotation.y, rotation.z, rotation.w])
-        if not np.linalg.norm(quaternion) > 0.5:
-            raise DataError(
-                f"the transform {stamped.header.frame_id} -> {stamped.child_frame_id} has the "
-                f"quaternion {quaternion.tolist()}, which is no rotation"
-            )
-        matrix = np.eye(4)
-        matrix[:3, :3] = Rotation.from_quat(quaternion).as_matrix()
-        matrix[:3, 3] = translation.x, translation.y, translation.z
-        transforms.append(
-            Transform(
-                _stamp_ns(stamped.header), stamped.header.frame_id, stamped.child_frame_id, matrix
-            )
-        )
-    return Transforms(tuple(transforms))
+    return Transforms(tuple(_decode_transform(stamped) for stamped in message.transforms))
+
+
+def _decode_transform(stamped: Any) -> Transform:
+    move, turn = stamped.transform.translation, stamped.transform.rotation
+    parent, child = stamped.header.frame_id, stamped.child_frame_id
+    try:
+        matrix = matrix_from_pose((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
+    except CalibrationError as error:
+        raise DataError(f"the transform {parent} -> {child}: {error}") from error
+    return Transform(_stamp_ns(stamped.header), parent, child, matrix)
 
 
 def _vector(types: _Types, name: str, values: Any) -> Any:

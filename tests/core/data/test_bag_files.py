@@ -19,7 +19,7 @@ from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Ros2Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from kd3d_core.data.bag import LATCHED, BagReader, BagWriter, QosProfile, typestore
+from kd3d_core.data.bag import LATCHED, BagReader, BagWriter, QosProfile, codec, typestore
 from kd3d_core.data.messages import (
     CameraInfo,
     Image,
@@ -334,6 +334,20 @@ def test_clouds_of_other_drivers_are_read_by_field_name(tmp_path: Path) -> None:
     cloud.fields = [field for field in cloud.fields if field.name != "y"]
     with pytest.raises(DataError, match="no field 'y'"):
         read(cloud)
+
+
+def test_transforms_that_are_no_poses_are_refused(tmp_path: Path) -> None:
+    kind = "tf2_msgs/msg/TFMessage"
+    store = typestore((kind,))
+    message = codec.encode(TRANSFORMS, store.types)
+    message.transforms[0].transform.rotation.w = float("nan")
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.add_topic("/tf_static", kind, LATCHED)
+        writer.write("/tf_static", STAMP, bytes(store.serialize_cdr(message, kind)))
+    with BagReader(tmp_path / "bag") as reader:
+        (raw,) = reader.messages()
+        with pytest.raises(DataError, match=r"velodyne -> camera: .* not finite"):
+            reader.decode(raw)
 
 
 def test_messages_of_types_that_kd3d_does_not_know(tmp_path: Path) -> None:
