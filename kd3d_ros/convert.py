@@ -1,6 +1,7 @@
 """Between ROS messages and arrays, without copying pixels."""
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import Image, PointField
@@ -66,19 +67,14 @@ def image_view(message: Image) -> np.ndarray:
 
 
 def _converted(message: Image) -> np.ndarray:
-    # Not ImportError alone: apt's cv_bridge is built against numpy 1 and fails under numpy 2 in
-    # several ways.
-    try:
-        from cv_bridge import CvBridge
-
-        bridge = CvBridge()
-    except Exception as error:
+    bridge = _cv_bridge()
+    if isinstance(bridge, Exception):
         raise BadImageError(
             "unknown_encoding",
             f"image encoding {message.encoding!r} is none of {', '.join(_DIRECT_ENCODINGS)}, and "
-            f"cv_bridge, which knows more, can't be loaded ({error}): install "
+            f"cv_bridge, which knows more, can't be loaded ({bridge}): install "
             "ros-$ROS_DISTRO-cv-bridge or let the camera publish rgb8",
-        ) from None
+        )
     try:
         return np.asarray(bridge.imgmsg_to_cv2(message, "rgb8"))
     except Exception as error:  # CvBridgeError, cv2.error, ValueError, KeyError, ...
@@ -87,6 +83,19 @@ def _converted(message: Image) -> np.ndarray:
             f"cv_bridge cannot turn encoding {message.encoding!r} into rgb8 ({error}): "
             "let the camera publish rgb8",
         ) from None
+
+
+@cache
+def _cv_bridge() -> Any:
+    """A CvBridge, or the exception that says why there is none. Tried once, not for each frame."""
+    # Not ImportError alone: apt's cv_bridge is built against numpy 1 and fails under numpy 2 in
+    # several ways, and with a page of warnings.
+    try:
+        from cv_bridge import CvBridge
+
+        return CvBridge()
+    except Exception as error:
+        return error
 
 
 _XYZI = ("x", "y", "z", "intensity")

@@ -2,6 +2,7 @@
 
 import struct
 import sys
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,7 @@ from kd3d_core.errors import ImageError
 from kd3d_core.geometry import boxes as box_geometry
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.visual.colors import class_color
+from kd3d_ros import convert
 from kd3d_ros.cdr import CdrWriter
 from kd3d_ros.convert import detections_message, image_view, points_message
 from kd3d_ros.markers import markers_message
@@ -50,6 +52,17 @@ def read_detections(detections: Detections) -> Detection3DArray:
 
 def read_markers(detections: Detections) -> MarkerArray:
     return read(markers_message(detections, NAMES, HEADER), MarkerArray)
+
+
+Install = Callable[[Any], None]
+
+
+@pytest.fixture
+def install_cv_bridge(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Puts something in the place of the module cv_bridge; None: as if it weren't installed."""
+    convert._cv_bridge.cache_clear()
+    yield lambda module: monkeypatch.setitem(sys.modules, "cv_bridge", module)
+    convert._cv_bridge.cache_clear()
 
 
 def random_pixels(height: int, width: int, channels: int) -> np.ndarray:
@@ -87,9 +100,9 @@ def test_image_view(encoding: str, height: int, width: int, padding: int) -> Non
     ],
 )
 def test_bad_image(
-    field: str, value: Any, kind: str, text: str, monkeypatch: pytest.MonkeyPatch
+    field: str, value: Any, kind: str, text: str, install_cv_bridge: Install
 ) -> None:
-    monkeypatch.setitem(sys.modules, "cv_bridge", None)  # as if it weren't installed
+    install_cv_bridge(None)
     message = image_message()
     setattr(message, field, value)
     with pytest.raises(BadImageError, match=text) as caught:
@@ -108,8 +121,23 @@ class StandInBridge:
         return np.full((message.height, message.width, 3), 9, np.uint8)
 
 
-def test_other_encodings_go_through_cv_bridge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cv_bridge", SimpleNamespace(CvBridge=StandInBridge))
+def test_cv_bridge_that_fails_is_not_tried_again(install_cv_bridge: Install) -> None:
+    tries: list[str] = []
+
+    def fail() -> None:
+        tries.append("CvBridge()")
+        raise AttributeError("_ARRAY_API not found")
+
+    install_cv_bridge(SimpleNamespace(CvBridge=fail))
+    message = image_message(encoding="bayer_rggb8")
+    for _ in range(3):
+        with pytest.raises(BadImageError, match="_ARRAY_API not found"):
+            image_view(message)
+    assert len(tries) == 1
+
+
+def test_other_encodings_go_through_cv_bridge(install_cv_bridge: Install) -> None:
+    install_cv_bridge(SimpleNamespace(CvBridge=StandInBridge))
     message = image_message(random_pixels(4, 6, 2), "mono16")
     view = image_view(message)
     assert view.shape == (4, 6, 3)
