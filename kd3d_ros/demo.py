@@ -75,9 +75,10 @@ def demo(
     record = ["record", *(f"{topic}:{kind}" for topic, kind in _RECORDED.items())]
     record += ["--out", str(out / "output"), "--overwrite"]
     with (
-        _process("recorder", _bag_command(*record), out / "recorder.log"),
+        _process("recorder", _bag_command(*record), out / "recorder.log") as recorder,
         _process("node", _node_command(model, device), out / "node.log") as node,
     ):
+        _wait_until_recording(recorder, node)
         print("3/4 playing the bag over DDS")
         sent = _play(out / "input", node)
         counters, is_trained = _drain(len(sent), node)
@@ -134,8 +135,10 @@ class _Process:
         if status is not None:
             return f"the {self.name} ended with status {status}: {_last_line(self.log)}"
         # The node stays up, so that a lifecycle manager can try again; nobody will here.
-        _, failed, reason = self.log.read_text(errors="replace").partition("cannot configure: ")
-        return reason.splitlines()[0] if failed else None
+        _, failed, reason = self.log.read_text(errors="replace").partition("cannot configure:")
+        if not failed:
+            return None
+        return reason.partition("\n")[0].strip() or f"the {self.name} cannot configure"
 
     def check(self) -> None:
         """Raise if it is in trouble."""
@@ -152,19 +155,47 @@ def _process(name: str, command: list[str], log: Path) -> Iterator[_Process]:
         process = _Process(name, log, popen)
         try:
             yield process
-        except BaseException:
-            popen.kill()
-            popen.wait()
-            raise
-        process.check()
-        popen.send_signal(signal.SIGINT)
-        try:
+            process.check()
+            popen.send_signal(signal.SIGINT)
             status = popen.wait(_STOP_LIMIT_S)
         except subprocess.TimeoutExpired:
-            popen.kill()
             raise Kd3dError(f"the {name} did not end after SIGINT; see {log}") from None
+        finally:
+            popen.kill()
+            popen.wait()
         if status != 0:
             raise Kd3dError(f"the {name} ended with {status}: {_last_line(log)} ({log})")
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that no process is left behind."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _wait_until_recording(recorder: _Process, node: _Process) -> None:
+    """Wait until the recorder listens to all results: what is published before is lost to it."""
+    deadline = time.monotonic() + _START_LIMIT_S
+    while not any(
+        line.startswith("recording ")
+        for line in recorder.log.read_text(errors="replace").splitlines()
+    ):
+        recorder.check()
+        node.check()
+        if time.monotonic() > deadline:
+            raise Kd3dError(
+                f"the recorder does not listen after {_START_LIMIT_S:g} s: {_last_line(node.log)} "
+                f"(whole logs: {recorder.log}, {node.log})"
+            )
+        time.sleep(0.05)
 
 
 def _check(command: list[str], log: Path) -> None:
@@ -323,18 +354,19 @@ def _last_line(log: Path) -> str:
 
 def main() -> int:
     """Entry point."""
-    return run(
-        demo,
-        prog="kd3d-demo",
-        description=(
-            "Play a KITTI sequence through the detector node, over DDS, and draw the results."
-        ),
-        examples=[
-            "kd3d-demo",
-            "kd3d-demo --data ~/kitti/tracking_0001 --frames 0:10 --out out/short",
-            "kd3d-demo --model mvxnet_kitti --device cuda",
-        ],
-    )
+    with _exit_on_sigterm():
+        return run(
+            demo,
+            prog="kd3d-demo",
+            description=(
+                "Play a KITTI sequence through the detector node, over DDS, and draw the results."
+            ),
+            examples=[
+                "kd3d-demo",
+                "kd3d-demo --data ~/kitti/tracking_0001 --frames 0:10 --out out/short",
+                "kd3d-demo --model mvxnet_kitti --device cuda",
+            ],
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,124 @@
+"""The demo's processes: none outlives it, and what goes wrong with one is told."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kd3d_core.errors import Kd3dError
+from kd3d_ros import demo
+
+LIMIT_S = 60.0
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+# Ends with status 0 on SIGINT, and says when it is ready to.
+OBEY = [
+    sys.executable,
+    "-c",
+    "import signal, sys; signal.signal(signal.SIGINT, lambda *_: sys.exit(0));"
+    "print('recording /points', flush=True); signal.pause()",
+]
+
+
+def wait_for(event: Callable[[], object]) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not event():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_running(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_sigterm_ends_the_children(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from kd3d_ros import demo\n"
+        "def setup():\n"
+        f"    with demo._process('sleeper', {SLEEP!r}, Path('log')) as sleeper:\n"
+        "        print(sleeper.popen.pid, flush=True)\n"
+        "        sleeper.popen.wait()\n"
+        "demo.demo, sys.argv = setup, ['kd3d-demo']\n"
+        "sys.exit(demo.main())"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert is_running(child)
+        parent.send_signal(signal.SIGTERM)
+        assert parent.wait(LIMIT_S) == 143
+        assert not is_running(child)
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def test_a_process_that_ignores_sigint_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stubborn = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); print(1, flush=True)"
+    command = [sys.executable, "-c", f"{stubborn}; signal.pause()"]
+    monkeypatch.setattr(demo, "_STOP_LIMIT_S", 0.1)
+
+    def run() -> None:
+        with demo._process("mule", command, tmp_path / "log") as process:
+            processes.append(process)
+            wait_for((tmp_path / "log").read_text)
+
+    processes: list[demo._Process] = []
+    with pytest.raises(Kd3dError, match="the mule did not end after SIGINT"):
+        run()
+    assert processes[0].popen.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("cannot configure: no weights: get some\nmore", "no weights: get some"),
+        ("cannot configure: ", "the node cannot configure"),
+        ("cannot configure:", "the node cannot configure"),
+        ("cannot configure: \nmore", "the node cannot configure"),
+        ("configured", None),
+    ],
+)
+def test_why_a_node_is_in_trouble(tmp_path: Path, log: str, reason: str | None) -> None:
+    popen = subprocess.Popen(SLEEP)
+    try:
+        (tmp_path / "log").write_text(log)
+        assert demo._Process("node", tmp_path / "log", popen).trouble() == reason
+    finally:
+        popen.kill()
+        popen.wait()
+
+
+def test_it_waits_until_the_recorder_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        demo._process("recorder", OBEY, tmp_path / "recorder.log") as recorder,
+        demo._process("node", OBEY, tmp_path / "node.log") as node,
+    ):
+        demo._wait_until_recording(recorder, node)
+        assert "recording" in recorder.log.read_text()
+        wait_for(node.log.read_text)  # can take SIGINT
+
+        deaf = demo._Process("recorder", tmp_path / "deaf.log", recorder.popen)
+        deaf.log.write_text("no recording yet")
+        monkeypatch.setattr(demo, "_START_LIMIT_S", 0.1)
+        with pytest.raises(Kd3dError, match=r"the recorder does not listen after 0\.1 s"):
+            demo._wait_until_recording(deaf, node)
+        node.log.write_text("cannot configure: no weights")
+        with pytest.raises(Kd3dError, match="no weights"):
+            demo._wait_until_recording(deaf, node)
+        node.log.write_text("")
