@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kd3d_core.errors import ImageError
+from kd3d_core.data.pixels import decode_rgb
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,20 +41,8 @@ class Image:
         return cls(stamp_ns, frame_id, height, width, "rgb8", 3 * width, data)
 
     def rgb(self) -> np.ndarray:
-        """`(H, W, 3)` uint8 RGB; `ImageError` for another encoding than rgb8, bgr8 or mono8."""
-        channels = {"rgb8": 3, "bgr8": 3, "mono8": 1}.get(self.encoding)
-        if channels is None:
-            raise ImageError(f"encoding {self.encoding!r} is not rgb8, bgr8 or mono8: convert it")
-        if self.step < self.width * channels or self.data.size < self.step * self.height:
-            raise ImageError(
-                f"an image of {self.width} x {self.height} {self.encoding} with step {self.step} "
-                f"has {self.data.size} bytes: it is cut off or its step is wrong"
-            )
-        rows = self.data[: self.step * self.height].reshape(self.height, self.step)
-        pixels = rows[:, : self.width * channels].reshape(self.height, self.width, channels)
-        if self.encoding == "bgr8":
-            return pixels[..., ::-1]
-        return pixels if channels == 3 else np.repeat(pixels, 3, -1)
+        """`(H, W, 3)` uint8 RGB, a view of `data`; `ImageError` as `decode_rgb` has it."""
+        return decode_rgb(self.height, self.width, self.step, self.encoding, self.data)
 
 
 @dataclass(frozen=True, eq=False)
