@@ -7,7 +7,7 @@ ros2 launch kd3d_ros detector.launch.py --show-args
 import os
 from pathlib import Path
 
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -41,18 +41,21 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, (default, description) in ARGUMENTS.items()
     ]
-    return LaunchDescription([*declared, *profile_variables(), OpaqueFunction(function=nodes)])
+    return LaunchDescription([*declared, OpaqueFunction(function=nodes)])
 
 
-def profile_variables() -> list[SetEnvironmentVariable]:
-    """Give Fast DDS room for whole images, unless the user has a profile already.
+def profile_variables() -> dict[str, str]:
+    """Give Fast DDS room for whole clouds, unless the user has a profile already.
 
-    Humble reads the second name. Other middlewares ignore both.
+    Humble reads the second name. Other middlewares ignore both. What counts is the profile of
+    the process that sends: these variables are for the detector's results, and a camera driver
+    that publishes images with Fast DDS must be started with such a profile as well (see
+    config/fastdds.xml).
     """
     names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
     if any(os.environ.get(name) for name in names):
-        return []
-    return [SetEnvironmentVariable(name, str(CONFIG / "fastdds.xml")) for name in names]
+        return {}
+    return dict.fromkeys(names, str(CONFIG / "fastdds.xml"))
 
 
 def nodes(context: LaunchContext) -> list[Node]:
@@ -69,6 +72,7 @@ def nodes(context: LaunchContext) -> list[Node]:
         namespace=given["namespace"],
         parameters=[given["params_file"], {**chosen, **sim_time}],
         remappings=[("image", given["image"]), ("camera_info", given["camera_info"])],
+        additional_env=profile_variables(),
         output="screen",
         # It finishes the frame in the model first, which takes seconds on a CPU.
         sigterm_timeout="20",

@@ -31,7 +31,7 @@ class Recorded:
 def launch_file(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     for module, names in {
         "launch": ["LaunchContext", "LaunchDescription"],
-        "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction", "SetEnvironmentVariable"],
+        "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction"],
         "launch.substitutions": ["LaunchConfiguration"],
         "launch_ros": [],
         "launch_ros.actions": ["Node"],
@@ -59,20 +59,22 @@ def test_arguments_are_declared_with_descriptions(launch_file: dict[str, Any]) -
     assert all(argument.kwargs["description"].endswith(".") for argument in declared)
 
 
-def test_profile_is_set_unless_there_is_one(
-    launch_file: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    variables = launch_file["profile_variables"]()
-    assert {variable.args[0] for variable in variables} == set(VARIABLES)
-    assert all(variable.args[1] == str(ROOT / "config" / "fastdds.xml") for variable in variables)
-    assert (ROOT / "config" / "fastdds.xml").is_file()
-    monkeypatch.setenv(VARIABLES[0], "/mine.xml")
-    assert launch_file["profile_variables"]() == []
-
-
 def nodes(launch_file: dict[str, Any], **given: str) -> list[dict[str, Any]]:
     defaults = {name: default for name, (default, _) in launch_file["ARGUMENTS"].items()}
     return [node.kwargs for node in launch_file["nodes"]({**defaults, **given})]
+
+
+def test_detector_gets_a_profile_unless_there_is_one(
+    launch_file: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector, rviz = nodes(launch_file, rviz="true")
+    profile = ROOT / "config" / "fastdds.xml"
+    assert profile.is_file()
+    assert detector["additional_env"] == dict.fromkeys(VARIABLES, str(profile))
+    assert "additional_env" not in rviz
+    monkeypatch.setenv(VARIABLES[0], "/mine.xml")
+    (detector,) = nodes(launch_file)
+    assert detector["additional_env"] == {}
 
 
 def test_detector(launch_file: dict[str, Any]) -> None:
