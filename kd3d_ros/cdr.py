@@ -1,9 +1,8 @@
 """Messages written as the bytes that DDS sends, without making message objects.
 
-One message of 20 boxes is a thousand Python objects, and as many setters that check what they are
-given. At camera rate they are never in the CPU's caches: writing bytes instead makes the node's
-own time per frame about half (benchmarks/node_overhead.py). `Publisher.publish` takes such bytes
-on every ROS 2 from Humble on.
+A message of some boxes is hundreds of Python objects, with setters that check what they are given,
+and at camera rate none of that stays in the CPU's caches. Bytes cost a fraction of it
+(docs/results/node_overhead.md), and `Publisher.publish` takes them on every ROS 2 from Humble on.
 
 The format is plain CDR (XCDR version 1; OMG DDSI-RTPS 2.5, section 10): four bytes that name it,
 then the fields in the order of the .msg file. Each number starts at a multiple of its own size,
