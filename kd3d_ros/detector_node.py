@@ -18,6 +18,7 @@ threads would only cost.
 """
 
 import gc
+import os
 import signal
 import sys
 import time
@@ -29,6 +30,7 @@ from threading import Event
 from typing import Any
 
 import rclpy
+import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -51,7 +53,9 @@ from kd3d_ros.parameters import Precision
 from kd3d_ros.results import ResultPublisher
 from kd3d_ros.worker import Detector, Frame, FrameWorker, stamp_ns
 
-# Best effort matches every publisher; one frame, because older ones are worth nothing.
+# Best effort matches every publisher. An image that DDS overwrites in its queue is seen by no
+# counter, so there is room for a few; taking them is quick, and the mailbox keeps only the newest.
+_IMAGES = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 _NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 _LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -123,9 +127,13 @@ class DetectorNode(LifecycleNode):
     # Lifecycle
 
     def _start(self) -> None:
-        self._starter.cancel()
-        if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+        """Configure, then activate: in two calls, so that `main` can stop between them."""
+        if self.state == "unconfigured":
+            if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+                return
+        elif self.state == "inactive":
             self.trigger_activate()
+        self._starter.cancel()
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model. FAILURE, with the reason in the log and the diagnostics, if it can't."""
@@ -150,8 +158,8 @@ class DetectorNode(LifecycleNode):
             return TransitionCallbackReturn.FAILURE
         self._why_unconfigured = ""
         self._detector = detector
-        # Half a million objects of torch and transformers, which stay: looking through them takes
-        # the garbage collector 0.4 s, every now and then, in the middle of a frame.
+        # The many objects of torch and transformers stay; without this the garbage collector looks
+        # through all of them every now and then, in the middle of a frame.
         gc.collect()
         gc.freeze()
         self.get_logger().info(f"loaded {detector.description}")
@@ -178,7 +186,7 @@ class DetectorNode(LifecycleNode):
         # message is about to be taken leaves its group locked for ever.
         group = MutuallyExclusiveCallbackGroup()
         wanted: list[tuple[Any, str, Any, QoSProfile]] = [
-            (Image, "image", self._on_image, _NEWEST),  # first in line when both have come
+            (Image, "image", self._on_image, _IMAGES),  # first in line when both have come
             (CameraInfo, "camera_info", self._on_camera_info, _NEWEST),
         ]
         if self.settings.detector_frame:
@@ -198,9 +206,11 @@ class DetectorNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Forget the model."""
+        """Forget the model, and give back its memory: the next one may need it."""
         self._detector = None
         gc.unfreeze()
+        gc.collect()
+        torch.cuda.empty_cache()  # does nothing where there is no CUDA
         return TransitionCallbackReturn.SUCCESS
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -254,8 +264,8 @@ class DetectorNode(LifecycleNode):
             self.counters.skipped += 1
         else:
             self._worker.put(frame)
-            # Lets the worker have the GIL now, and not once rclpy has set up its next wait, which
-            # makes a frame 0.35 ms older (benchmarks/node_overhead.py).
+            # Lets the worker have the GIL now, and not once rclpy has set up its next wait
+            # (`wait` in benchmarks/node_overhead.py).
             time.sleep(1e-4)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
@@ -311,7 +321,7 @@ class DetectorNode(LifecycleNode):
 
     def _notice(self, kind: str, text: str) -> None:
         self.counters.noticed[kind] += 1
-        self._complaints.add(kind, text)
+        self._complaints.add(kind, text, f"noticed/{kind}")
 
     @property
     def _image_topic(self) -> str:
@@ -333,6 +343,9 @@ def main(
 ) -> int:
     """Run the node until SIGINT or SIGTERM, then let the frame in the model finish.
 
+    A model that is being loaded is loaded to the end, but then not activated. A second signal
+    ends the process at once.
+
     Args:
         args: command line, program first; the process's own if None.
         make_node: makes the node; for tests and benchmarks.
@@ -342,9 +355,7 @@ def main(
     """
     # Not rclpy's own handlers: those invalidate the context at once, and what the frame in the
     # model results in could no longer be published.
-    stop = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = _stop_signals()
     rclpy.init(
         args=list(args) if args is not None else None,
         signal_handler_options=SignalHandlerOptions.NO,
@@ -368,6 +379,23 @@ def main(
         node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def _stop_signals() -> Event:
+    """What the first SIGINT or SIGTERM sets; from then on both do what they do by default."""
+    stop = Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def on_signal(*_: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        stop.set()
+        with suppress(OSError):  # not print, which the signal may have interrupted
+            os.write(2, b"stopping, when what is under way is done; a second signal ends at once\n")
+
+    for number in numbers:
+        signal.signal(number, on_signal)
+    return stop
 
 
 def _spin_once(executor: SingleThreadedExecutor) -> None:

@@ -91,12 +91,19 @@ class Complaints:
         self._said: set[str] = set()
         self.last = ""
 
-    def add(self, kind: str, text: str, details: str = "") -> None:
-        """Note a problem; `details`, such as a traceback, go to the log only."""
+    def add(self, kind: str, text: str, counter: str, details: str = "") -> None:
+        """Note a problem.
+
+        Args:
+            kind: what is said once.
+            text: what is wrong, and what to do about it.
+            counter: under which `FrameCounters.values` counts it.
+            details: for the log only, such as a traceback.
+        """
         self.last = text
         if kind not in self._said:
             self._said.add(kind)
-            hint = f"(said once; /diagnostics counts {kind})"
+            hint = f"(said once; /diagnostics counts {counter})"
             self._warn(f"{text} {hint}\n{details}".rstrip())
 
 

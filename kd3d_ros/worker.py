@@ -123,11 +123,17 @@ class FrameWorker:
                 self._counters.processed += 1
             except RejectedError as rejection:
                 self._counters.rejected[rejection.kind] += 1
-                self._complaints.add(rejection.kind, f"images are rejected: {rejection}")
+                self._complaints.add(
+                    rejection.kind,
+                    f"images are rejected: {rejection}",
+                    f"rejected/{rejection.kind}",
+                )
             except Exception as error:  # whatever it is, the next frame may be better
                 self._counters.failed += 1
                 kind = type(error).__name__
-                self._complaints.add(kind, f"a frame failed: {error!r}", traceback.format_exc())
+                self._complaints.add(
+                    kind, f"a frame failed: {error!r}", "failed", traceback.format_exc()
+                )
 
     def _process(self, frame: Frame) -> None:
         taken = time.perf_counter()
@@ -185,6 +191,7 @@ class FrameWorker:
                 "empty_frame_id",
                 "neither image nor CameraInfo has a frame_id, so TF can't join the camera and "
                 f"{self._results.frame_id!r}: set it in the camera driver",
+                "noticed/empty_frame_id",
             )
 
 

@@ -1,6 +1,6 @@
 """A detector that knows its answer; run as a program, the detector node around one.
 
-python fake_detector.py [--delay SECONDS] [--points N] [--boxes N] [--ros-args ...]
+python fake_detector.py [--load SECONDS] [--delay SECONDS] [--points N] [--boxes N] [--ros-args ...]
 """
 
 import argparse
@@ -61,6 +61,7 @@ def _program() -> int:
     from kd3d_ros.detector_node import DetectorNode, main
 
     parser = argparse.ArgumentParser()
+    parser.add_argument("--load", type=float, default=0.0)
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--points", type=int, default=40_000)
     parser.add_argument("--boxes", type=int, default=20)
@@ -70,8 +71,12 @@ def _program() -> int:
         print("in the model", flush=True)
         time.sleep(own.delay)
 
-    detector = FakeDetector(answer(own.points, own.boxes), wait)
-    return main([sys.argv[0], *rest], lambda: DetectorNode(lambda *_: detector))
+    def load(*_: str) -> FakeDetector:
+        print("loading", flush=True)
+        time.sleep(own.load)
+        return FakeDetector(answer(own.points, own.boxes), wait)
+
+    return main([sys.argv[0], *rest], lambda: DetectorNode(load))
 
 
 if __name__ == "__main__":

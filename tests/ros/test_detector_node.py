@@ -1,5 +1,6 @@
 """The node with a fake detector, in one process, over DDS."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from fake_detector import FakeDetector, answer
 from geometry_msgs.msg import TransformStamped
@@ -205,7 +207,7 @@ def test_bad_images_are_counted_and_said_once(
     assert setup.node.counters.processed == 1
     said = capfd.readouterr().err
     for kind in BAD_IMAGES:
-        assert said.count(f"counts {kind})") == 1
+        assert said.count(f"/diagnostics counts rejected/{kind})") == 1
     status = setup.fresh_status()
     assert setup.camera.value("rejected/wrong_step") == "2"
     assert status.level == DiagnosticStatus.WARN
@@ -254,7 +256,7 @@ def test_stamps_that_go_back(start: Start, capfd: pytest.CaptureFixture[str]) ->
     setup.send(*(image_message(stamp=stamp) for stamp in (10.0, 10.1, 2.0, 2.1, 1.0)))
     assert setup.node.counters.processed == 5
     assert setup.node.counters.noticed == {"stamp_went_back": 2}
-    assert capfd.readouterr().err.count("stamp_went_back") == 1
+    assert capfd.readouterr().err.count("/diagnostics counts noticed/stamp_went_back)") == 1
     setup.spinner.until("points", lambda: len(setup.camera.points) == 5)
     assert [stamp_of(m)[0] for m in setup.camera.points] == [10, 10, 2, 2, 1]
 
@@ -289,7 +291,9 @@ def test_detector_that_raises_on_one_frame(start: Start, capfd: pytest.CaptureFi
     setup.send(image_message(), image_message())
     said = capfd.readouterr().err
     assert said.count("a frame failed: RuntimeError('out of luck')") == said.count("Traceback") == 1
+    assert "/diagnostics counts failed)" in said
     status = setup.fresh_status()
+    assert setup.camera.value("failed") == "2"
     assert status.level == DiagnosticStatus.ERROR
     assert "2 failed" in status.message
     assert "out of luck" in status.message
@@ -315,6 +319,20 @@ def test_newest_frame_wins(start: Start) -> None:
     assert [stamp_of(message)[0] for message in setup.camera.points] == [1, 5]
     assert setup.node.counters.dropped == 3
     assert setup.done() == 5
+
+
+def test_images_that_come_while_the_executor_is_busy_are_all_counted(start: Start) -> None:
+    setup = start()
+    setup.connect()
+    setup.info()
+    for i in range(4):
+        setup.camera.images.publish(image_message(stamp=i))
+    setup.spinner.until("all have arrived", lambda: setup.node.counters.received == 4)
+    setup.spinner.until("all are dealt with", lambda: setup.done() == 4)
+    setup.spinner.until(
+        "the newest is answered",
+        lambda: setup.camera.points and stamp_of(setup.camera.points[-1]) == (3, 0),
+    )
 
 
 def test_no_inference_while_nobody_listens(start: Start) -> None:
@@ -495,6 +513,32 @@ def test_lifecycle(start: Start) -> None:
     setup.node.finish()
     assert setup.node.state == "finalized"
     assert setup.node.counters.processed == setup.node.counters.received == 3
+
+
+def test_cleanup_gives_the_memory_back(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied: list[int] = []
+    loaded: list[weakref.ref[FakeDetector]] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(len(alive())))
+
+    def alive() -> list[Any]:
+        return [one for one in loaded if one() is not None]
+
+    def load(*_: str) -> FakeDetector:
+        assert not alive()
+        detector = FakeDetector()
+        detector.before = lambda: detector  # a cycle, as models have
+        loaded.append(weakref.ref(detector))
+        return detector
+
+    setup = start(load=load, autostart=False)
+    for _ in range(2):
+        setup.node.trigger_configure()
+        setup.node.trigger_activate()
+        assert len(alive()) == 1
+        setup.node.trigger_deactivate()
+        setup.node.trigger_cleanup()
+    assert emptied == [0, 0]
+    assert len(loaded) == 2
 
 
 def test_frame_in_the_mailbox_at_the_end_counts_as_dropped(start: Start) -> None:

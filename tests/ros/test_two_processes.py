@@ -55,8 +55,8 @@ def read_until(text: str, node: "subprocess.Popen[str]", limit_s: float = 10.0) 
     pytest.fail(f"not within {limit_s} s: {text!r} in the output:\n{output}")
 
 
-def stop(node: "subprocess.Popen[str]", number: int = signal.SIGINT) -> tuple[int, str]:
-    node.send_signal(number)
+def end_of(node: "subprocess.Popen[str]") -> tuple[int, str]:
+    """Exit status, and the output not yet read, of a node that has been signalled."""
     try:
         output, _ = node.communicate(timeout=10)
     finally:
@@ -92,7 +92,7 @@ def test_no_image_is_lost(
             node.send_signal(signal.SIGINT)
             spinner.until("the last diagnostics", lambda: camera.value("state") == "shuttingdown")
         finally:
-            status, output = stop(node)
+            status, output = end_of(node)
     assert status == 0, output
     processed, dropped = int(camera.value("processed")), int(camera.value("dropped"))
     assert int(camera.value("received")) == IMAGES, output
@@ -133,7 +133,7 @@ def test_a_signal_lets_the_frame_in_the_model_finish(camera: Camera, number: int
             signalled = time.monotonic()
             node.send_signal(number)
             spinner.until("the frame's boxes", lambda: camera.detections, 5)
-            status, rest = stop(node, number)
+            status, rest = end_of(node)
         finally:
             node.kill()
     output += rest
@@ -142,6 +142,34 @@ def test_a_signal_lets_the_frame_in_the_model_finish(camera: Camera, number: int
     assert "Traceback" not in output
     assert "received 1 = processed 1 + dropped 0" in output
     assert stamp_of(camera.detections[0]) == (7, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_while_the_model_loads_keeps_the_node_from_activating(number: int) -> None:
+    node = start_fake_node("--load", "1.0")
+    try:
+        read_until("loading", node, 30)
+        node.send_signal(number)
+        status, output = end_of(node)
+    finally:
+        node.kill()
+    assert status == 0, output
+    assert "loaded a fake detector" in output
+    assert "active:" not in output
+    assert "Traceback" not in output
+
+
+def test_a_second_signal_ends_the_node_at_once() -> None:
+    node = start_fake_node("--load", "60")
+    try:
+        read_until("loading", node, 30)
+        node.send_signal(signal.SIGINT)
+        read_until("stopping", node)
+        node.send_signal(signal.SIGTERM)
+        status, _ = end_of(node)
+    finally:
+        node.kill()
+    assert status == -signal.SIGTERM
 
 
 def test_refused_parameter_ends_the_node_with_one_line() -> None:
