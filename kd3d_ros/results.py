@@ -51,16 +51,16 @@ class ResultPublisher:
     ) -> None:
         """Publish what somebody subscribes to, with the image's stamp; the rest isn't even made."""
         header = Header(stamp=image_header.stamp, frame_id=self.frame_id)
-        # Everything is made before anything is sent: subscribers wake up at the first message and
-        # then want the CPU as well.
+        # Everything is made before anything is sent, and the largest is sent first: subscribers
+        # wake up at the first message and then want the CPU as well.
         ready: list[tuple[Publisher, bytes]] = []
+        if self._points.get_subscription_count():
+            ready.append((self._points, points_message(detections.points, header)))
         if self._detections.get_subscription_count():
             boxes = detections_message(detections, class_names, header)
             ready.append((self._detections, boxes))
         if self._markers.get_subscription_count():
             ready.append((self._markers, markers_message(detections, class_names, header)))
-        if self._points.get_subscription_count():
-            ready.append((self._points, points_message(detections.points, header)))
         for publisher, message in ready:
             publisher.publish(message)
 
