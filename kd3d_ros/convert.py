@@ -7,21 +7,11 @@ import numpy as np
 from sensor_msgs.msg import Image, PointField
 from std_msgs.msg import Header
 
+from kd3d_core.data.pixels import ENCODINGS, PixelsError, decode_rgb
 from kd3d_core.geometry import boxes as box_geometry
 from kd3d_core.runtime.detections import Detections
 from kd3d_ros.cdr import CdrWriter, header_block
 from kd3d_ros.rejection import BadImageError
-
-# Bytes per pixel, and which of them are red, green and blue.
-_DIRECT_ENCODINGS: dict[str, tuple[int, slice]] = {
-    "rgb8": (3, slice(0, 3)),
-    "bgr8": (3, slice(2, None, -1)),
-    "rgba8": (4, slice(0, 3)),
-    "bgra8": (4, slice(2, None, -1)),
-    "mono8": (1, slice(0, 1)),
-    "8UC1": (1, slice(0, 1)),
-    "8UC3": (3, slice(2, None, -1)),  # OpenCV's own order, as cv_bridge takes it
-}
 
 
 def image_view(message: Image) -> np.ndarray:
@@ -38,32 +28,12 @@ def image_view(message: Image) -> np.ndarray:
         BadImageError: with kind `zero_size`, `wrong_step`, `short_data` or `unknown_encoding`.
     """
     height, width = message.height, message.width
-    if height == 0 or width == 0:
-        raise BadImageError(
-            "zero_size", f"image of {width} x {height} pixels: check the camera driver"
-        )
-    if message.encoding not in _DIRECT_ENCODINGS:
+    if height and width and message.encoding not in ENCODINGS:
         return _converted(message)
-    pixel_size, rgb = _DIRECT_ENCODINGS[message.encoding]
-    if message.step < width * pixel_size:
-        raise BadImageError(
-            "wrong_step",
-            f"image has step {message.step}, but {width} pixels of {message.encoding} are "
-            f"{width * pixel_size} bytes: the camera driver fills step wrongly",
-        )
-    if len(message.data) < message.step * height:
-        raise BadImageError(
-            "short_data",
-            f"image has {len(message.data)} bytes, but step {message.step} x height {height} "
-            f"are {message.step * height}: the camera driver sends incomplete frames",
-        )
-    pixels: np.ndarray = np.ndarray(
-        (height, width, pixel_size),
-        np.uint8,
-        buffer=message.data,
-        strides=(message.step, pixel_size, 1),
-    )
-    return np.broadcast_to(pixels[..., rgb], (height, width, 3))
+    try:
+        return decode_rgb(height, width, message.step, message.encoding, message.data)
+    except PixelsError as error:
+        raise BadImageError(error.kind, str(error)) from None
 
 
 def _converted(message: Image) -> np.ndarray:
@@ -71,7 +41,7 @@ def _converted(message: Image) -> np.ndarray:
     if isinstance(bridge, Exception):
         raise BadImageError(
             "unknown_encoding",
-            f"image encoding {message.encoding!r} is none of {', '.join(_DIRECT_ENCODINGS)}, and "
+            f"image encoding {message.encoding!r} is none of {', '.join(ENCODINGS)}, and "
             f"cv_bridge, which knows more, can't be loaded ({bridge}): install "
             "ros-$ROS_DISTRO-cv-bridge or let the camera publish rgb8",
         )

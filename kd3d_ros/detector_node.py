@@ -46,9 +46,10 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 from kd3d_core.errors import CalibrationError, ConfigError, Kd3dError
+from kd3d_core.geometry.pose import matrix_from_pose
 from kd3d_ros import diagnostics, parameters
 from kd3d_ros.cameras import CameraSource
-from kd3d_ros.frames import StaticFrames, matrix_from_pose
+from kd3d_ros.frames import StaticFrames
 from kd3d_ros.parameters import Precision
 from kd3d_ros.results import ResultPublisher
 from kd3d_ros.worker import Detector, Frame, FrameWorker, stamp_ns

@@ -7,9 +7,6 @@ and neither is tf2_ros, which only ROS installs have.
 import numpy as np
 
 from kd3d_core.errors import CalibrationError
-from kd3d_core.geometry.pose import matrix_from_pose, pose_from_matrix
-
-__all__ = ["StaticFrames", "matrix_from_pose", "pose_from_matrix"]
 
 
 class StaticFrames:

@@ -14,9 +14,9 @@ from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.pose import pose_from_matrix
 from kd3d_core.runtime.detections import Detections
 from kd3d_ros.convert import detections_message, points_message
-from kd3d_ros.frames import pose_from_matrix
 from kd3d_ros.markers import markers_message
 
 # Reliable matches every subscriber; shallow, because old results are worth nothing.

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from kd3d_core.geometry.camera import virtual_lidar_from_camera
+from kd3d_core.geometry.pose import matrix_from_pose
 from kd3d_ros.cameras import CameraSource
-from kd3d_ros.frames import StaticFrames, matrix_from_pose
+from kd3d_ros.frames import StaticFrames
 from kd3d_ros.rejection import NotYetError, RejectedError
 
 

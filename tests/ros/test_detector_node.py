@@ -23,9 +23,9 @@ from tf2_msgs.msg import TFMessage
 
 from kd3d_core.errors import WeightsError
 from kd3d_core.geometry.camera import virtual_lidar_from_camera
+from kd3d_core.geometry.pose import matrix_from_pose
 from kd3d_ros import results, worker
 from kd3d_ros.detector_node import DetectorNode
-from kd3d_ros.frames import matrix_from_pose
 
 pytestmark = pytest.mark.usefixtures("ros")
 
