@@ -71,7 +71,6 @@ def test_features_and_boxes_equal_mmdet3d(pair):
     ours, theirs = pair
     batch = clouds()
     maps = run(ours, batch)
-    slots = ours.boxes(maps)
 
     voxels = theirs.data_preprocessor.voxelize(batch, None)
     (logits,), (deltas,), (directions,) = theirs.bbox_head(theirs.extract_feat({"voxels": voxels}))
@@ -80,6 +79,11 @@ def test_features_and_boxes_equal_mmdet3d(pair):
     torch.testing.assert_close(maps.directions, directions, atol=1e-4, rtol=1e-4)
     assert logits.std() > 0.01
 
+    # Empty cells have equal scores, of which either side may take any.
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.1 * torch.randn(maps.logits.shape, generator=generator)
+    maps = replace(maps, logits=maps.logits + noise)
+    slots = ours.boxes(maps)
     metas = [{"box_type_3d": LiDARInstance3DBoxes} for _ in batch]
     found = theirs.bbox_head.predict_by_feat(
         [maps.logits], [maps.deltas], [maps.directions], batch_input_metas=metas
