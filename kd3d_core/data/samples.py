@@ -85,12 +85,37 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-class DetectionSamples(Dataset):
-    """Frames with points and boxes, for a detector.
+class _WindowedFrames(Dataset):
+    """Frames cut to a window, with an augmentation of their own in every epoch.
 
-    `set_epoch` changes the augmentation; the same seed, epoch and index always give the same
-    sample, so that a run can go on where it was interrupted.
+    The same seed, epoch and index always give the same sample, so that a run can go on where it
+    was interrupted.
     """
+
+    def __init__(
+        self, frames: KittiDataset, window: WindowConfig, augment: AugmentConfig | None, seed: int
+    ) -> None:
+        self.frames = frames
+        self._window = window
+        self._augment = augment
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other augmentations from now on."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def _drawn(self, index: int) -> Augmentation | None:
+        if self._augment is None:
+            return None
+        return drawn(self._augment, self._seed, self._epoch, index)
+
+
+class DetectionSamples(_WindowedFrames):
+    """Frames with points and boxes, for a detector."""
 
     def __init__(
         self,
@@ -101,20 +126,9 @@ class DetectionSamples(Dataset):
         augment: AugmentConfig | None = None,
         seed: int = 0,
     ) -> None:
-        self.frames = frames
-        self._window = window
+        super().__init__(frames, window, augment, seed)
         self._points = points
         self._classes = {name: index for index, name in enumerate(classes)}
-        self._augment = augment
-        self._seed = seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw other augmentations from now on."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.frames)
 
     def __getitem__(self, index: int) -> Sample:
         frame = self.frames[index]
@@ -123,16 +137,16 @@ class DetectionSamples(Dataset):
         boxes = torch.from_numpy(label_boxes(objects, camera.lidar_from_camera))
         points = torch.from_numpy(self._points(frame))
         projection = torch.from_numpy(camera.image_from_lidar).float()
-        if self._augment is not None:
-            change = drawn(self._augment, self._seed, self._epoch, index)
+        change = self._drawn(index)
+        if change is not None:
             image, projection = change.image(image, projection)
             points, boxes = change.points(points), change.boxes(boxes)
         labels = torch.tensor([self._classes[label.type] for label in objects], dtype=torch.int64)
         return Sample(frame.name, image, projection, points, boxes, labels)
 
 
-class DepthSamples(Dataset):
-    """Frames with the depth that their LiDAR saw, for a depth model; see `DetectionSamples`."""
+class DepthSamples(_WindowedFrames):
+    """Frames with the depth that their LiDAR saw, for a depth model."""
 
     def __init__(
         self,
@@ -143,18 +157,7 @@ class DepthSamples(Dataset):
     ) -> None:
         if augment is not None and augment.image_scale != (1.0, 1.0):
             raise ConfigError("image_scale must be [1, 1] for depth: a zoom changes what is metric")
-        self.frames = frames
-        self._window = window
-        self._augment = augment
-        self._seed = seed
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Draw other augmentations from now on."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self.frames)
+        super().__init__(frames, window, augment, seed)
 
     def __getitem__(self, index: int) -> Sample:
         frame = self.frames[index]
@@ -162,13 +165,13 @@ class DepthSamples(Dataset):
         lidar = frame.points_in_view()
         size = self._window.size
         depth = torch.from_numpy(point_geometry.depth_map(lidar, camera.image_from_lidar, size))
-        if self._augment is not None:
-            change = drawn(self._augment, self._seed, self._epoch, index)
-            image, _ = change.image_only(image)
+        projection = torch.from_numpy(camera.image_from_lidar).float()
+        change = self._drawn(index)
+        if change is not None:
+            image, projection = change.image(image, projection)
             if change.flip:
                 depth = depth.flip(-1)
         nothing = torch.zeros(0)
-        projection = torch.from_numpy(camera.image_from_lidar).float()
         return Sample(
             frame.name, image, projection, nothing.view(0, 4), nothing.view(0, 7),
             nothing.long(), depth,
