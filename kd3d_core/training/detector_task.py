@@ -60,14 +60,9 @@ class DetectorTask:
     @torch.inference_mode()
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """AP R40 moderate in 3D and from above, by class, and the 3D ones' mean."""
-        assert isinstance(model, DetectorLosses)
-        found = [
-            labels
-            for batch in collated(self._val, self._batch_size)
-            for labels in self._detect(model.detector, batch.to(device))
-        ]
-        truth = [self._val.frames[index].labels() for index in range(len(found))]
-        result = evaluate(truth, found)
+        found = self.detect(model, device)
+        truth = [self._val.frames.frame(name).labels() for name in found]
+        result = evaluate(truth, list(found.values()))
         metrics = {}
         for name in self._classes:
             curves = result.curves[name.lower()]
@@ -76,6 +71,15 @@ class DetectorTask:
         present = [n for n in self._classes if result.objects[n.lower()][1]]
         scores = [metrics[f"{name}_3d"] for name in present]
         return {self.score_name: sum(scores) / max(len(scores), 1), **metrics}
+
+    @torch.inference_mode()
+    def detect(self, model: nn.Module, device: torch.device) -> dict[str, list[Label]]:
+        """What `model` detects in each validation frame, by the frame's name."""
+        assert isinstance(model, DetectorLosses)
+        found: dict[str, list[Label]] = {}
+        for batch in collated(self._val, self._batch_size):
+            found |= zip(batch.names, self._detect(model.detector, batch.to(device)), strict=True)
+        return found
 
     def _detect(self, detector: AnchorDetector, batch: Batch) -> list[list[Label]]:
         maps = detector(batch.points, batch.samples, batch.images, batch.image_from_lidar)
