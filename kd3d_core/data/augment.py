@@ -5,7 +5,7 @@ model) sees the same changed world, and every point still projects to the pixel 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -24,6 +24,9 @@ class AugmentConfig:
         scale: smallest and largest factor on the world's size.
         image_scale: smallest and largest zoom of the image about its centre.
         brightness, contrast, saturation: largest relative change of each.
+        sample_objects: by class, how many objects a frame is filled up to with labelled ones of
+            other frames (ground-truth sampling); for detectors that read true LiDAR alone.
+        min_object_points: objects with fewer points aren't sampled.
     """
 
     flip: float = 0.5
@@ -33,6 +36,8 @@ class AugmentConfig:
     brightness: float = 0.2
     contrast: float = 0.2
     saturation: float = 0.2
+    sample_objects: dict[str, int] = field(default_factory=dict)
+    min_object_points: int = 5
 
     def __post_init__(self) -> None:
         for name in ("scale", "image_scale"):
@@ -44,6 +49,8 @@ class AugmentConfig:
         for name in ("rotation", "brightness", "contrast", "saturation"):
             if not 0 <= getattr(self, name) <= math.pi:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be 0 or a bit more")
+        if self.min_object_points < 1 or any(n < 1 for n in self.sample_objects.values()):
+            raise ConfigError("sample_objects and min_object_points must be 1 or more")
 
     def draw(self, generator: torch.Generator) -> "Augmentation":
         """One change of the world, from `generator` alone."""

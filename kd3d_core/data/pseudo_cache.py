@@ -6,8 +6,8 @@ ever stale.
 """
 
 import hashlib
+import io
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +20,7 @@ from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.samples import windowed
 from kd3d_core.depth.model import DepthConfig
 from kd3d_core.errors import DataError
+from kd3d_core.files import write_whole
 from kd3d_core.pseudo_lidar import PseudoLidarConfig, pseudo_lidar
 
 
@@ -100,12 +101,6 @@ def weights_digest(module: nn.Module) -> str:
 
 
 def _write(path: Path, points: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        with partial.open("wb") as file:
-            np.save(file, points)
-        partial.rename(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise DataError(f"{path} can't be written: {error}") from None
+    buffer = io.BytesIO()
+    np.save(buffer, points)
+    write_whole(path, buffer.getvalue())

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from kd3d_core.data.augment import Augmentation, AugmentConfig
 from kd3d_core.data.kitti import KittiDataset, KittiFrame, label_boxes
+from kd3d_core.data.object_sampling import ObjectSampler
 from kd3d_core.errors import ConfigError
 from kd3d_core.geometry import points as point_geometry
 from kd3d_core.geometry.camera import PinholeCamera
@@ -125,23 +126,29 @@ class DetectionSamples(_WindowedFrames):
         classes: Sequence[str],
         augment: AugmentConfig | None = None,
         seed: int = 0,
+        sampler: ObjectSampler | None = None,
     ) -> None:
         super().__init__(frames, window, augment, seed)
         self._points = points
+        self._sampler = sampler
         self._classes = {name: index for index, name in enumerate(classes)}
 
     def __getitem__(self, index: int) -> Sample:
         frame = self.frames[index]
         image, camera = windowed(frame, self._window)
         objects = [label for label in frame.objects() if label.type in self._classes]
-        boxes = torch.from_numpy(label_boxes(objects, camera.lidar_from_camera))
-        points = torch.from_numpy(self._points(frame))
+        kinds = np.array([self._classes[label.type] for label in objects], np.int64)
+        found = label_boxes(objects, camera.lidar_from_camera)
+        cloud = self._points(frame)
+        if self._sampler is not None:
+            rng = np.random.default_rng((self._seed, self._epoch, index))
+            cloud, found, kinds = self._sampler(cloud, found, kinds, camera, rng)
+        points, boxes, labels = (torch.from_numpy(part) for part in (cloud, found, kinds))
         projection = torch.from_numpy(camera.image_from_lidar).float()
         change = self._drawn(index)
         if change is not None:
             image, projection = change.image(image, projection)
             points, boxes = change.points(points), change.boxes(boxes)
-        labels = torch.tensor([self._classes[label.type] for label in objects], dtype=torch.int64)
         return Sample(frame.name, image, projection, points, boxes, labels)
 
 
@@ -155,6 +162,8 @@ class DepthSamples(_WindowedFrames):
         augment: AugmentConfig | None = None,
         seed: int = 0,
     ) -> None:
+        if augment is not None and augment.sample_objects:
+            raise ConfigError("sample_objects must be empty for depth: an image has none of them")
         if augment is not None and augment.image_scale != (1.0, 1.0):
             raise ConfigError("image_scale must be [1, 1] for depth: a zoom changes what is metric")
         super().__init__(frames, window, augment, seed)

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from kd3d_core.data.kitti import KittiDataset, Label, box_labels
+from kd3d_core.data.object_sampling import ObjectSampler
 from kd3d_core.data.samples import Batch, DetectionSamples, PointSource
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import DetectorConfig
@@ -46,12 +47,13 @@ class DetectorTask:
         points: PointSource,
         train: KittiDataset,
         val: KittiDataset,
+        sampler: ObjectSampler | None = None,
     ) -> None:
         classes = detector_config.classes
         _report_annotations(train, classes)
         self.model = DetectorLosses(detector)
         self.samples = DetectionSamples(
-            train, detector_config.window, points, classes, config.augment, config.seed
+            train, detector_config.window, points, classes, config.augment, config.seed, sampler
         )
         self._val = DetectionSamples(val, detector_config.window, points, classes)
         self._classes = classes

@@ -1,16 +1,20 @@
 """Makes the task that a configuration asks for: models, frames, points."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from rich.progress import Progress
 
 from kd3d_core.data.kitti import KittiDataset, KittiFrame, read_split
+from kd3d_core.data.object_sampling import ObjectSampler, make_sampler
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
 from kd3d_core.data.samples import PointSource
 from kd3d_core.depth.build import make_depth
+from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import load_detector, untrained_detector
+from kd3d_core.detectors.second import PointDetector
+from kd3d_core.errors import ConfigError
 from kd3d_core.paths import cache_dir
 from kd3d_core.runtime.model_config import ModelConfig, load_model_config
 from kd3d_core.training.config import DataConfig, TrainConfig
@@ -38,7 +42,8 @@ def make_task(config: TrainConfig) -> Task:
         detector = untrained_detector(model.detector, config.seed)
     else:
         detector = load_detector(resolve(model.detector.weights), model.detector)
-    return DetectorTask(config, detector, model.detector, points, train, val)
+    sampler = _sampler(config, detector, model.detector.classes, train)
+    return DetectorTask(config, detector, model.detector, points, train, val, sampler)
 
 
 def _frames(config: DataConfig) -> tuple[KittiDataset, KittiDataset]:
@@ -65,3 +70,22 @@ def _points(
             bar = progress.add_task("pseudo-LiDAR", total=len(frames))
             cache.fill(frames, depth, device, partial(progress.advance, bar))
     return cache
+
+
+def _sampler(
+    config: TrainConfig, detector: AnchorDetector, classes: Sequence[str], train: KittiDataset
+) -> ObjectSampler | None:
+    augment = config.augment
+    if augment is None or not augment.sample_objects:
+        return None
+    if config.points != "lidar" or not isinstance(detector, PointDetector):
+        raise ConfigError(
+            "augment.sample_objects needs points: lidar and a detector that reads points alone "
+            "(second, pointpillars): the image shows none of the objects that are pasted in"
+        )
+    with Progress(transient=True) as progress:
+        bar = progress.add_task("objects to sample", total=len(train))
+        return make_sampler(
+            cache_dir() / "objects", train, classes, augment.sample_objects,
+            augment.min_object_points, partial(progress.advance, bar),
+        )  # fmt: skip
