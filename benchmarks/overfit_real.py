@@ -16,19 +16,33 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import matplotlib
+import numpy as np
 import torch
 import yaml
+from matplotlib import pyplot
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kd3d_core.cli.app import run
 from kd3d_core.data.augment import AugmentConfig
-from kd3d_core.data.kitti import KittiDataset, box_labels, write_labels
+from kd3d_core.data.kitti import (
+    KittiDataset,
+    box_labels,
+    label_boxes,
+    read_detections,
+    write_labels,
+)
 from kd3d_core.errors import Kd3dError
+from kd3d_core.evaluation.kitti_ap import Strictness, evaluate, min_overlap
+from kd3d_core.geometry.boxes import corners
 from kd3d_core.runtime.model_config import load_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 from kd3d_core.training.config import DataConfig, OptimizerConfig, TrainConfig
 from kd3d_core.training.detector_task import DetectorTask
 from kd3d_core.training.loop import train
 from kd3d_core.training.tasks import make_task
+
+matplotlib.use("Agg")
 
 
 def overfit(
@@ -85,6 +99,7 @@ def overfit(
         "control": _judge(data, out / "control" / "detections"),
     }
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    plot(data, out)
     print(json.dumps(results, indent=2))
 
 
@@ -137,6 +152,72 @@ def _judge(data: Path, detections: Path) -> dict[str, float]:
             raise Kd3dError(done.stderr.strip())
         answers[name] = json.loads(report.read_text())["car"]["3d"]["R40"][1]
     return answers
+
+
+def plot(data: Path, out: Path) -> None:
+    """Losses, precision over recall, and one frame from above, as overfit_real.png."""
+    pyplot.rcParams.update({"font.size": 8, "axes.grid": True, "grid.alpha": 0.3})
+    figure, ((losses, errors), (precision, above)) = pyplot.subplots(2, 2, figsize=(11, 8))
+    losses.set(title="training loss", xlabel="step", yscale="log")
+    for name in ("depth", "student", "control"):
+        steps, values = _curve(out / name, "loss/")
+        losses.plot(steps, _smooth(values), label=name)
+    losses.legend()
+
+    errors.set(title="on the trained frames", xlabel="step", ylim=(0, 1))
+    for name, tag, label in (
+        ("depth", "val/abs_rel", "depth: AbsRel"),
+        ("student", "val/Car_3d", "student: car AP 3D at 0.7 / 100"),
+        ("control", "val/Car_3d", "control: car AP 3D at 0.7 / 100"),
+    ):
+        steps, values = _curve(out / name, tag)
+        errors.plot(steps, values / (1 if name == "depth" else 100), "o-", label=label)
+    errors.legend()
+
+    frames = KittiDataset(data)
+    truth = [frames[index].labels() for index in range(len(frames))]
+    precision.set(title="car, 3D, moderate", xlabel="recall", ylabel="precision", ylim=(0, 1.03))
+    strictness: tuple[Strictness, ...] = ("strict", "loose")
+    for name in ("student", "control"):
+        folder = out / name / "detections"
+        found = [read_detections(folder / f"{frame}.txt") for frame in frames.names]
+        for iou in strictness:
+            curve = evaluate(truth, found, iou).curves["car"]["3d"].values[1]
+            minimum = min_overlap(iou, "car", "3d")
+            precision.plot(np.linspace(0, 1, len(curve)), curve, label=f"{name}, IoU {minimum}")
+    precision.legend()
+
+    name = frames.names[len(frames) // 2]
+    camera = frames.frame(name).camera()
+    detections = read_detections(out / "student" / "detections" / f"{name}.txt")
+    cars = [label for label in frames.frame(name).objects() if label.type == "Car"]
+    above.set(title=f"frame {name} from above: label and student", xlabel="forward, m")
+    above.set_aspect("equal")
+    for labels, style, text in ((cars, "k-", "label"), (detections, "C1--", "student")):
+        for number, box in enumerate(corners(label_boxes(labels, camera.lidar_from_camera))):
+            ring = box[[0, 1, 2, 3, 0]]
+            above.plot(ring[:, 0], ring[:, 1], style, label=None if number else text)
+    above.legend()
+    figure.tight_layout()
+    figure.savefig(out / "overfit_real.png", dpi=90)
+
+
+def _curve(run_folder: Path, tag: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of a scalar in the run's TensorBoard files; the sum of all that start so."""
+    events = EventAccumulator(str(run_folder / "tensorboard"), size_guidance={"scalars": 0})
+    events.Reload()
+    tags = [name for name in events.Tags()["scalars"] if name.startswith(tag)]
+    rows = [{event.step: event.value for event in events.Scalars(name)} for name in tags]
+    steps = sorted(rows[0])
+    return np.array(steps), np.array([sum(row[step] for row in rows) for step in steps])
+
+
+def _smooth(values: np.ndarray, width: int = 15) -> np.ndarray:
+    """Mean over the last `width` values."""
+    sums = np.cumsum(np.concatenate([np.zeros(1), values]))
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(0, ends - width)
+    return (sums[ends] - sums[starts]) / (ends - starts)
 
 
 if __name__ == "__main__":
