@@ -6,20 +6,19 @@ true LiDAR, each trained from nothing on the 31 frames of a real sequence and ju
 Runs that are complete are not run again and interrupted ones go on. Afterwards, the boxes on the
 pictures:
 
-    kd3d-demo --model out/overfit/student.yaml
+    kd3d-demo --model out/overfit/student/model.yaml
 """
 
 import json
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import torch
-import yaml
 from matplotlib import pyplot
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -35,7 +34,6 @@ from kd3d_core.data.kitti import (
 from kd3d_core.errors import Kd3dError
 from kd3d_core.evaluation.kitti_ap import Strictness, evaluate, min_overlap
 from kd3d_core.geometry.boxes import corners
-from kd3d_core.runtime.model_config import load_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 from kd3d_core.training.config import DataConfig, OptimizerConfig, TrainConfig
 from kd3d_core.training.detector_task import DetectorTask
@@ -71,27 +69,18 @@ def overfit(
         ),
     )  # fmt: skip
     student = replace(
-        depth, task="detector", model=str(out / "untrained.yaml"), out=str(out / "student"),
+        depth, task="detector", model=str(out / "depth" / "model.yaml"), out=str(out / "student"),
         points="pseudo", epochs=detector_epochs, batch_size=2, validate_every=14, augment=None,
         optimizer=OptimizerConfig(lr=1e-3, warmup=0.2),
     )  # fmt: skip
     control = replace(student, model="lite", points="lidar", out=str(out / "control"))
+    runs = {"depth": depth, "student": student, "control": control}
 
-    minutes = {"depth": _train(depth)}
-    _write_model(out / "untrained.yaml", depth=out / "depth" / "depth")
-    minutes["student"] = _train(student)
-    minutes["control"] = _train(control)
-    _write_model(
-        out / "student.yaml",
-        depth=out / "depth" / "depth",
-        detector=out / "student" / "detector.safetensors",
-    )
-
-    _detect_end_to_end(out / "student.yaml", KittiDataset(data), out / "student" / "detections")
-    _write_model(out / "control.yaml", detector=out / "control" / "detector.safetensors")
-    _detect_in_lidar(
-        replace(control, model=str(out / "control.yaml")), out / "control" / "detections"
-    )
+    minutes = {name: _train(run) for name, run in runs.items()}
+    student_model, control_model = (out / name / "model.yaml" for name in ("student", "control"))
+    _detect_end_to_end(student_model, KittiDataset(data), out / "student" / "detections")
+    control = replace(control, model=str(control_model))
+    _detect_in_lidar(control, out / "control" / "detections")
     results = {
         "minutes": minutes,
         "depth": json.loads((out / "depth" / "best" / "meta.json").read_text())["metrics"],
@@ -108,14 +97,6 @@ def _train(config: TrainConfig) -> float:
     began = time.monotonic()
     train(config, make_task(config))
     return round((time.monotonic() - began) / 60, 1)
-
-
-def _write_model(path: Path, **weights: Path) -> None:
-    """`lite` with weights from files."""
-    values = json.loads(json.dumps(asdict(load_model_config("lite"))))
-    for part, file in weights.items():
-        values[part]["weights"] = str(file)
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
 def _detect_end_to_end(model: Path, frames: KittiDataset, out: Path) -> None:

@@ -1,5 +1,6 @@
 """Training a depth network on what LiDAR measured."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,8 +10,9 @@ from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.samples import Batch, DepthSamples
 from kd3d_core.depth.loss import silog_loss
 from kd3d_core.depth.metrics import depth_totals, finish
-from kd3d_core.depth.model import DepthConfig, DepthModel
+from kd3d_core.depth.model import DepthModel
 from kd3d_core.errors import ConfigError
+from kd3d_core.runtime.model_config import ModelConfig, save_model_config
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.loop import collated
 
@@ -37,14 +39,15 @@ class DepthTask:
     def __init__(
         self,
         config: TrainConfig,
+        model: ModelConfig,
         depth: DepthModel,
-        depth_config: DepthConfig,
         train: KittiDataset,
         val: KittiDataset,
     ) -> None:
         train.require(("image_2", "calib"))
         self.model = DepthLosses(depth)
-        window = depth_config.window
+        self._model_config = model
+        window = model.depth.window
         if window is None or window.mode == "fit":
             raise ConfigError(
                 "depth.window follows the image here, and the images of a batch need one size: "
@@ -53,7 +56,7 @@ class DepthTask:
         self.samples = DepthSamples(train, window, config.augment, config.seed)
         self._val = DepthSamples(val, window)
         self._batch_size = config.batch_size
-        self._cap_m = float(depth_config.max_depth)
+        self._cap_m = float(model.depth.max_depth)
 
     @torch.inference_mode()
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
@@ -73,6 +76,8 @@ class DepthTask:
         return score < best
 
     def export(self, model: nn.Module, out: Path) -> None:
-        """A transformers folder, `out/depth`."""
+        """A transformers folder, `out/depth`, and `out/model.yaml` that names it."""
         assert isinstance(model, DepthLosses)
         model.depth.save(out / "depth")
+        depth = replace(self._model_config.depth, weights="./depth")
+        save_model_config(replace(self._model_config, depth=depth), out / "model.yaml")

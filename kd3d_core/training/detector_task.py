@@ -2,19 +2,21 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from kd3d_core.data.kitti import KittiDataset, Label, box_labels
 from kd3d_core.data.object_sampling import ObjectSampler
 from kd3d_core.data.samples import Batch, DetectionSamples, PointSource
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.build import DetectorConfig
 from kd3d_core.errors import DataError
 from kd3d_core.evaluation.kitti_ap import evaluate
+from kd3d_core.files import write_whole
+from kd3d_core.runtime.model_config import ModelConfig, save_model_config
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.loop import collated
 
@@ -42,20 +44,21 @@ class DetectorTask:
     def __init__(
         self,
         config: TrainConfig,
+        model: ModelConfig,
         detector: AnchorDetector,
-        detector_config: DetectorConfig,
         points: PointSource,
         train: KittiDataset,
         val: KittiDataset,
         sampler: ObjectSampler | None = None,
     ) -> None:
-        classes = detector_config.classes
+        classes, window = model.detector.classes, model.detector.window
         _report_annotations(train, classes)
         self.model = DetectorLosses(detector)
+        self._model_config = model
         self.samples = DetectionSamples(
-            train, detector_config.window, points, classes, config.augment, config.seed, sampler
+            train, window, points, classes, config.augment, config.seed, sampler
         )
-        self._val = DetectionSamples(val, detector_config.window, points, classes)
+        self._val = DetectionSamples(val, window, points, classes)
         self._classes = classes
         self._batch_size = config.batch_size
 
@@ -103,11 +106,13 @@ class DetectorTask:
         return score > best
 
     def export(self, model: nn.Module, out: Path) -> None:
-        """The network's tensors, `out/detector.safetensors`."""
+        """The network's tensors, `out/detector.safetensors`, and `out/model.yaml` that names it."""
         assert isinstance(model, DetectorLosses)
         tensors = model.detector.network.state_dict()
-        out.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in tensors.items()}, out / "detector.safetensors")
+        data = save({name: value.contiguous() for name, value in tensors.items()})
+        write_whole(out / "detector.safetensors", data)
+        detector = replace(self._model_config.detector, weights="./detector.safetensors")
+        save_model_config(replace(self._model_config, detector=detector), out / "model.yaml")
 
 
 def _report_annotations(frames: KittiDataset, classes: Sequence[str]) -> None:

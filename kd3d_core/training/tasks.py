@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from rich.progress import Progress
@@ -36,14 +37,14 @@ def make_task(config: TrainConfig) -> Task:
     train, val = _frames(config.data)
     if config.task == "depth":
         depth, depth_config = make_depth(model.depth, config.seed)
-        return DepthTask(config, depth, depth_config, train, val)
+        return DepthTask(config, replace(model, depth=depth_config), depth, train, val)
     points = _points(config, model, (train, val))
     if model.detector.weights == "random":
         detector = untrained_detector(model.detector, config.seed)
     else:
         detector = load_detector(resolve(model.detector.weights), model.detector)
     sampler = _sampler(config, detector, model.detector.classes, train)
-    return DetectorTask(config, detector, model.detector, points, train, val, sampler)
+    return DetectorTask(config, model, detector, points, train, val, sampler)
 
 
 def _frames(config: DataConfig) -> tuple[KittiDataset, KittiDataset]:
