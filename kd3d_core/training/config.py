@@ -14,12 +14,15 @@ class DataConfig:
     Attributes:
         root: folder in KITTI's layout.
         train: file with the names of the frames to train on; None takes all.
-        val: the same for validation; None validates on the frames that are trained on, and says so.
+        val: the same for validation; None takes all of `val_root`. With neither, validation is on
+            the frames that are trained on, and says so.
+        val_root: folder of the frames for validation, if it isn't `root`.
     """
 
     root: str
     train: str | None = None
     val: str | None = None
+    val_root: str | None = None
 
 
 @dataclass(frozen=True)

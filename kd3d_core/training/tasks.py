@@ -49,10 +49,11 @@ def make_task(config: TrainConfig) -> Task:
 
 def _frames(config: DataConfig) -> tuple[KittiDataset, KittiDataset]:
     train = KittiDataset(config.root, read_split(config.train) if config.train else None)
-    if config.val is None:
+    if config.val is None and config.val_root is None:
         log.warning("no validation frames are named: validating on those that are trained on")
         return train, train
-    return train, KittiDataset(config.root, read_split(config.val))
+    names = read_split(config.val) if config.val else None
+    return train, KittiDataset(config.val_root or config.root, names)
 
 
 def _points(
