@@ -23,7 +23,6 @@ from matplotlib import pyplot
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kd3d_core.cli.app import run
-from kd3d_core.data.augment import AugmentConfig
 from kd3d_core.data.kitti import (
     KittiDataset,
     box_labels,
@@ -64,13 +63,10 @@ def overfit(
         task="depth", model="lite", data=DataConfig(str(data)), out=str(out / "depth"),
         epochs=depth_epochs, batch_size=4, validate_every=16,
         optimizer=OptimizerConfig(lr=5e-4, warmup=0.1),
-        augment=AugmentConfig(
-            rotation=0, scale=(1, 1), brightness=0.1, contrast=0.1, saturation=0.1
-        ),
     )  # fmt: skip
     student = replace(
         depth, task="detector", model=str(out / "depth" / "model.yaml"), out=str(out / "student"),
-        points="pseudo", epochs=detector_epochs, batch_size=2, validate_every=14, augment=None,
+        points="pseudo", epochs=detector_epochs, batch_size=2, validate_every=14,
         optimizer=OptimizerConfig(lr=1e-3, warmup=0.2),
     )  # fmt: skip
     control = replace(student, model="lite", points="lidar", out=str(out / "control"))
