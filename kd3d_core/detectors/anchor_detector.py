@@ -7,6 +7,7 @@ its tensors have upstream's names; a subclass is the way through it, stage by st
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,21 @@ _LOSSES = {"cls": "cls", "box": "bbox", "dir": "dir"}
 def upstream_config(name: str) -> ConfigDict:
     """The `model` of one of mmdet3d's own config files."""
     return Config.fromfile(Path(mmdet3d.__file__).parent / ".mim" / "configs" / name).model
+
+
+@dataclass(frozen=True)
+class BevFeatures:
+    """What a detector's stages make of the bird's-eye view; rows are y, columns x, both rising.
+
+    Attributes:
+        voxels: `(B, C, y, x)`, one map: the encoded voxels, as the backbone reads them.
+        backbone: `(B, C, h, w)` each, finest first.
+        neck: `(B, C, h, w)` each, as the head reads them; one map in all designs here.
+    """
+
+    voxels: tuple[torch.Tensor, ...]
+    backbone: tuple[torch.Tensor, ...]
+    neck: tuple[torch.Tensor, ...]
 
 
 class AnchorDetector(nn.Module, ABC):
@@ -54,16 +70,36 @@ class AnchorDetector(nn.Module, ABC):
     def head(self) -> Any:
         """The network's `Anchor3DHead`."""
 
+    @property
     @abstractmethod
-    def forward(
+    def backbone(self) -> nn.Module:
+        """The network's bird's-eye-view backbone."""
+
+    @property
+    @abstractmethod
+    def neck(self) -> nn.Module:
+        """The network's bird's-eye-view neck."""
+
+    @abstractmethod
+    def bev_input(
+        self,
+        points: torch.Tensor,
+        samples: torch.Tensor,
+        images: torch.Tensor,
+        image_from_lidar: torch.Tensor,
+        valid: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """`(B, C, y, x)` bird's-eye view that the backbone reads; see `forward_features`."""
+
+    def forward_features(
         self,
         points: torch.Tensor,
         samples: torch.Tensor,
         images: torch.Tensor,
         image_from_lidar: torch.Tensor,
         valid: torch.Tensor | None = None,
-    ) -> HeadMaps:
-        """The head's maps for a batch.
+    ) -> BevFeatures:
+        """The features of every stage before the head.
 
         Args:
             points: `(N, 4)` of all samples, detector frame.
@@ -72,6 +108,21 @@ class AnchorDetector(nn.Module, ABC):
             image_from_lidar: `(B, 3, 4)` projections into those images.
             valid: `(N,)` points to use; None uses all.
         """
+        canvas = self.bev_input(points, samples, images, image_from_lidar, valid)
+        scales = self.backbone(canvas)
+        return BevFeatures((canvas,), tuple(scales), tuple(self.neck(scales)))
+
+    def forward(
+        self,
+        points: torch.Tensor,
+        samples: torch.Tensor,
+        images: torch.Tensor,
+        image_from_lidar: torch.Tensor,
+        valid: torch.Tensor | None = None,
+    ) -> HeadMaps:
+        """The head's maps for a batch; see `forward_features`."""
+        features = self.forward_features(points, samples, images, image_from_lidar, valid)
+        return self.head_maps(features.neck)
 
     def head_maps(self, features: Sequence[torch.Tensor]) -> HeadMaps:
         """What the head says about the neck's features."""

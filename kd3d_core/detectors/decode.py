@@ -76,9 +76,9 @@ def decode(
         dir_limit_offset: see `Anchor3DHead`.
     """
     batch = len(maps.logits)
-    scores = _per_anchor(maps.logits, num_classes).float().sigmoid()
-    deltas = _per_anchor(maps.deltas, 7).float()
-    directions = _per_anchor(maps.directions, 2)
+    scores = per_anchor(maps.logits, num_classes).float().sigmoid()
+    deltas = per_anchor(maps.deltas, 7).float()
+    directions = per_anchor(maps.directions, 2)
 
     count = min(config.pre_nms, scores.shape[1])
     best = scores.amax(-1).topk(count).indices
@@ -134,8 +134,8 @@ def decode_deltas(anchors: torch.Tensor, deltas: torch.Tensor) -> torch.Tensor:
     )
 
 
-def _per_anchor(maps: torch.Tensor, channels: int) -> torch.Tensor:
-    """`(B, A * C, h, w)` as `(B, h * w * A, C)`."""
+def per_anchor(maps: torch.Tensor, channels: int) -> torch.Tensor:
+    """A head's `(B, A * C, h, w)` as `(B, h * w * A, C)`: one row per anchor, in their order."""
     return maps.permute(0, 2, 3, 1).reshape(len(maps), -1, channels)
 
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
+from torch import nn
 
 from kd3d_core.detectors.anchor_detector import AnchorDetector, upstream_config
-from kd3d_core.detectors.decode import DecodeConfig, HeadMaps
+from kd3d_core.detectors.decode import DecodeConfig
 from kd3d_core.detectors.fusion import ImageFeatures
 from kd3d_core.detectors.voxels import assign_dense, assign_sparse
 
@@ -43,19 +44,13 @@ class FusionDetector(AnchorDetector):
     def head(self) -> Any:
         return self.network.pts_bbox_head
 
-    def forward(
-        self,
-        points: torch.Tensor,
-        samples: torch.Tensor,
-        images: torch.Tensor,
-        image_from_lidar: torch.Tensor,
-        valid: torch.Tensor | None = None,
-    ) -> HeadMaps:
-        """The head's maps for a batch; see `AnchorDetector.forward`."""
-        height, width = images.shape[-2:]
-        image = ImageFeatures(self.image_features(images), image_from_lidar, (height, width))
-        bev = self.bev_input(points, samples, valid, image)
-        return self.head_maps(self.network.pts_neck(self.network.pts_backbone(bev)))
+    @property
+    def backbone(self) -> nn.Module:
+        return self.network.pts_backbone
+
+    @property
+    def neck(self) -> nn.Module:
+        return self.network.pts_neck
 
     def image_features(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Feature pyramid of RGB images, 0 to 255."""
@@ -68,11 +63,13 @@ class FusionDetector(AnchorDetector):
         self,
         points: torch.Tensor,
         samples: torch.Tensor,
+        images: torch.Tensor,
+        image_from_lidar: torch.Tensor,
         valid: torch.Tensor | None,
-        image: ImageFeatures,
     ) -> torch.Tensor:
-        """`(B, C, y, x)` bird's-eye view that the BEV backbone reads."""
-        batch_size = len(image.image_from_lidar)
+        """Points with the image features behind them, in voxels; see `AnchorDetector`."""
+        batch_size, _, height, width = images.shape
+        image = ImageFeatures(self.image_features(images), image_from_lidar, (height, width))
         encoder = self.network.pts_voxel_encoder
         if hasattr(self.network, "pts_middle_encoder"):
             voxels = assign_sparse(points, samples, valid, self.grid)

@@ -4,9 +4,10 @@ from typing import Any
 
 import torch
 from mmengine.config import ConfigDict
+from torch import nn
 
 from kd3d_core.detectors.anchor_detector import AnchorDetector, upstream_config
-from kd3d_core.detectors.decode import DecodeConfig, HeadMaps
+from kd3d_core.detectors.decode import DecodeConfig
 from kd3d_core.detectors.voxels import FilledVoxels, fill_voxels
 
 _SECOND = "second/second_hv_secfpn_8xb6-80e_kitti-3d-3class.py"
@@ -40,20 +41,27 @@ class PointDetector(AnchorDetector):
     def head(self) -> Any:
         return self.network.bbox_head
 
-    def forward(
+    @property
+    def backbone(self) -> nn.Module:
+        return self.network.backbone
+
+    @property
+    def neck(self) -> nn.Module:
+        return self.network.neck
+
+    def bev_input(
         self,
         points: torch.Tensor,
         samples: torch.Tensor,
         images: torch.Tensor,
         image_from_lidar: torch.Tensor,
-        valid: torch.Tensor | None = None,
-    ) -> HeadMaps:
-        """The head's maps for a batch; see `AnchorDetector.forward`."""
+        valid: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Points in voxels, without the image; see `AnchorDetector`."""
         batch_size = len(image_from_lidar)
         voxels = self.voxels(points, samples, valid, batch_size)
         features = self.network.voxel_encoder(voxels.points, voxels.num_points, voxels.coords)
-        bev = self.network.middle_encoder(features, voxels.coords, batch_size)
-        return self.head_maps(self.network.neck(self.network.backbone(bev)))
+        return self.network.middle_encoder(features, voxels.coords, batch_size)
 
     def voxels(
         self,
@@ -62,7 +70,7 @@ class PointDetector(AnchorDetector):
         valid: torch.Tensor | None,
         batch_size: int,
     ) -> FilledVoxels:
-        """The voxels of a batch; see `AnchorDetector.forward`.
+        """The voxels of a batch; see `AnchorDetector.forward_features`.
 
         In training points come in random order, as in upstream's pipeline: the voxels beyond the
         limit would else always be those of the same place, such as the lower rows of an image.
