@@ -1,7 +1,8 @@
-"""`kd3d-weights`: list, download and check the weights that model configurations name."""
+"""`kd3d-weights`: list, download, check and pack the weights that model configurations name."""
 
 import sys
 from functools import partial
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -80,6 +81,21 @@ def verify_(names: list[str] = []) -> int:  # noqa: B006 - never changed; the pa
     return int(damaged)
 
 
+def pack(model: str, *, out: Path, half: bool = False) -> None:
+    """Copy a trained model, configuration and weights, into a folder that can be given away.
+
+    Args:
+        model: YAML file, such as the model.yaml of a training run, or a name in config/models.
+        out: the folder; its model.yaml is what the node and all commands take as model.
+        half: store the weights in fp16, at half the size.
+    """
+    from kd3d_core.runtime.model_config import load_model_config
+    from kd3d_core.runtime.pack import pack_model
+
+    size = pack_model(load_model_config(model), out, half)
+    print(f"{out / 'model.yaml'}: {_megabytes(size)} of weights")
+
+
 def _advance(
     progress: Progress, tasks: dict[str, TaskID], file: str, done: int, total: int
 ) -> None:
@@ -120,13 +136,14 @@ def _megabytes(size: int) -> str:
 def main() -> int:
     """Entry point."""
     return run(
-        {"list": list_, "get": get, "verify": verify_},
+        {"list": list_, "get": get, "verify": verify_, "pack": pack},
         prog="kd3d-weights",
-        description="Weights that others publish: what is here, where it comes from, downloads.",
+        description="Weights: what others publish, downloads, checks; and packing those of a run.",
         examples=[
             "kd3d-weights list",
             "kd3d-weights get glpn-kitti mvxnet-kitti",
             "kd3d-weights verify",
+            "kd3d-weights pack runs/kitti_lite_pseudo/model.yaml --out my_model --half",
         ],
     )
 

@@ -118,7 +118,7 @@ def load_auto(source: Path | str, config: DepthConfig) -> tuple[AutoDepthModel, 
         _check_metric(source, stored, config.max_depth)
         processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
         loaded: Any = AutoModelForDepthEstimation.from_pretrained(
-            source, trust_remote_code=False, output_loading_info=True
+            source, trust_remote_code=False, output_loading_info=True, dtype=torch.float32
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -47,7 +47,7 @@ def load_glpn(source: Path | str, config: DepthConfig) -> DepthModel:
     try:
         stored = GLPNConfig.from_pretrained(source)
         loaded: Any = GLPNForDepthEstimation.from_pretrained(
-            source, max_depth=config.max_depth, output_loading_info=True
+            source, max_depth=config.max_depth, output_loading_info=True, dtype=torch.float32
         )
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]

@@ -1,0 +1,61 @@
+"""A model as a folder of its own: configuration and weights that can be copied anywhere."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+
+from kd3d_core.detectors.checkpoint import read_tensors
+from kd3d_core.errors import ConfigError, WeightsError
+from kd3d_core.files import write_whole
+from kd3d_core.runtime.model_config import ModelConfig, save_model_config
+from kd3d_core.weights import resolve
+
+
+def pack_model(config: ModelConfig, out: Path, half: bool) -> int:
+    """Write `out/model.yaml`, `out/depth/` and `out/detector.safetensors`; bytes of the weights.
+
+    Args:
+        config: a model with trained weights.
+        out: the folder to fill; files of the same names are replaced.
+        half: store matrices in fp16; vectors (norms, biases) stay as they are, and whoever loads
+            the file computes in single precision as before.
+
+    Raises:
+        ConfigError: weights are random.
+        WeightsError: weights are missing, or depth weights are not a folder with safetensors.
+    """
+    for part in (config.depth, config.detector):
+        if part.weights == "random":
+            raise ConfigError("the model has random weights: there is nothing to pack")
+    folder = resolve(config.depth.weights)
+    tensors = folder / "model.safetensors"
+    if not tensors.is_file():
+        raise WeightsError(f"{folder} has no model.safetensors: only such depth models are packed")
+    size = _write_tensors(tensors, out / "depth" / "model.safetensors", half)
+    for path in sorted(folder.glob("*.json")):
+        write_whole(out / "depth" / path.name, path.read_bytes())
+    detector = resolve(config.detector.weights)
+    size += _write_tensors(detector, out / "detector.safetensors", half)
+    packed = replace(
+        config,
+        depth=replace(config.depth, weights="./depth"),
+        detector=replace(config.detector, weights="./detector.safetensors"),
+    )
+    save_model_config(packed, out / "model.yaml")
+    return size
+
+
+def _write_tensors(source: Path, target: Path, half: bool) -> int:
+    tensors = read_tensors(source)
+    if half:
+        tensors = {name: _halved(tensor) for name, tensor in tensors.items()}
+    # The metadata is what transformers asks of a file that it is to read.
+    data = save({name: t.contiguous() for name, t in tensors.items()}, {"format": "pt"})
+    write_whole(target, data)
+    return len(data)
+
+
+def _halved(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor
