@@ -10,8 +10,8 @@ from std_msgs.msg import Header
 from kd3d_core.data.pixels import ENCODINGS, PixelsError, decode_rgb
 from kd3d_core.geometry import boxes as box_geometry
 from kd3d_core.runtime.detections import Detections
+from kd3d_core.runtime.rejection import BadImageError
 from kd3d_ros.cdr import CdrWriter, header_block
-from kd3d_ros.rejection import BadImageError
 
 
 def image_view(message: Image) -> np.ndarray:

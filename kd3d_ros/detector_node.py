@@ -47,9 +47,9 @@ from tf2_msgs.msg import TFMessage
 
 from kd3d_core.errors import CalibrationError, ConfigError, Kd3dError
 from kd3d_core.geometry.pose import matrix_from_pose
+from kd3d_core.geometry.static_frames import StaticFrames
+from kd3d_core.runtime.cameras import CameraSource
 from kd3d_ros import diagnostics, parameters
-from kd3d_ros.cameras import CameraSource
-from kd3d_ros.frames import StaticFrames
 from kd3d_ros.parameters import Precision
 from kd3d_ros.results import ResultPublisher
 from kd3d_ros.worker import Detector, Frame, FrameWorker, stamp_ns
@@ -271,7 +271,7 @@ class DetectorNode(LifecycleNode):
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         if self._cameras is not None:
-            self._cameras.set_info(message)
+            self._cameras.set_info(message, message.header.frame_id)
             self._camera_news()
 
     def _on_tf_static(self, message: TFMessage) -> None:

@@ -3,7 +3,7 @@
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Event, Thread
 from typing import Protocol
 
@@ -12,12 +12,12 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.runtime.cameras import CameraSource
 from kd3d_core.runtime.detections import Detections
+from kd3d_core.runtime.rejection import NotYetError, RejectedError
 from kd3d_ros import convert
-from kd3d_ros.cameras import CameraSource
 from kd3d_ros.diagnostics import Complaints, FrameCounters, StageTimes
 from kd3d_ros.mailbox import Mailbox
-from kd3d_ros.rejection import NotYetError, RejectedError
 from kd3d_ros.results import ResultPublisher
 
 _PATIENCE_S = 1.0
@@ -143,7 +143,7 @@ class FrameWorker:
         converted = time.perf_counter()
         detections = self._detector(image, camera)
         detected = time.perf_counter()
-        detections = _above(detections, self._score_threshold())
+        detections = detections.above(self._score_threshold())
         self._results.publish(detections, self._detector.class_names, frame.message.header)
         published = time.perf_counter()
 
@@ -167,7 +167,7 @@ class FrameWorker:
         while True:
             self._news.clear()
             try:
-                return self._cameras.camera(image)
+                return self._cameras.camera(image.header.frame_id, image.width, image.height)
             except NotYetError:
                 now = time.monotonic()
                 if self._patience_ends is None:
@@ -178,7 +178,7 @@ class FrameWorker:
 
     def _publish_virtual_frame(self, image: Image, camera: PinholeCamera) -> None:
         """Tell TF where the virtual frame is, whenever the camera's frame has another name."""
-        camera_frame = self._cameras.frame_of(image)
+        camera_frame = self._cameras.frame_of(image.header.frame_id)
         if not self._cameras.is_virtual or camera_frame == self._virtual_frame_of:
             return
         self._virtual_frame_of = camera_frame
@@ -198,15 +198,3 @@ class FrameWorker:
 def stamp_ns(image: Image) -> int:
     """The stamp of an image in nanoseconds."""
     return int(image.header.stamp.sec * 1_000_000_000 + image.header.stamp.nanosec)
-
-
-def _above(detections: Detections, score_threshold: float) -> Detections:
-    keep = detections.scores >= score_threshold
-    if keep.all():
-        return detections
-    return replace(
-        detections,
-        boxes=detections.boxes[keep],
-        scores=detections.scores[keep],
-        labels=detections.labels[keep],
-    )

@@ -1,6 +1,6 @@
 """What a detector says about one image."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -26,3 +26,12 @@ class Detections:
     labels: np.ndarray
     depth: torch.Tensor | None = None
     timings: dict[str, float] = field(default_factory=dict)
+
+    def above(self, score_threshold: float) -> "Detections":
+        """The same without boxes of a lower score."""
+        keep = self.scores >= score_threshold
+        if keep.all():
+            return self
+        return replace(
+            self, boxes=self.boxes[keep], scores=self.scores[keep], labels=self.labels[keep]
+        )

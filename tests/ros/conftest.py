@@ -14,7 +14,7 @@ os.environ.setdefault(
     "FASTDDS_DEFAULT_PROFILES_FILE", str(Path(__file__).parents[2] / "config" / "fastdds.xml")
 )
 
-_WITHOUT_ROS = {"test_mailbox.py", "test_static_frames.py", "test_camera_source.py"}
+_WITHOUT_ROS = {"test_mailbox.py"}
 _MISSING = [
     name
     for name in ("rclpy", "vision_msgs", "tf2_msgs", "diagnostic_msgs", "visualization_msgs")

@@ -59,7 +59,7 @@ class Setup:
         cameras = self.node._cameras
         assert cameras is not None
         original = cameras.set_info
-        cameras.set_info = lambda info: (original(info), arrived.set())  # type: ignore[method-assign]
+        cameras.set_info = lambda *info: (original(*info), arrived.set())  # type: ignore[method-assign]
         self.camera.infos.publish(message)
         self.spinner.until("the CameraInfo has arrived", arrived.is_set)
         cameras.set_info = original  # type: ignore[method-assign]

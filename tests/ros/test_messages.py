@@ -21,12 +21,12 @@ from visualization_msgs.msg import Marker, MarkerArray
 from kd3d_core.errors import ImageError
 from kd3d_core.geometry import boxes as box_geometry
 from kd3d_core.runtime.detections import Detections
+from kd3d_core.runtime.rejection import BadImageError
 from kd3d_core.visual.colors import class_color
 from kd3d_ros import convert
 from kd3d_ros.cdr import CdrWriter
 from kd3d_ros.convert import detections_message, image_view, points_message
 from kd3d_ros.markers import markers_message
-from kd3d_ros.rejection import BadImageError
 
 HEADER = Header(frame_id="lidar")
 HEADER.stamp.sec, HEADER.stamp.nanosec = 12, 345

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry.pose import matrix_from_pose, pose_from_matrix
-from kd3d_ros.frames import StaticFrames
+from kd3d_core.geometry.static_frames import StaticFrames
 
 coordinate = st.floats(-10, 10)
 

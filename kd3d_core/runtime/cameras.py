@@ -1,13 +1,16 @@
-"""Which camera took an image: the latest CameraInfo together with the extrinsics."""
+"""Which camera took an image: the latest CameraInfo together with the extrinsics.
+
+The node and `kd3d-detect` both ask here, so that they see the same world.
+"""
 
 from typing import Any
 
 import numpy as np
 
 from kd3d_core.errors import CalibrationError
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
-from kd3d_ros.frames import StaticFrames
-from kd3d_ros.rejection import NotYetError, RejectedError
+from kd3d_core.geometry.camera import CameraInfoLike, PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.geometry.static_frames import StaticFrames
+from kd3d_core.runtime.rejection import NotYetError, RejectedError
 
 
 class CameraSource:
@@ -36,7 +39,7 @@ class CameraSource:
         self._detector_frame = detector_frame
         self._image_is_rectified = image_is_rectified
         self._virtual = None if detector_frame else virtual_lidar_from_camera(camera_height)
-        self._info: Any = None
+        self._info: tuple[CameraInfoLike, str] | None = None
         self._made_of: Any = None
         self._made: PinholeCamera | CalibrationError | None = None
 
@@ -45,31 +48,33 @@ class CameraSource:
         """Whether the detector frame is one made up for this camera."""
         return self._virtual is not None
 
-    def set_info(self, info: Any) -> None:
-        """Remember the latest `sensor_msgs/CameraInfo`."""
-        self._info = info
+    def set_info(self, info: CameraInfoLike, frame_id: str) -> None:
+        """Remember the latest CameraInfo, and the frame that its header names."""
+        self._info = info, frame_id
 
-    def frame_of(self, image: Any) -> str:
+    def frame_of(self, image_frame: str) -> str:
         """The optical frame of an image; the CameraInfo's where the image names none."""
-        named: str = image.header.frame_id
-        if not named and self._info is not None:
-            named = self._info.header.frame_id
-        return named
+        return image_frame or (self._info[1] if self._info is not None else "")
 
-    def camera(self, image: Any) -> PinholeCamera:
-        """The camera that took `image`, a `sensor_msgs/Image`.
+    def camera(self, image_frame: str, width: int, height: int) -> PinholeCamera:
+        """The camera that took an image.
+
+        Args:
+            image_frame: that the image's header names; may be empty.
+            width: of the image in pixels.
+            height: of the image in pixels.
 
         Raises:
             NotYetError: kind `no_camera_info` or `no_transform`.
             RejectedError: kind `empty_frame_id`, `bad_camera_info` or `size_mismatch`.
         """
-        info = self._info
-        if info is None:
+        if self._info is None:
             raise NotYetError(
                 "no_camera_info",
                 "no CameraInfo has arrived: publish it, or remap `camera_info` to its topic",
             )
-        pose = self._lidar_from_camera(self.frame_of(image))
+        info, _ = self._info
+        pose = self._lidar_from_camera(self.frame_of(image_frame))
         content = _content(info), pose.tobytes()
         if content != self._made_of:
             try:
@@ -80,10 +85,10 @@ class CameraSource:
         if isinstance(self._made, CalibrationError):
             raise RejectedError("bad_camera_info", f"CameraInfo: {self._made}")
         assert self._made is not None
-        if (image.width, image.height) != (self._made.width, self._made.height):
+        if (width, height) != (self._made.width, self._made.height):
             raise RejectedError(
                 "size_mismatch",
-                f"image is {image.width} x {image.height} but its CameraInfo says "
+                f"image is {width} x {height} but its CameraInfo says "
                 f"{self._made.width} x {self._made.height}: both must be of the same camera at the "
                 "same size (binning and regions of interest are not applied here)",
             )
@@ -108,7 +113,7 @@ class CameraSource:
             ) from None
 
 
-def _content(info: Any) -> tuple[Any, ...]:
+def _content(info: CameraInfoLike) -> tuple[Any, ...]:
     numbers = (
         np.asarray(values, np.float64).tobytes() for values in (info.d, info.k, info.r, info.p)
     )

@@ -8,14 +8,13 @@ import pytest
 
 from kd3d_core.geometry.camera import virtual_lidar_from_camera
 from kd3d_core.geometry.pose import matrix_from_pose
-from kd3d_ros.cameras import CameraSource
-from kd3d_ros.frames import StaticFrames
-from kd3d_ros.rejection import NotYetError, RejectedError
+from kd3d_core.geometry.static_frames import StaticFrames
+from kd3d_core.runtime.cameras import CameraSource
+from kd3d_core.runtime.rejection import NotYetError, RejectedError
 
 
 def info(**changes: Any) -> Any:
     fields: dict[str, Any] = {
-        "header": SimpleNamespace(frame_id="info_frame"),
         "width": 64,
         "height": 48,
         "distortion_model": "plumb_bob",
@@ -27,20 +26,20 @@ def info(**changes: Any) -> Any:
     return SimpleNamespace(**{**fields, **changes})
 
 
-def image(width: int = 64, height: int = 48, frame_id: str = "camera") -> Any:
-    return SimpleNamespace(width=width, height=height, header=SimpleNamespace(frame_id=frame_id))
+def image(width: int = 64, height: int = 48, frame_id: str = "camera") -> tuple[str, int, int]:
+    return frame_id, width, height
 
 
-def kind_of(source: CameraSource, picture: Any) -> str:
+def kind_of(source: CameraSource, picture: tuple[str, int, int]) -> str:
     with pytest.raises(RejectedError) as caught:
-        source.camera(picture)
+        source.camera(*picture)
     return caught.value.kind
 
 
 def test_virtual_frame() -> None:
     source = CameraSource(StaticFrames(), camera_height=1.2)
-    source.set_info(info())
-    camera = source.camera(image())
+    source.set_info(info(), "info_frame")
+    camera = source.camera(*image())
     np.testing.assert_array_equal(camera.lidar_from_camera, virtual_lidar_from_camera(1.2))
     assert camera.focal_px == 60
     assert camera.distortion is None
@@ -49,8 +48,8 @@ def test_virtual_frame() -> None:
 
 def test_raw_images_are_undistorted() -> None:
     source = CameraSource(StaticFrames(), image_is_rectified=False)
-    source.set_info(info())
-    distortion = source.camera(image()).distortion
+    source.set_info(info(), "info_frame")
+    distortion = source.camera(*image()).distortion
     assert distortion is not None
     assert distortion.intrinsics[0, 0] == 50
 
@@ -58,52 +57,52 @@ def test_raw_images_are_undistorted() -> None:
 def test_named_frame_comes_from_the_tree() -> None:
     frames = StaticFrames()
     source = CameraSource(frames, detector_frame="lidar")
-    source.set_info(info())
+    source.set_info(info(), "info_frame")
     with pytest.raises(NotYetError, match="/tf_static") as caught:
-        source.camera(image())
+        source.camera(*image())
     assert caught.value.kind == "no_transform"
     lidar_from_camera = matrix_from_pose((0, 0, -0.1), (-0.5, 0.5, -0.5, 0.5))
     frames.add("lidar", "camera", lidar_from_camera)
-    np.testing.assert_array_equal(source.camera(image()).lidar_from_camera, lidar_from_camera)
+    np.testing.assert_array_equal(source.camera(*image()).lidar_from_camera, lidar_from_camera)
 
 
 def test_made_again_only_when_something_changes() -> None:
     frames = StaticFrames()
     frames.add("lidar", "camera", np.eye(4))
     source = CameraSource(frames, detector_frame="lidar")
-    source.set_info(info())
-    first = source.camera(image())
-    source.set_info(info())  # another message of the same content
-    assert source.camera(image()) is first
-    source.set_info(info(p=[61, 0, 32, 0, 0, 61, 24, 0, 0, 0, 1, 0]))
-    second = source.camera(image())
+    source.set_info(info(), "info_frame")
+    first = source.camera(*image())
+    source.set_info(info(), "info_frame")  # another message of the same content
+    assert source.camera(*image()) is first
+    source.set_info(info(p=[61, 0, 32, 0, 0, 61, 24, 0, 0, 0, 1, 0]), "info_frame")
+    second = source.camera(*image())
     assert second.focal_px == 61
     frames.add("lidar", "camera", matrix_from_pose((0, 0, 1), (0, 0, 0, 1)))
-    assert source.camera(image()).lidar_from_camera[2, 3] == 1
+    assert source.camera(*image()).lidar_from_camera[2, 3] == 1
 
 
 def test_no_info_yet() -> None:
     source = CameraSource(StaticFrames())
     with pytest.raises(NotYetError, match="remap `camera_info`") as caught:
-        source.camera(image())
+        source.camera(*image())
     assert caught.value.kind == "no_camera_info"
 
 
 @pytest.mark.parametrize("focal", [float("nan"), 0.0, -5.0])
 def test_impossible_focal_length(focal: float) -> None:
     source = CameraSource(StaticFrames())
-    source.set_info(info(p=[focal, 0, 32, 0, 0, focal, 24, 0, 0, 0, 1, 0]))
+    source.set_info(info(p=[focal, 0, 32, 0, 0, focal, 24, 0, 0, 0, 1, 0]), "info_frame")
     assert kind_of(source, image()) == "bad_camera_info"
     assert kind_of(source, image()) == "bad_camera_info"
-    source.set_info(info())
-    assert source.camera(image()).focal_px == 60
+    source.set_info(info(), "info_frame")
+    assert source.camera(*image()).focal_px == 60
 
 
 def test_sizes_that_differ() -> None:
     source = CameraSource(StaticFrames())
-    source.set_info(info())
+    source.set_info(info(), "info_frame")
     with pytest.raises(RejectedError, match=r"image is 32 x 48 .* says 64 x 48") as caught:
-        source.camera(image(width=32))
+        source.camera(*image(width=32))
     assert caught.value.kind == "size_mismatch"
 
 
@@ -111,11 +110,11 @@ def test_empty_frame_id() -> None:
     frames = StaticFrames()
     frames.add("lidar", "info_frame", np.eye(4))
     source = CameraSource(frames, detector_frame="lidar")
-    source.set_info(info())
-    assert source.frame_of(image(frame_id="")) == "info_frame"
-    np.testing.assert_array_equal(source.camera(image(frame_id="")).lidar_from_camera, np.eye(4))
-    source.set_info(info(header=SimpleNamespace(frame_id="")))
+    source.set_info(info(), "info_frame")
+    assert source.frame_of("") == "info_frame"
+    np.testing.assert_array_equal(source.camera(*image(frame_id="")).lidar_from_camera, np.eye(4))
+    source.set_info(info(), "")
     assert kind_of(source, image(frame_id="")) == "empty_frame_id"
     virtual = CameraSource(StaticFrames())
-    virtual.set_info(info(header=SimpleNamespace(frame_id="")))
-    assert virtual.camera(image(frame_id="")).width == 64
+    virtual.set_info(info(), "")
+    assert virtual.camera(*image(frame_id="")).width == 64
