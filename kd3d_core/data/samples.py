@@ -32,6 +32,11 @@ class Batch:
         boxes: `(M_b, 7)` float32 of each frame.
         labels: `(M_b,)` int64 of each frame.
         depth: `(B, H, W)` float32 true depth in metres, 0 where unknown; None if not asked for.
+        teacher_points: `(K, 4)` float32, a second cloud of the same frames; None if not asked for.
+        teacher_samples: `(K,)` int64, the frame that each of them belongs to.
+        taught: for each frame, whether it has any of them.
+        labelled: for each frame, whether its boxes are known; if not, it has none here.
+        epoch: that the frames were drawn for.
     """
 
     names: tuple[str, ...]
@@ -42,6 +47,11 @@ class Batch:
     boxes: tuple[torch.Tensor, ...]
     labels: tuple[torch.Tensor, ...]
     depth: torch.Tensor | None = None
+    teacher_points: torch.Tensor | None = None
+    teacher_samples: torch.Tensor | None = None
+    taught: tuple[bool, ...] = ()
+    labelled: tuple[bool, ...] = ()
+    epoch: int = 0
 
     def to(self, device: torch.device) -> "Batch":
         """The same on `device`."""
@@ -67,22 +77,36 @@ class Sample:
     boxes: torch.Tensor
     labels: torch.Tensor
     depth: torch.Tensor | None = None
+    teacher_points: torch.Tensor | None = None
+    labelled: bool = True
+    epoch: int = 0
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples."""
     depths = [sample.depth for sample in samples if sample.depth is not None]
+    clouds = [sample.teacher_points for sample in samples if sample.teacher_points is not None]
     return Batch(
         names=tuple(sample.name for sample in samples),
         images=torch.stack([sample.image for sample in samples]),
         image_from_lidar=torch.stack([sample.image_from_lidar for sample in samples]),
         points=torch.cat([sample.points for sample in samples]),
-        samples=torch.cat(
-            [torch.full((len(s.points),), i, dtype=torch.int64) for i, s in enumerate(samples)]
-        ),
+        samples=_owners([sample.points for sample in samples]),
         boxes=tuple(sample.boxes for sample in samples),
         labels=tuple(sample.labels for sample in samples),
         depth=torch.stack(depths) if depths else None,
+        teacher_points=torch.cat(clouds) if clouds else None,
+        teacher_samples=_owners(clouds) if clouds else None,
+        taught=tuple(len(cloud) > 0 for cloud in clouds),
+        labelled=tuple(sample.labelled for sample in samples),
+        epoch=samples[0].epoch,
+    )
+
+
+def _owners(clouds: Sequence[torch.Tensor]) -> torch.Tensor:
+    """`(N,)` int64: which of the clouds each of all their points is of."""
+    return torch.cat(
+        [torch.full((len(cloud),), row, dtype=torch.int64) for row, cloud in enumerate(clouds)]
     )
 
 
@@ -116,7 +140,11 @@ class _WindowedFrames(Dataset):
 
 
 class DetectionSamples(_WindowedFrames):
-    """Frames with points and boxes, for a detector."""
+    """Frames with points and boxes, for a detector, and for its teacher if it has one.
+
+    A frame without a label file has no boxes and isn't `labelled`; one with an empty file has none
+    because there is nothing.
+    """
 
     def __init__(
         self,
@@ -127,16 +155,25 @@ class DetectionSamples(_WindowedFrames):
         augment: AugmentConfig | None = None,
         seed: int = 0,
         sampler: ObjectSampler | None = None,
+        teacher_points: PointSource | None = None,
     ) -> None:
         super().__init__(frames, window, augment, seed)
+        if sampler is not None and teacher_points is not None:
+            raise ConfigError(
+                "augment.sample_objects must be empty with a teacher: it sees none of the objects "
+                "that are pasted in"
+            )
         self._points = points
+        self._teacher_points = teacher_points
         self._sampler = sampler
         self._classes = {name: index for index, name in enumerate(classes)}
 
     def __getitem__(self, index: int) -> Sample:
         frame = self.frames[index]
         image, camera = windowed(frame, self._window)
-        objects = [label for label in frame.objects() if label.type in self._classes]
+        labelled = "label_2" in frame.files
+        known = frame.objects() if labelled else []
+        objects = [label for label in known if label.type in self._classes]
         kinds = np.array([self._classes[label.type] for label in objects], np.int64)
         found = label_boxes(objects, camera.lidar_from_camera)
         cloud = self._points(frame)
@@ -144,12 +181,19 @@ class DetectionSamples(_WindowedFrames):
             rng = np.random.default_rng((self._seed, self._epoch, index))
             cloud, found, kinds = self._sampler(cloud, found, kinds, camera, rng)
         points, boxes, labels = (torch.from_numpy(part) for part in (cloud, found, kinds))
+        taught = None
+        if self._teacher_points is not None:
+            taught = torch.from_numpy(self._teacher_points(frame))
         projection = torch.from_numpy(camera.image_from_lidar).float()
         change = self._drawn(index)
         if change is not None:
             image, projection = change.image(image, projection)
             points, boxes = change.points(points), change.boxes(boxes)
-        return Sample(frame.name, image, projection, points, boxes, labels)
+            taught = None if taught is None else change.points(taught)
+        return Sample(
+            frame.name, image, projection, points, boxes, labels, None, taught, labelled,
+            self._epoch,
+        )  # fmt: skip
 
 
 class DepthSamples(_WindowedFrames):

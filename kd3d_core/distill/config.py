@@ -1,0 +1,98 @@
+"""DistillConfig: what a student learns from its teacher, as `config/train/*.yaml` say it."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kd3d_core.distill.losses import ClassKind, FeatureKind
+from kd3d_core.distill.schedule import Phase, check_phases
+from kd3d_core.errors import ConfigError
+
+Place = Literal["voxels", "backbone", "neck"]
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """Which features are compared, and how.
+
+    Attributes:
+        places: `voxels` (the voxel encoder's bird's-eye view), `backbone`, `neck`.
+        loss: on the differences; the mean over cells and channels.
+        background: weight of cells outside of objects, beside 1 inside.
+        empty: weight of cells that the teacher leaves empty, beside 1 of those it fills.
+    """
+
+    places: tuple[Place, ...] = ("neck",)
+    loss: FeatureKind = "mse"
+    background: float = 1.0
+    empty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.places or len(set(self.places)) != len(self.places):
+            raise ConfigError(
+                f"feature.places is {list(self.places)}: name one or more, each once; to compare "
+                "none, give every phase feat: 0"
+            )
+        for name in ("background", "empty"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"feature.{name} is {getattr(self, name)}: give 0 to 1")
+
+
+@dataclass(frozen=True)
+class LogitConfig:
+    """How the answers of the two heads are compared.
+
+    Attributes:
+        loss: on class logits: Kullback-Leibler with `temperature`, or quality focal.
+        temperature: softens both sides' probabilities.
+        threshold: confidence of the teacher from which an anchor counts, by its confidence.
+        background: weight of the other anchors' class logits; boxes and headings count for none.
+        cls, box, dir: factors of the three parts, as large as the head's own by default.
+    """
+
+    loss: ClassKind = "kl"
+    temperature: float = 1.0
+    threshold: float = 0.1
+    background: float = 0.0
+    cls: float = 1.0
+    box: float = 2.0
+    dir: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ConfigError(f"logit.temperature is {self.temperature}: it must be above 0")
+        if not 0 <= self.threshold < 1:
+            raise ConfigError(f"logit.threshold is {self.threshold}: give a probability below 1")
+        for name in ("background", "cls", "box", "dir"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"logit.{name} is {getattr(self, name)}: it can't be negative")
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """What a student learns from its teacher, and when.
+
+    Attributes:
+        phases: the weights of the parts over time.
+        feature: the feature loss.
+        logit: the loss on the head's answers.
+        label_score: score from which a box of the teacher stands for a label, in frames that have
+            no label file.
+    """
+
+    phases: tuple[Phase, ...] = (
+        Phase(until_epoch=20, det=1.0, feat=2.0, logit=1.0),
+        Phase(until_epoch=40, det=3.0, feat=1.5, logit=1.5),
+    )
+    feature: FeatureConfig = field(default_factory=FeatureConfig)
+    logit: LogitConfig = field(default_factory=LogitConfig)
+    label_score: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_phases(self.phases)
+        if not 0 <= self.label_score < 1:
+            raise ConfigError(f"label_score is {self.label_score}: give a probability below 1")
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where features are compared in any of the phases."""
+        return self.feature.places if any(phase.feat for phase in self.phases) else ()

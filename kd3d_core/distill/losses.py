@@ -1,0 +1,151 @@
+"""What a student is compared by: features, class logits, boxes, headings.
+
+Anchors are rows: `per_anchor` in `kd3d_core.detectors.decode` makes them of a head's maps. Sums
+over anchors are divided by a `normalizer`, usually the number of anchors that the teacher is sure
+of, as detection losses are divided by the number of positive anchors. All computes in float32.
+"""
+
+from typing import Literal
+
+import torch
+from torch.nn import functional
+
+FeatureKind = Literal["mse", "smooth_l1"]
+ClassKind = Literal["kl", "quality_focal"]
+
+
+def feature_loss(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    weights: torch.Tensor | None = None,
+    kind: FeatureKind = "mse",
+) -> torch.Tensor:
+    """Mean over channels, and weighted mean over cells, of what two feature maps differ by.
+
+    Only the weights' ratios matter; where all are zero, so is the loss.
+
+    Args:
+        student: `(B, C, h, w)`, projected to the teacher's channels.
+        teacher: `(B, C, h, w)`.
+        weights: `(B, 1, h, w)` of the cells, 0 or more; None weighs all alike.
+        kind: square of the difference, or torch's smooth L1 with beta 1.
+    """
+    compare = functional.mse_loss if kind == "mse" else functional.smooth_l1_loss
+    error = compare(student.float(), teacher.float(), reduction="none").mean(1, keepdim=True)
+    if weights is None:
+        return error.mean()
+    weights = weights.float()
+    return (error * weights).sum() / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
+
+
+def confidence_weights(
+    logits: torch.Tensor, threshold: float, background: float = 0.0
+) -> torch.Tensor:
+    """`(..., N)`: the teacher's confidence in each anchor where above `threshold`.
+
+    Args:
+        logits: `(..., N, classes)` of the teacher; its confidence is the best class's probability.
+        threshold: lowest confidence that counts.
+        background: weight of the other anchors.
+    """
+    confidence = logits.float().sigmoid().amax(-1)
+    return torch.where(confidence > threshold, confidence, background)
+
+
+def class_loss(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    weights: torch.Tensor,
+    normalizer: torch.Tensor,
+    kind: ClassKind = "kl",
+    temperature: float = 1.0,
+) -> torch.Tensor:
+    """Difference of the class probabilities, each class on its own (sigmoid).
+
+    Args:
+        student: `(..., N, classes)` logits.
+        teacher: `(..., N, classes)` logits.
+        weights: `(..., N)` of the anchors.
+        normalizer: scalar that the sum is divided by.
+        kind: see `binary_kl` and `quality_focal`.
+        temperature: of `kl`; the quality focal loss has none.
+    """
+    if kind == "kl":
+        each = binary_kl(student, teacher, temperature)
+    else:
+        each = quality_focal(student, teacher.float().sigmoid())
+    return (each.sum(-1) * weights).sum() / normalizer
+
+
+def binary_kl(
+    student: torch.Tensor, teacher: torch.Tensor, temperature: float = 1.0
+) -> torch.Tensor:
+    """`T^2 KL(sigmoid(t / T) || sigmoid(s / T))` of every logit, 0 where they are equal.
+
+    The factor keeps the gradients' size independent of the temperature (Hinton et al., 2015).
+
+    Args:
+        student: logits of any shape.
+        teacher: logits of that shape.
+        temperature: above 0; high ones make small probabilities count for more.
+    """
+    s, t = student.float() / temperature, teacher.float() / temperature
+    wanted = t.sigmoid()
+    cross_entropy = functional.binary_cross_entropy_with_logits(s, wanted, reduction="none")
+    entropy = functional.binary_cross_entropy_with_logits(t, wanted, reduction="none")
+    return (cross_entropy - entropy) * temperature**2
+
+
+def quality_focal(student: torch.Tensor, quality: torch.Tensor, beta: float = 2.0) -> torch.Tensor:
+    """`|q - p|^beta BCE(p, q)` of every logit (Li et al., 2020, eq. 6).
+
+    Args:
+        student: logits of any shape; p is their sigmoid.
+        quality: targets q of that shape, in [0, 1].
+        beta: how much less a small difference counts.
+    """
+    logits = student.float()
+    entropy = functional.binary_cross_entropy_with_logits(logits, quality, reduction="none")
+    return (quality - logits.sigmoid()).abs().pow(beta) * entropy
+
+
+def box_loss(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    weights: torch.Tensor,
+    normalizer: torch.Tensor,
+    beta: float = 1 / 9,
+) -> torch.Tensor:
+    """Smooth L1 of encoded boxes, of the headings by the sine of their difference.
+
+    A box turned by pi is the same box here (Yan et al., 2018, eq. 3); `direction_loss` tells the
+    two headings apart.
+
+    Args:
+        student: `(..., N, 7)` deltas of the anchors, the last of them yaw in radians.
+        teacher: `(..., N, 7)` deltas of the same anchors.
+        weights: `(..., N)` of the anchors.
+        normalizer: scalar that the sum is divided by.
+        beta: difference at which the square becomes a line.
+    """
+    difference = student.float() - teacher.float()
+    difference = torch.cat([difference[..., :6], difference[..., 6:].sin()], -1)
+    zero = torch.zeros_like(difference)
+    each = functional.smooth_l1_loss(difference, zero, reduction="none", beta=beta)
+    return (each.sum(-1) * weights).sum() / normalizer
+
+
+def direction_loss(
+    student: torch.Tensor, teacher: torch.Tensor, weights: torch.Tensor, normalizer: torch.Tensor
+) -> torch.Tensor:
+    """`KL(softmax(t) || softmax(s))` of the two headings.
+
+    Args:
+        student: `(..., N, 2)` logits.
+        teacher: `(..., N, 2)` logits.
+        weights: `(..., N)` of the anchors.
+        normalizer: scalar that the sum is divided by.
+    """
+    wanted, answer = teacher.float().log_softmax(-1), student.float().log_softmax(-1)
+    each = functional.kl_div(answer, wanted, reduction="none", log_target=True).sum(-1)
+    return (each * weights).sum() / normalizer

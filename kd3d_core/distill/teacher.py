@@ -1,0 +1,166 @@
+"""The teacher: a detector on true LiDAR that is asked and never changed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from kd3d_core.data.samples import Batch
+from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
+from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.decode import HeadMaps
+from kd3d_core.detectors.second import PointDetector
+from kd3d_core.distill.cells import filled_cells
+from kd3d_core.distill.config import Place
+from kd3d_core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class TeacherOutputs:
+    """What the teacher says about a batch; all that a student is compared with.
+
+    Attributes:
+        features: by place, its maps `(B, C, h, w)`.
+        maps: the head's answers.
+        filled: `(B, 1, y, x)`, 1 in the cells of the voxel encoder's bird's-eye view that it fills.
+    """
+
+    features: dict[str, tuple[torch.Tensor, ...]]
+    maps: HeadMaps
+    filled: torch.Tensor
+
+
+class Teacher:
+    """A frozen detector.
+
+    It is no `nn.Module`, so that it is nobody's child: no optimizer, average, checkpoint or
+    gradient bucket of whatever owns it holds its tensors, and no `train()` reaches it. It follows
+    the batches to their device.
+    """
+
+    def __init__(self, detector: AnchorDetector, places: Sequence[Place]) -> None:
+        """
+        Args:
+            detector: with its weights; put into eval mode and frozen.
+            places: whose features are wanted.
+        """
+        self.detector = detector.eval().requires_grad_(False)
+        self._places = tuple(places)
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "Teacher":
+        """Itself: what never changes needs no copy."""
+        return self
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> TeacherOutputs:
+        """Its answers to the true points of a batch."""
+        assert batch.teacher_points is not None
+        assert batch.teacher_samples is not None
+        self.detector.to(batch.images.device)
+        features = self.detector.forward_features(
+            batch.teacher_points, batch.teacher_samples, batch.images, batch.image_from_lidar
+        )
+        return TeacherOutputs(
+            {place: getattr(features, place) for place in self._places},
+            self.detector.head_maps(features.neck),
+            filled_cells(features.voxels[0]),
+        )
+
+
+def check_fit(
+    teacher: AnchorDetector,
+    teacher_config: DetectorConfig,
+    student: AnchorDetector,
+    student_config: DetectorConfig,
+    places: Sequence[Place],
+) -> dict[str, list[tuple[int, int]]]:
+    """The channels of student and teacher at each place, once it is clear that they can compare.
+
+    Args:
+        teacher: its detector.
+        teacher_config: the configuration that it was built from.
+        student: its detector.
+        student_config: the configuration that it was built from.
+        places: whose features are to be compared.
+
+    Returns:
+        By place, a pair (student's, teacher's) for each of its maps.
+
+    Raises:
+        ConfigError: classes, ranges, windows, cells at a place, or anchors differ; names both.
+    """
+    _same("classes", teacher_config.classes, student_config.classes)
+    _same("point_cloud_range (m)", teacher.grid.point_cloud_range, student.grid.point_cloud_range)
+    if not isinstance(teacher, PointDetector):
+        _same("image windows", teacher_config.window, student_config.window)
+    theirs, ours = feature_shapes(teacher), feature_shapes(student)
+    sizes = teacher.grid.voxel_size, student.grid.voxel_size
+    for place in places:
+        _same_cells(place, theirs[place], ours[place], *sizes)
+    _same_cells("the head", theirs["neck"], ours["neck"], *sizes)
+    _, _, height, width = ours["neck"][0]
+    their_anchors, our_anchors = (
+        detector.anchors((height, width), torch.device("cpu")) for detector in (teacher, student)
+    )
+    if not torch.equal(their_anchors, our_anchors):
+        raise ConfigError(
+            f"the teacher's anchors ({_sizes(teacher)}) are not the student's "
+            f"({_sizes(student)}): use a teacher with the student's"
+        )
+    return {
+        place: [(our[1], their[1]) for our, their in zip(ours[place], theirs[place], strict=True)]
+        for place in places
+    }
+
+
+@torch.no_grad()
+def feature_shapes(detector: AnchorDetector) -> dict[str, list[torch.Size]]:
+    """By place, the shapes of a detector's maps for one sample, found by asking it."""
+    was_training = detector.training
+    grid = detector.grid
+    low, high = grid.point_cloud_range[:3], grid.point_cloud_range[3:]
+    centre = [(a + b) / 2 for a, b in zip(low, high, strict=True)]
+    features: BevFeatures = detector.eval().forward_features(
+        torch.tensor([[*centre, 0.5]]),
+        torch.zeros(1, dtype=torch.int64),
+        torch.zeros(1, 3, 64, 64),
+        torch.eye(4)[None, :3],
+    )
+    detector.train(was_training)
+    return {
+        place: [map_.shape for map_ in getattr(features, place)]
+        for place in ("voxels", "backbone", "neck")
+    }
+
+
+def _same(what: str, teacher: Any, student: Any) -> None:
+    if teacher != student:
+        raise ConfigError(
+            f"the teacher's {what} are {teacher}, the student's {student}: both must see the same "
+            "world; use a teacher that was trained with the student's"
+        )
+
+
+def _same_cells(
+    place: str,
+    teacher: Sequence[torch.Size],
+    student: Sequence[torch.Size],
+    teacher_voxel: tuple[float, float, float],
+    student_voxel: tuple[float, float, float],
+) -> None:
+    theirs, ours = (
+        " and ".join(f"{shape[-2]} x {shape[-1]}" for shape in shapes)
+        for shapes in (teacher, student)
+    )
+    if theirs != ours:
+        raise ConfigError(
+            f"at {place} the teacher (voxel_size {list(teacher_voxel)} m) has {theirs} cells, the "
+            f"student (voxel_size {list(student_voxel)} m) {ours}: compare at another place, or "
+            "use a teacher with the student's voxels"
+        )
+
+
+def _sizes(detector: AnchorDetector) -> str:
+    sizes = detector.head.prior_generator.sizes
+    return f"{len(sizes)} of sizes {[list(size) for size in sizes]}"
