@@ -11,6 +11,22 @@ Place = Literal["voxels", "backbone", "neck"]
 
 
 @dataclass(frozen=True)
+class TeacherConfig:
+    """Who teaches.
+
+    Attributes:
+        model: name in `config/models`, or a YAML file such as the one that a training run leaves;
+            only its detector is used.
+        weights: a file or a name in `config/weights.yaml`; None takes those of `model`.
+        points: what it reads: the true LiDAR, or the same pseudo-LiDAR as the student.
+    """
+
+    model: str
+    weights: str | None = None
+    points: Literal["lidar", "pseudo"] = "lidar"
+
+
+@dataclass(frozen=True)
 class FeatureConfig:
     """Which features are compared, and how.
 
@@ -77,6 +93,9 @@ class DistillConfig:
         logit: the loss on the head's answers.
         label_score: score from which a box of the teacher stands for a label, in frames that have
             no label file.
+        start: the student's first weights: the teacher's, or those that `model` names.
+        without_lidar: whether labelled frames that have no LiDAR are used without the teacher, or
+            skipped.
     """
 
     phases: tuple[Phase, ...] = (
@@ -86,6 +105,8 @@ class DistillConfig:
     feature: FeatureConfig = field(default_factory=FeatureConfig)
     logit: LogitConfig = field(default_factory=LogitConfig)
     label_score: float = 0.5
+    start: Literal["teacher", "model"] = "teacher"
+    without_lidar: Literal["use", "skip"] = "use"
 
     def __post_init__(self) -> None:
         check_phases(self.phases)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kd3d_core.data.augment import AugmentConfig
+from kd3d_core.distill.config import DistillConfig, TeacherConfig
 from kd3d_core.errors import ConfigError
 
 
@@ -58,7 +59,8 @@ class TrainConfig:
     """One run.
 
     Attributes:
-        task: `depth` trains the model's depth network on LiDAR depth; `detector` its detector.
+        task: `depth` trains the model's depth network on LiDAR depth; `detector` its detector;
+            `distill` its detector, by a teacher.
         model: name in `config/models`, or a YAML file.
         data: the frames.
         out: folder of the run: checkpoints, logs, resolved configuration.
@@ -68,13 +70,17 @@ class TrainConfig:
         workers: processes that load frames.
         seed: of weights, order and augmentation.
         precision: of the networks; `auto` is bf16 on CUDA and fp32 elsewhere.
+        sync_norms: whether batch norms use the frames of all processes, so that N processes learn
+            what one with an N times larger batch would; without, each uses its own.
         optimizer: how to step.
         augment: how frames may change; None leaves them as they are.
+        teacher: who teaches, for `distill`.
+        distill: what is taught, for `distill`; None takes the defaults.
         validate_every: epochs between validations.
         checkpoint_every: steps between checkpoints, besides the one of each epoch.
     """
 
-    task: Literal["depth", "detector"]
+    task: Literal["depth", "detector", "distill"]
     model: str
     data: DataConfig
     out: str
@@ -84,8 +90,11 @@ class TrainConfig:
     workers: int = 1
     seed: int = 0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    sync_norms: bool = True
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig | None = None
+    teacher: TeacherConfig | None = None
+    distill: DistillConfig | None = None
     validate_every: int = 10
     checkpoint_every: int = 200
 
@@ -93,3 +102,9 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if self.task == "distill" and self.teacher is None:
+            raise ConfigError(
+                "task distill needs a teacher: {model: a YAML file with trained weights}"
+            )
+        if self.task != "distill" and (self.teacher is not None or self.distill is not None):
+            raise ConfigError(f"task {self.task} takes no teacher and no distill: use task distill")

@@ -13,14 +13,16 @@ from kd3d_core.data.pseudo_cache import PseudoLidarCache
 from kd3d_core.data.samples import PointSource
 from kd3d_core.depth.build import make_depth
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.build import load_detector, untrained_detector
+from kd3d_core.detectors.build import DetectorConfig, load_detector, untrained_detector
 from kd3d_core.detectors.second import PointDetector
+from kd3d_core.distill.config import TeacherConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.paths import cache_dir
 from kd3d_core.runtime.model_config import ModelConfig, load_model_config
 from kd3d_core.training.config import DataConfig, TrainConfig
 from kd3d_core.training.depth_task import DepthTask
 from kd3d_core.training.detector_task import DetectorTask
+from kd3d_core.training.distill_task import DistillTask
 from kd3d_core.training.loop import Task, training_device
 from kd3d_core.weights import resolve
 
@@ -39,12 +41,27 @@ def make_task(config: TrainConfig) -> Task:
         depth, depth_config = make_depth(model.depth, config.seed)
         return DepthTask(config, replace(model, depth=depth_config), depth, train, val)
     points = _points(config, model, (train, val))
-    if model.detector.weights == "random":
-        detector = untrained_detector(model.detector, config.seed)
-    else:
-        detector = load_detector(resolve(model.detector.weights), model.detector)
+    detector = _detector(model.detector, config.seed)
+    if config.teacher is not None:
+        taught_by = _teacher_config(config.teacher)
+        teacher = _detector(taught_by, config.seed)
+        return DistillTask(config, model, detector, taught_by, teacher, points, train, val)
     sampler = _sampler(config, detector, model.detector.classes, train)
     return DetectorTask(config, model, detector, points, train, val, sampler)
+
+
+def _detector(config: DetectorConfig, seed: int) -> AnchorDetector:
+    if config.weights == "random":
+        return untrained_detector(config, seed)
+    return load_detector(resolve(config.weights), config)
+
+
+def _teacher_config(teacher: TeacherConfig) -> DetectorConfig:
+    detector = load_model_config(teacher.model).detector
+    detector = replace(detector, weights=teacher.weights or detector.weights)
+    if detector.weights == "random":
+        log.warning("the teacher is UNTRAINED: what it teaches is noise")
+    return detector
 
 
 def _frames(config: DataConfig) -> tuple[KittiDataset, KittiDataset]:
