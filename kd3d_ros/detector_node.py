@@ -49,10 +49,11 @@ from kd3d_core.errors import CalibrationError, ConfigError, Kd3dError
 from kd3d_core.geometry.pose import matrix_from_pose
 from kd3d_core.geometry.static_frames import StaticFrames
 from kd3d_core.runtime.cameras import CameraSource
+from kd3d_core.runtime.detections import Detector
 from kd3d_ros import diagnostics, parameters
 from kd3d_ros.parameters import Precision
 from kd3d_ros.results import ResultPublisher
-from kd3d_ros.worker import Detector, Frame, FrameWorker, stamp_ns
+from kd3d_ros.worker import Frame, FrameWorker, stamp_ns
 
 # Best effort matches every publisher. An image that DDS overwrites in its queue is seen by no
 # counter, so there is room for a few; taking them is quick, and the mailbox keeps only the newest.

@@ -5,15 +5,13 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event, Thread
-from typing import Protocol
 
-import numpy as np
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.runtime.cameras import CameraSource
-from kd3d_core.runtime.detections import Detections
+from kd3d_core.runtime.detections import Detector
 from kd3d_core.runtime.rejection import NotYetError, RejectedError
 from kd3d_ros import convert
 from kd3d_ros.diagnostics import Complaints, FrameCounters, StageTimes
@@ -23,16 +21,6 @@ from kd3d_ros.results import ResultPublisher
 _PATIENCE_S = 1.0
 """How long the first frame waits for its CameraInfo and extrinsics: bags and drivers often send
 the image first, and it would be a pity to lose it."""
-
-
-class Detector(Protocol):
-    """What the node needs of `kd3d_core.runtime.pipeline.CameraDetector`."""
-
-    class_names: tuple[str, ...]
-    trained: bool
-    description: str
-
-    def __call__(self, image: np.ndarray, camera: PinholeCamera) -> Detections: ...
 
 
 @dataclass(frozen=True)

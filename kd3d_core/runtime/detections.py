@@ -1,9 +1,12 @@
 """What a detector says about one image."""
 
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import torch
+
+from kd3d_core.geometry.camera import PinholeCamera
 
 
 @dataclass(frozen=True)
@@ -35,3 +38,13 @@ class Detections:
         return replace(
             self, boxes=self.boxes[keep], scores=self.scores[keep], labels=self.labels[keep]
         )
+
+
+class Detector(Protocol):
+    """What users need of `kd3d_core.runtime.pipeline.CameraDetector`."""
+
+    class_names: tuple[str, ...]
+    trained: bool
+    description: str
+
+    def __call__(self, image: np.ndarray, camera: PinholeCamera) -> Detections: ...
