@@ -9,15 +9,10 @@ from kd3d_core.detectors.voxels import VoxelGrid
 from kd3d_core.geometry.boxes import points_in_boxes
 
 
-def filled_cells(canvas: torch.Tensor) -> torch.Tensor:
-    """`(B, 1, y, x)` 1 where a bird's-eye view `(B, C, y, x)` of encoded voxels isn't all zero."""
-    return (canvas != 0).any(1, keepdim=True).float()
-
-
 def foreground_cells(
     boxes: Sequence[torch.Tensor], grid: VoxelGrid, size: tuple[int, int]
 ) -> torch.Tensor:
-    """`(B, 1, h, w)` 1 in the cells of objects.
+    """`(B, 1, h, w)` bool: the cells of objects.
 
     A cell is an object's if its centre lies in the box, seen from above, or within half a cell of
     its sides: the smallest object has a cell.
@@ -30,31 +25,24 @@ def foreground_cells(
     height, width = size
     x_min, y_min, _, x_max, y_max, _ = grid.point_cloud_range
     step_x, step_y = (x_max - x_min) / width, (y_max - y_min) / height
+    device = boxes[0].device
+    x = x_min + step_x * (torch.arange(width, device=device) + 0.5)
+    y = y_min + step_y * (torch.arange(height, device=device) + 0.5)
+    rows, columns = torch.meshgrid(y, x, indexing="ij")
+    centers = torch.stack([columns, rows, torch.zeros_like(rows)], -1).view(-1, 3)
     masks = []
     for box in boxes:
-        x = x_min + step_x * (torch.arange(width, device=box.device) + 0.5)
-        y = y_min + step_y * (torch.arange(height, device=box.device) + 0.5)
-        rows, columns = torch.meshgrid(y, x, indexing="ij")
-        centers = torch.stack([columns, rows, torch.zeros_like(rows)], -1).view(-1, 3)
-        flat = box.clone()
-        flat[:, 2], flat[:, 5] = 0, 1
-        flat[:, 3] += step_x
-        flat[:, 4] += step_y
+        flat = torch.cat([box[:, :2], torch.zeros_like(box[:, :1]), box[:, 3:]], 1)
+        flat = flat + flat.new_tensor([0, 0, 0, step_x, step_y, 0, 0])
         masks.append(points_in_boxes(centers, flat).any(1).view(1, height, width))
-    return torch.stack(masks).float()
+    return torch.stack(masks)
 
 
-def cell_weights(
-    foreground: torch.Tensor, filled: torch.Tensor, background: float, empty: float
-) -> torch.Tensor:
-    """`(B, 1, h, w)` weights: 1 in filled cells of objects, less elsewhere.
+def filled_cells(canvas: torch.Tensor) -> torch.Tensor:
+    """`(B, 1, y, x)` bool: where a bird's-eye view `(B, C, y, x)` of encoded voxels isn't zero."""
+    return (canvas != 0).any(1, keepdim=True)
 
-    Args:
-        foreground: `(B, 1, h, w)`, 1 in the cells of objects.
-        filled: `(B, 1, y, x)`, 1 in cells that the teacher fills, on a grid of its own; a cell of
-            the map is filled if any of those that it covers is.
-        background: factor outside of objects.
-        empty: factor in cells that the teacher leaves empty.
-    """
-    covered = functional.adaptive_max_pool2d(filled, foreground.shape[-2:])
-    return torch.where(foreground > 0, 1.0, background) * torch.where(covered > 0, 1.0, empty)
+
+def resized(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """`(B, 1, h, w)` bool: the cells of another grid that cover a true one of `(B, 1, y, x)`."""
+    return functional.adaptive_max_pool2d(mask.float(), size) > 0

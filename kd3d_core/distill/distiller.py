@@ -1,12 +1,15 @@
 """Teacher, student, projectors and their weighting in one module: a batch in, losses out."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from kd3d_core.data.samples import Batch
 from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
 from kd3d_core.detectors.decode import HeadMaps, per_anchor
-from kd3d_core.distill.cells import cell_weights, foreground_cells
+from kd3d_core.distill.cells import foreground_cells, resized
 from kd3d_core.distill.config import DistillConfig
 from kd3d_core.distill.losses import (
     box_loss,
@@ -18,6 +21,19 @@ from kd3d_core.distill.losses import (
 from kd3d_core.distill.projector import Projectors
 from kd3d_core.distill.schedule import LossWeights, weights_at
 from kd3d_core.distill.teacher import Teacher, TeacherOutputs
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """A loss that isn't divided yet, and what to divide it by."""
+
+    value: torch.Tensor
+    count: torch.Tensor
+
+    @classmethod
+    def nothing(cls, features: torch.Tensor) -> "_Sum":
+        """Nothing was compared; still of the graph, for gradients that are zero."""
+        return cls(0 * features.float().sum(), features.new_zeros((), dtype=torch.float32))
 
 
 class Distiller(nn.Module):
@@ -49,38 +65,36 @@ class Distiller(nn.Module):
         self.teacher = Teacher(teacher, config.places)
         self._config = config
 
+    def weights(self, epoch: int) -> LossWeights:
+        """The weights of an epoch, the same in all of its steps: those of its middle."""
+        return weights_at(self._config.phases, epoch + 0.5)
+
     def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
         """The parts of the loss, weighted, by name: `det_*`, `feat_*` and `logit_*`.
 
         A part whose weight is 0 in the batch's epoch is left out and costs nothing. Frames without
         true points are left out of `feat_*` and `logit_*`; frames with neither labels nor true
-        points teach nothing at all.
+        points teach nothing at all. In several processes, each mean is over the frames of all.
         """
-        weights = weights_at(self._config.phases, batch.epoch)
+        weights = self.weights(batch.epoch)
         features = self.student.forward_features(
             batch.points, batch.samples, batch.images, batch.image_from_lidar
         )
-        taught = self._ask(batch, weights)
+        needed = weights.feat or weights.logit or not all(batch.labelled)
+        taught = self.teacher(batch) if needed and any(batch.taught) else None
         boxes, labels = self._truth(batch, taught)
         losses: dict[str, torch.Tensor] = {}
-        maps = None
-        if weights.det or (weights.logit and taught is not None):
+        if weights.det or weights.logit:
             maps = self.student.head_maps(features.neck)
-        if maps is not None and weights.det:
-            det = self._detection(maps, batch, boxes, labels)
-            losses |= {f"det_{name}": weights.det * value for name, value in det.items()}
-        if weights.feat and taught is not None:
-            feat = self._features(features, taught, batch, boxes)
-            losses |= {f"feat_{name}": weights.feat * value for name, value in feat.items()}
-        if maps is not None and weights.logit and taught is not None:
-            logit = self._logits(maps, taught, batch)
-            losses |= {f"logit_{name}": weights.logit * value for name, value in logit.items()}
-        return losses or {"nothing": 0 * features.neck[0].sum()}
-
-    def _ask(self, batch: Batch, weights: LossWeights) -> TeacherOutputs | None:
-        """The teacher's answers, if a part of the loss needs them and it sees anything."""
-        needed = weights.feat or weights.logit or not all(batch.labelled)
-        return self.teacher(batch) if needed and any(batch.taught) else None
+        if weights.det:
+            losses |= _scaled(weights.det, "det", self._detection(maps, batch, boxes, labels))
+        if weights.feat:
+            compared = self._compared_features(features, taught, batch, boxes)
+            losses |= _scaled(weights.feat, "feat", _means(compared))
+        if weights.logit:
+            compared = self._compared_answers(maps, taught, batch)
+            losses |= _scaled(weights.logit, "logit", _means(compared))
+        return losses
 
     def _truth(
         self, batch: Batch, taught: TeacherOutputs | None
@@ -101,63 +115,106 @@ class Distiller(nn.Module):
         self,
         maps: HeadMaps,
         batch: Batch,
-        boxes: list[torch.Tensor],
-        labels: list[torch.Tensor],
+        boxes: Sequence[torch.Tensor],
+        labels: Sequence[torch.Tensor],
     ) -> dict[str, torch.Tensor]:
-        rows = [
-            row
-            for row, (labelled, seen) in enumerate(zip(batch.labelled, batch.taught, strict=True))
-            if labelled or seen
-        ]
-        if not rows:
-            return {}
-        known = HeadMaps(maps.logits[rows], maps.deltas[rows], maps.directions[rows])
-        return self.student.losses(
-            known, [boxes[row] for row in rows], [labels[row] for row in rows]
+        """The head's losses on the frames of which something is known."""
+        frames = range(len(batch.names))
+        known = [row for row in frames if batch.labelled[row] or batch.taught[row]]
+        # The head counts anchors over all processes: none may stay away, even with nothing to add.
+        rows = known or list(frames)
+        losses = self.student.losses(
+            HeadMaps(maps.logits[rows], maps.deltas[rows], maps.directions[rows]),
+            [boxes[row] for row in rows],
+            [labels[row] for row in rows],
         )
+        return losses if known else {name: 0 * value for name, value in losses.items()}
 
-    def _features(
+    def _compared_features(
         self,
         features: BevFeatures,
-        taught: TeacherOutputs,
+        taught: TeacherOutputs | None,
         batch: Batch,
-        boxes: list[torch.Tensor],
-    ) -> dict[str, torch.Tensor]:
+        boxes: Sequence[torch.Tensor],
+    ) -> dict[str, _Sum]:
+        """By map, what it differs from the teacher's, and the weight of the cells compared."""
         config = self._config.feature
-        seen = _column(batch.taught, taught.filled)[:, None, None, None]
-        losses: dict[str, torch.Tensor] = {}
+        sums: dict[str, _Sum] = {}
         for place in config.places:
-            projected = self.projectors(place, getattr(features, place))
-            each = []
-            for ours, theirs in zip(projected, taught.features[place], strict=True):
-                _, _, height, width = theirs.shape
-                foreground = foreground_cells(boxes, self.student.grid, (height, width))
-                cells = cell_weights(foreground, taught.filled, config.background, config.empty)
-                each.append(feature_loss(ours, theirs, cells * seen, config.loss))
-            losses[place] = torch.stack(each).mean()
-        return losses
+            for level, projected in enumerate(self.projectors(place, getattr(features, place))):
+                name = f"{place}{level + 1}" if level or place == "backbone" else place
+                if taught is None:
+                    sums[name] = _Sum.nothing(projected)
+                    continue
+                theirs = taught.features[place][level]
+                cells = self._cell_weights(theirs, taught.filled, batch, boxes)
+                sums[name] = _Sum(feature_loss(projected, theirs, cells, config.loss), cells.sum())
+        return sums
 
-    def _logits(
-        self, maps: HeadMaps, taught: TeacherOutputs, batch: Batch
-    ) -> dict[str, torch.Tensor]:
+    def _cell_weights(
+        self,
+        features: torch.Tensor,
+        filled: torch.Tensor,
+        batch: Batch,
+        boxes: Sequence[torch.Tensor],
+    ) -> torch.Tensor:
+        """`(B, 1, h, w)` of the cells of a map, 0 in frames without true points."""
+        config = self._config.feature
+        batch_size, _, height, width = features.shape
+        seen = torch.tensor(batch.taught, dtype=torch.float32, device=features.device)
+        weights = seen[:, None, None, None].expand(batch_size, 1, height, width)
+        if config.background != 1:
+            inside = foreground_cells(boxes, self.student.grid, (height, width))
+            weights = torch.where(inside, weights, config.background * weights)
+        if config.empty != 1:
+            covered = resized(filled, (height, width))
+            weights = torch.where(covered, weights, config.empty * weights)
+        return weights
+
+    def _compared_answers(
+        self, maps: HeadMaps, taught: TeacherOutputs | None, batch: Batch
+    ) -> dict[str, _Sum]:
+        """What each output of the head differs by, and how many anchors the teacher is sure of."""
         config = self._config.logit
+        if taught is None:
+            return dict.fromkeys(("cls", "box", "dir"), _Sum.nothing(maps.logits))
         classes = self.student.head.num_classes
-        theirs = per_anchor(taught.maps.logits, classes)
-        seen = _column(batch.taught, theirs)[:, None]
-        sure = confidence_weights(theirs, config.threshold) * seen
-        anchors = (sure > 0).sum().clamp(min=1)
-        cells = confidence_weights(theirs, config.threshold, config.background) * seen
-        cls = class_loss(
-            per_anchor(maps.logits, classes), theirs, cells, anchors, config.loss,
-            config.temperature,
-        )  # fmt: skip
-        box = box_loss(per_anchor(maps.deltas, 7), per_anchor(taught.maps.deltas, 7), sure, anchors)
-        direction = direction_loss(
-            per_anchor(maps.directions, 2), per_anchor(taught.maps.directions, 2), sure, anchors
+        (our_logits, their_logits), (our_boxes, their_boxes), (our_dirs, their_dirs) = (
+            (per_anchor(ours, channels), per_anchor(theirs, channels))
+            for ours, theirs, channels in (
+                (maps.logits, taught.maps.logits, classes),
+                (maps.deltas, taught.maps.deltas, 7),
+                (maps.directions, taught.maps.directions, 2),
+            )
         )
-        return {"cls": config.cls * cls, "box": config.box * box, "dir": config.dir * direction}
+        seen = torch.tensor(batch.taught, dtype=torch.float32, device=maps.logits.device)[:, None]
+        sure = seen * confidence_weights(their_logits, config.threshold)
+        cells = seen * confidence_weights(their_logits, config.threshold, config.background)
+        cls = class_loss(our_logits, their_logits, cells, config.loss, config.temperature)
+        box = box_loss(our_boxes, their_boxes, sure)
+        direction = direction_loss(our_dirs, their_dirs, sure)
+        anchors = (sure > 0).sum().float()
+        return {
+            "cls": _Sum(config.cls * cls, anchors),
+            "box": _Sum(config.box * box, anchors),
+            "dir": _Sum(config.dir * direction, anchors),
+        }
 
 
-def _column(flags: tuple[bool, ...], like: torch.Tensor) -> torch.Tensor:
-    """`(B,)` float32 of flags, beside `like`."""
-    return torch.tensor(flags, dtype=torch.float32, device=like.device)
+def _means(sums: Mapping[str, _Sum]) -> dict[str, torch.Tensor]:
+    """Each divided by its count, the mean of all processes': their mean is that of all frames."""
+    counts = torch.stack([part.count for part in sums.values()])
+    world = 1
+    if distributed.is_initialized():
+        world = distributed.get_world_size()
+        distributed.all_reduce(counts)
+    counts = counts.clamp(min=1) / world
+    return {
+        name: part.value / count for (name, part), count in zip(sums.items(), counts, strict=True)
+    }
+
+
+def _scaled(
+    factor: float, group: str, losses: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    return {f"{group}_{name}": factor * value for name, value in losses.items()}

@@ -1,8 +1,8 @@
 """What a student is compared by: features, class logits, boxes, headings.
 
-Anchors are rows: `per_anchor` in `kd3d_core.detectors.decode` makes them of a head's maps. Sums
-over anchors are divided by a `normalizer`, usually the number of anchors that the teacher is sure
-of, as detection losses are divided by the number of positive anchors. All computes in float32.
+Each is a sum over cells or anchors, computed in float32. What it is divided by (the cells' weights,
+the number of anchors that the teacher is sure of) may have to be counted over several processes.
+Anchors are rows: `per_anchor` in `kd3d_core.detectors.decode` makes them of a head's maps.
 """
 
 from typing import Literal
@@ -17,25 +17,20 @@ ClassKind = Literal["kl", "quality_focal"]
 def feature_loss(
     student: torch.Tensor,
     teacher: torch.Tensor,
-    weights: torch.Tensor | None = None,
+    weights: torch.Tensor,
     kind: FeatureKind = "mse",
 ) -> torch.Tensor:
-    """Mean over channels, and weighted mean over cells, of what two feature maps differ by.
-
-    Only the weights' ratios matter; where all are zero, so is the loss.
+    """Mean over channels, and weighted sum over cells, of what two feature maps differ by.
 
     Args:
         student: `(B, C, h, w)`, projected to the teacher's channels.
         teacher: `(B, C, h, w)`.
-        weights: `(B, 1, h, w)` of the cells, 0 or more; None weighs all alike.
+        weights: `(B, 1, h, w)` of the cells.
         kind: square of the difference, or torch's smooth L1 with beta 1.
     """
     compare = functional.mse_loss if kind == "mse" else functional.smooth_l1_loss
     error = compare(student.float(), teacher.float(), reduction="none").mean(1, keepdim=True)
-    if weights is None:
-        return error.mean()
-    weights = weights.float()
-    return (error * weights).sum() / weights.sum().clamp(min=torch.finfo(torch.float32).tiny)
+    return (error * weights).sum()
 
 
 def confidence_weights(
@@ -56,7 +51,6 @@ def class_loss(
     student: torch.Tensor,
     teacher: torch.Tensor,
     weights: torch.Tensor,
-    normalizer: torch.Tensor,
     kind: ClassKind = "kl",
     temperature: float = 1.0,
 ) -> torch.Tensor:
@@ -66,7 +60,6 @@ def class_loss(
         student: `(..., N, classes)` logits.
         teacher: `(..., N, classes)` logits.
         weights: `(..., N)` of the anchors.
-        normalizer: scalar that the sum is divided by.
         kind: see `binary_kl` and `quality_focal`.
         temperature: of `kl`; the quality focal loss has none.
     """
@@ -74,7 +67,7 @@ def class_loss(
         each = binary_kl(student, teacher, temperature)
     else:
         each = quality_focal(student, teacher.float().sigmoid())
-    return (each.sum(-1) * weights).sum() / normalizer
+    return (each.sum(-1) * weights).sum()
 
 
 def binary_kl(
@@ -113,7 +106,6 @@ def box_loss(
     student: torch.Tensor,
     teacher: torch.Tensor,
     weights: torch.Tensor,
-    normalizer: torch.Tensor,
     beta: float = 1 / 9,
 ) -> torch.Tensor:
     """Smooth L1 of encoded boxes, of the headings by the sine of their difference.
@@ -125,18 +117,17 @@ def box_loss(
         student: `(..., N, 7)` deltas of the anchors, the last of them yaw in radians.
         teacher: `(..., N, 7)` deltas of the same anchors.
         weights: `(..., N)` of the anchors.
-        normalizer: scalar that the sum is divided by.
         beta: difference at which the square becomes a line.
     """
     difference = student.float() - teacher.float()
     difference = torch.cat([difference[..., :6], difference[..., 6:].sin()], -1)
     zero = torch.zeros_like(difference)
     each = functional.smooth_l1_loss(difference, zero, reduction="none", beta=beta)
-    return (each.sum(-1) * weights).sum() / normalizer
+    return (each.sum(-1) * weights).sum()
 
 
 def direction_loss(
-    student: torch.Tensor, teacher: torch.Tensor, weights: torch.Tensor, normalizer: torch.Tensor
+    student: torch.Tensor, teacher: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
     """`KL(softmax(t) || softmax(s))` of the two headings.
 
@@ -144,8 +135,7 @@ def direction_loss(
         student: `(..., N, 2)` logits.
         teacher: `(..., N, 2)` logits.
         weights: `(..., N)` of the anchors.
-        normalizer: scalar that the sum is divided by.
     """
     wanted, answer = teacher.float().log_softmax(-1), student.float().log_softmax(-1)
     each = functional.kl_div(answer, wanted, reduction="none", log_target=True).sum(-1)
-    return (each * weights).sum() / normalizer
+    return (each * weights).sum()

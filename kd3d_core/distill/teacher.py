@@ -23,7 +23,7 @@ class TeacherOutputs:
     Attributes:
         features: by place, its maps `(B, C, h, w)`.
         maps: the head's answers.
-        filled: `(B, 1, y, x)`, 1 in the cells of the voxel encoder's bird's-eye view that it fills.
+        filled: `(B, 1, y, x)` bool, the cells of its voxel encoder's bird's-eye view with points.
     """
 
     features: dict[str, tuple[torch.Tensor, ...]]
