@@ -57,19 +57,21 @@ setup(
     license=package_xml("license"),
     python_requires=">=3.10",
     packages=find_packages(include=["kd3d_core*", "kd3d_ros*"]),
+    package_data={"kd3d_core.visual": ["templates/*.jinja"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/kd3d_ros"]),
         (SHARE, ["package.xml"]),
         *shared_files(),
     ],
     install_requires=requirements("kd3d.in"),
-    extras_require={"test": requirements("test.in")},
+    extras_require={"test": requirements("test.in"), "rerun": ["rerun-sdk"]},
     zip_safe=False,
     entry_points={
         "console_scripts": [
             "detector_node = kd3d_ros.detector_node:main",
             "kd3d-bag = kd3d_core.cli.bag:main",
             "kd3d-demo = kd3d_ros.demo:main",
+            "kd3d-detect = kd3d_core.cli.detect:main",
             "kd3d-doctor = kd3d_core.cli.doctor:main",
             "kd3d-eval = kd3d_core.cli.eval:main",
             "kd3d-train = kd3d_core.cli.train:main",

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kd3d_core.cli.app import run
+from kd3d_core.cli.frames import frame_slice
 from kd3d_core.cli.table import print_table
 from kd3d_core.errors import DataError, Kd3dError
 
@@ -38,7 +39,7 @@ def from_kitti(
     if not 0 < rate < 1e6:
         raise Kd3dError(f"--rate {rate:g}: give frames per second, more than 0")
     dataset = KittiDataset(root)
-    names = dataset.names[_slice(frames)]
+    names = dataset.names[frame_slice(frames)]
     if not names:
         raise DataError(f"--frames {frames} selects none of the {len(dataset)} frames in {root}")
     console = Console(stderr=True)
@@ -156,14 +157,6 @@ _NO_TF = "extrinsics (/tf_static): where camera and LiDAR sit"
 
 def _lacking(types: set[str]) -> list[str]:
     return [text for type_name, text in _NEEDED.items() if type_name not in types]
-
-
-def _slice(text: str) -> slice:
-    try:
-        start, stop = (int(part) if part else None for part in text.split(":"))
-    except ValueError:
-        raise Kd3dError(f"--frames {text}: write a:b, for example 0:10") from None
-    return slice(start, stop)
 
 
 def _count(word: str) -> tuple[str, int]:

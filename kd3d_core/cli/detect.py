@@ -1,0 +1,255 @@
+"""`kd3d-detect`: detect in image files and bags, without ROS."""
+
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from kd3d_core.cli.app import run
+from kd3d_core.cli.frames import frame_slice
+from kd3d_core.errors import DataError, Kd3dError
+
+if TYPE_CHECKING:
+    from kd3d_core.offline.bag_source import BagSettings
+    from kd3d_core.offline.frames import Source
+    from kd3d_core.offline.image_files import HandCalibration
+    from kd3d_core.offline.run import Outcome
+    from kd3d_core.offline.sinks import Sink
+
+
+def detect(
+    inputs: list[str],
+    *,
+    kitti: Path | None = None,
+    png: Path | None = None,
+    mp4: Path | None = None,
+    bag: Path | None = None,
+    rerun: Path | None = None,
+    model: str = "lite",
+    device: str = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    score_threshold: float = 0.0,
+    frames: str = ":",
+    results: Path = Path("out/detect"),
+    overwrite: bool = False,
+    rate: float = 10.0,
+    calib: Path | None = None,
+    intrinsics: list[str] = [],  # noqa: B006 - never changed; the parser wants a list
+    camera_height: float = 1.65,
+    raw_images: bool = False,
+    image_topic: str = "",
+    info_topic: str = "",
+    detector_frame: str = "",
+) -> None:
+    """Detect in images or a bag, and write what was found in any of several forms.
+
+    Args:
+        inputs: a folder in KITTI's layout, a bag, or images and folders of images.
+        kitti: folder for a text file per frame in KITTI's format.
+        png: folder for a picture per frame, with boxes, cloud and, where there are any, labels.
+        mp4: file for a video of the same pictures.
+        bag: folder of a bag with points and detections.
+        rerun: file for the Rerun viewer; needs the package rerun-sdk.
+        model: a name in config/models, or a YAML file.
+        device: auto, cpu, cuda or cuda:N.
+        precision: of the networks; auto suits the device.
+        score_threshold: boxes with a lower score are left out.
+        frames: which frames, as a:b, counted from 0 and without b; all by default.
+        results: folder that keeps what was detected; a run that was interrupted, or that asks for
+            other outputs, takes from it what the same model found in the same images.
+        overwrite: replace a bag of that name.
+        rate: frames per second of images that have no stamps.
+        calib: calibration of images: KITTI's text, or YAML of ROS's camera_calibration.
+        intrinsics: the same in four numbers, FX FY CX CY in pixels.
+        camera_height: metres over the ground, where nothing says where the camera is.
+        raw_images: the images are not rectified yet; their calibration says how to.
+        image_topic: images of a bag; default: the only one.
+        info_topic: CameraInfo of a bag; default: the only one, or the one beside the images.
+        detector_frame: frame of the results from a bag, joined to the camera's by /tf_static;
+            default: one that is made up under the camera.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from kd3d_core.offline.bag_source import BagSettings
+    from kd3d_core.offline.image_files import HandCalibration
+    from kd3d_core.offline.run import detect_frames
+    from kd3d_core.offline.store import ResultStore, model_digest
+    from kd3d_core.runtime.pipeline import CameraDetector
+
+    if not 0 < rate < 1e6:
+        raise Kd3dError(f"--rate {rate:g}: give frames per second, more than 0")
+    if not 0 <= score_threshold <= 1:
+        raise Kd3dError(f"--score-threshold {score_threshold:g}: scores are between 0 and 1")
+    paths = [Path(word).expanduser() for word in inputs]
+    if bag is not None and bag.absolute() in [path.absolute() for path in paths]:
+        raise Kd3dError(f"--bag {bag} is the input: give another name")
+    calibration = (
+        HandCalibration(calib, _pixels(intrinsics), camera_height, not raw_images)
+        if calib is not None or intrinsics
+        else None
+    )
+    settings = BagSettings(image_topic, info_topic, detector_frame, camera_height, not raw_images)
+    source = _source(paths, frame_slice(frames), rate, calibration, settings)
+    if not source.count:
+        raise DataError(f"--frames {frames} selects none of the frames in {inputs[0]}")
+    sinks = _sinks(source, kitti, png, mp4, bag, overwrite, rerun)
+    detector = CameraDetector.from_config(model, device, precision)
+    store = ResultStore(results, model_digest(detector.config, detector.description))
+    console = Console(stderr=True)
+    with _exit_on_sigterm(), Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("detecting", total=source.count)
+        outcome = detect_frames(
+            source, detector, store, sinks, score_threshold, lambda: progress.advance(task)
+        )
+    _report(outcome)
+    if not detector.trained:
+        print("UNTRAINED: the weights are random, the boxes mean nothing")
+
+
+def _source(
+    paths: Sequence[Path],
+    wanted: slice,
+    rate_hz: float,
+    calibration: "HandCalibration | None",
+    settings: "BagSettings",
+) -> "Source":
+    """What the inputs are, found out by looking at them."""
+    from kd3d_core.offline.bag_source import bag_source, is_bag
+    from kd3d_core.offline.image_files import image_source, kitti_source
+
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise DataError(f"{missing[0]}: there is no such file or folder")
+    bags = [path for path in paths if is_bag(path)]
+    if bags:
+        if len(paths) > 1:
+            raise Kd3dError(f"{bags[0]} is a bag: give it as the only input")
+        if calibration is not None:
+            raise Kd3dError("--calib and --intrinsics are for images; a bag has CameraInfo")
+        return bag_source(bags[0], settings, wanted)
+    if settings.image_topic or settings.info_topic or settings.detector_frame:
+        raise Kd3dError(
+            f"--image-topic, --info-topic and --detector-frame are for bags; {paths[0]} is none"
+        )
+    roots = [path for path in paths if _is_kitti(path)]
+    if roots:
+        if len(paths) > 1:
+            raise Kd3dError(f"{roots[0]} is a KITTI folder: give it as the only input")
+        if calibration is not None or not settings.rectified:
+            raise Kd3dError(
+                f"{roots[0]} is a KITTI folder, whose images are rectified and have a calibration "
+                "each: leave out --calib, --intrinsics and --raw-images, or give its image_2"
+            )
+        return kitti_source(roots[0], wanted, rate_hz)
+    images = [image for path in paths for image in _images(path)]
+    if calibration is None:
+        raise Kd3dError("images need a calibration: give --calib FILE or --intrinsics FX FY CX CY")
+    return image_source(images, calibration, wanted, rate_hz)
+
+
+def _is_kitti(path: Path) -> bool:
+    return any((path / part / "image_2").is_dir() for part in ("", "training"))
+
+
+def _images(path: Path) -> list[Path]:
+    from kd3d_core.offline.image_files import IMAGE_ENDINGS, images_in
+
+    if path.is_file():
+        return [path]
+    images = images_in(path)
+    if not images:
+        raise DataError(
+            f"{path}: neither images ({', '.join(IMAGE_ENDINGS)}) nor a bag nor image_2 is in it"
+        )
+    return images
+
+
+def _sinks(
+    source: "Source",
+    kitti: Path | None,
+    png: Path | None,
+    mp4: Path | None,
+    bag: Path | None,
+    overwrite: bool,
+    rerun: Path | None,
+) -> "list[Sink]":
+    from kd3d_core.offline.rerun_sink import RerunSink
+    from kd3d_core.offline.sinks import BagSink, KittiSink, PictureSink, VideoSink
+
+    sinks: list[Sink] = []
+    if kitti is not None:
+        sinks.append(KittiSink(kitti))
+    if png is not None:
+        sinks.append(PictureSink(png))
+    if mp4 is not None:
+        sinks.append(VideoSink(mp4, source.rate_hz))
+    if bag is not None:
+        sinks.append(BagSink(bag, overwrite))
+    if rerun is not None:
+        sinks.append(RerunSink(rerun))
+    if not sinks:
+        raise Kd3dError("nothing to write: give any of --kitti, --png, --mp4, --bag, --rerun")
+    return sinks
+
+
+def _pixels(words: Sequence[str]) -> tuple[float, ...]:
+    try:
+        return tuple(float(word) for word in words)
+    except ValueError:
+        raise Kd3dError(
+            f"--intrinsics {' '.join(words)}: write FX FY CX CY, for example 721.5 721.5 609.6 "
+            "172.9"
+        ) from None
+
+
+def _report(outcome: "Outcome") -> None:
+    print(f"{outcome.detected} frames detected, {outcome.kept} taken from an earlier run")
+    if not outcome.bad:
+        return
+    reasons = Counter(bad.reason for bad in outcome.bad)
+    first = {bad.reason: bad.name for bad in reversed(outcome.bad)}
+    print(f"{len(outcome.bad)} frames left out:")
+    for reason, count in reasons.most_common():
+        print(f"  {count}, the first is {first[reason]}: {reason}")
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that no half output is left behind."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def main() -> int:
+    """Entry point."""
+    return run(
+        detect,
+        prog="kd3d-detect",
+        description=(
+            "Detect in images or a bag, without ROS. Every answer is kept as soon as it is there: "
+            "the same command goes on after an interruption, and the outputs are made anew of what "
+            "is kept. Frames that can't be used are left out and told at the end."
+        ),
+        examples=[
+            "kd3d-detect ../shared/data/kitti_tracking_0001 --kitti out/labels --png out/pictures",
+            "kd3d-detect drive.mcap --bag out/detections --mp4 out/drive.mp4",
+            "kd3d-detect out/bag --detector-frame velodyne --rerun out/drive.rrd",
+            "kd3d-detect photos/ --calib front.yaml --raw-images --camera-height 0.6 --png out/png",
+            "kd3d-detect a.jpg b.jpg --intrinsics 721.5 721.5 609.6 172.9 --kitti out/labels",
+        ],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

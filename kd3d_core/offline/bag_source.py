@@ -1,0 +1,215 @@
+"""Frames from bags: images with the CameraInfo and the transforms that belong to them."""
+
+import logging
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from kd3d_core.data.bag import BagReader, RawMessage
+from kd3d_core.data.kitti_bag import TRUTH_TOPIC
+from kd3d_core.data.messages import (
+    CameraInfo,
+    Image,
+    Message,
+    ObjectBoxes,
+    Transform,
+    Transforms,
+)
+from kd3d_core.errors import CalibrationError, DataError
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.static_frames import StaticFrames
+from kd3d_core.offline.frames import Frame, FrameReference, Source
+from kd3d_core.offline.image_files import VIRTUAL_FRAME
+from kd3d_core.runtime.cameras import CameraSource
+from kd3d_core.runtime.rejection import NotYetError
+
+_IMAGE = "sensor_msgs/msg/Image"
+_COMPRESSED = "sensor_msgs/msg/CompressedImage"
+_INFO = "sensor_msgs/msg/CameraInfo"
+_TRANSFORMS = "tf2_msgs/msg/TFMessage"
+_BOXES = "vision_msgs/msg/Detection3DArray"
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BagSettings:
+    """How to read a bag; the last three are the node's parameters of the same meaning.
+
+    Attributes:
+        image_topic: empty: the only one with images.
+        info_topic: empty: the only CameraInfo, or the one beside the images.
+        detector_frame: frame of the results, joined to the camera's by `/tf_static`; empty: a
+            virtual one.
+        camera_height: metres over the ground, for the virtual frame.
+        rectified: whether the images are rectified already.
+    """
+
+    image_topic: str = ""
+    info_topic: str = ""
+    detector_frame: str = ""
+    camera_height: float = 1.65
+    rectified: bool = True
+
+
+def bag_source(path: Path, settings: BagSettings, wanted: slice) -> Source:
+    """The images of a bag, named by their number in it, `000000` the first.
+
+    Args:
+        path: rosbag2 folder, `.mcap`, `.db3` or ROS 1 `.bag` file.
+        settings: topics and frames.
+        wanted: which of the images.
+
+    Raises:
+        DataError: the bag can't be read, or it isn't clear which topics are meant.
+    """
+    with BagReader(path) as reader:
+        images, infos = _topics(reader, settings)
+        count, duration_s = reader.topics[images].count, reader.duration_s
+    numbers = range(count)[wanted]
+    rate_hz = (count - 1) / duration_s if count > 1 and duration_s > 0 else 10.0
+    results_frame = settings.detector_frame.lstrip("/") or VIRTUAL_FRAME
+    references = _BagImages(path, settings, images, infos, numbers)
+    return Source(references, len(numbers), rate_hz, results_frame)
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a path looks like a bag: by its ending, or by what a folder holds."""
+    if path.is_dir():
+        return (path / "metadata.yaml").is_file() or any(
+            file.suffix in (".mcap", ".db3") for file in path.iterdir()
+        )
+    return path.suffix in (".mcap", ".db3", ".bag")
+
+
+@dataclass(frozen=True)
+class _BagImages:
+    path: Path
+    settings: BagSettings
+    image_topic: str
+    info_topic: str
+    numbers: range
+
+    def __iter__(self) -> Iterator[FrameReference]:
+        with BagReader(self.path) as reader:
+            world = _World(reader, self.settings, self.info_topic)
+            raws = enumerate(reader.messages((self.image_topic,)))
+            for number, raw in islice(raws, self.numbers.start, self.numbers.stop):
+                name = f"{number:06d}"
+                yield FrameReference(name, partial(world.frame, name, raw))
+
+
+class _World:
+    """What a bag knows about its cameras, at the time of an image."""
+
+    def __init__(self, reader: BagReader, settings: BagSettings, info_topic: str) -> None:
+        self._reader = reader
+        self._settings = settings
+        # CameraInfos and transforms are read before the first image: whichever comes later in the
+        # bag, the node would have waited for it.
+        infos = (message for _, message in _decoded(reader, info_topic))
+        self._infos = [info for info in infos if isinstance(info, CameraInfo)]
+        self._infos.sort(key=lambda info: info.stamp_ns)
+        self._info_stamps = [info.stamp_ns for info in self._infos]
+        static = [name for name in _names(reader, _TRANSFORMS) if name.endswith("tf_static")]
+        self._transforms = deque(
+            (recorded_ns, transform)
+            for recorded_ns, message in _decoded(reader, *static)
+            if isinstance(message, Transforms)
+            for transform in message.transforms
+        )
+        self._frames = StaticFrames()
+        self._cameras = CameraSource(
+            self._frames,
+            detector_frame=settings.detector_frame,
+            camera_height=settings.camera_height,
+            image_is_rectified=settings.rectified,
+        )
+        truth = [name for name in _names(reader, _BOXES) if name == TRUTH_TOPIC]
+        truths = (message for _, message in _decoded(reader, *truth))
+        self._truths = {boxes.stamp_ns: boxes for boxes in truths if isinstance(boxes, ObjectBoxes)}
+
+    def frame(self, name: str, raw: RawMessage) -> Frame:
+        """The frame of a raw image message; a `Kd3dError` if it can't be used."""
+        image = self._reader.decode(raw)
+        assert isinstance(image, Image)
+        if self._infos:
+            latest = max(bisect_right(self._info_stamps, image.stamp_ns) - 1, 0)
+            self._cameras.set_info(self._infos[latest], self._infos[latest].frame_id)
+        while self._transforms and self._transforms[0][0] <= raw.stamp_ns:
+            self._learn_transform()
+        pixels = image.rgb()
+        camera = self._camera(image)
+        truth = self._truths.get(image.stamp_ns)
+        if truth is not None and truth.frame_id != self._settings.detector_frame.lstrip("/"):
+            truth = None
+        extrinsics = self._extrinsics(image, camera)
+        return Frame(name, image.stamp_ns, pixels, camera, extrinsics, truth)
+
+    def _camera(self, image: Image) -> PinholeCamera:
+        while True:
+            try:
+                return self._cameras.camera(image.frame_id, image.width, image.height)
+            except NotYetError:
+                if not self._transforms:
+                    raise
+                self._learn_transform()
+
+    def _extrinsics(self, image: Image, camera: PinholeCamera) -> Transform | None:
+        """Where the virtual frame is, as the node tells TF: a child of the camera's."""
+        parent = self._cameras.frame_of(image.frame_id)
+        if not self._cameras.is_virtual or not parent:
+            return None
+        return Transform(image.stamp_ns, parent, VIRTUAL_FRAME, camera.camera_from_lidar)
+
+    def _learn_transform(self) -> None:
+        _, found = self._transforms.popleft()
+        try:
+            self._frames.add(found.parent, found.child, found.parent_from_child)
+        except CalibrationError as error:
+            _LOG.warning("%s: /tf_static: %s", self._reader.path, error)
+
+
+def _decoded(reader: BagReader, *topics: str) -> Iterator[tuple[int, Message]]:
+    """When messages were recorded, and the messages, in that order."""
+    for raw in reader.messages(topics):
+        yield raw.stamp_ns, reader.decode(raw)
+
+
+def _topics(reader: BagReader, settings: BagSettings) -> tuple[str, str]:
+    """Names of the topics with images and with their CameraInfo."""
+    images = _names(reader, _IMAGE)
+    if not images and _names(reader, _COMPRESSED):
+        raise DataError(
+            f"{reader.path}: its images are compressed, which kd3d doesn't read: make raw ones "
+            "with `ros2 run image_transport republish`"
+        )
+    image = _chosen(reader, "image", settings.image_topic, images, "")
+    beside = f"{image.rpartition('/')[0]}/camera_info"
+    return image, _chosen(reader, "info", settings.info_topic, _names(reader, _INFO), beside)
+
+
+def _names(reader: BagReader, type_name: str) -> list[str]:
+    topics = reader.topics.values()
+    return [topic.name for topic in topics if topic.type == type_name and topic.count]
+
+
+def _chosen(reader: BagReader, kind: str, given: str, found: list[str], preferred: str) -> str:
+    type_name = {"image": _IMAGE, "info": _INFO}[kind].replace("/msg/", "/")
+    if given:
+        if given not in found:
+            there = ", ".join(found) or "none"
+            raise DataError(f"{reader.path}: no {type_name} on {given}; there is {there}")
+        return given
+    if preferred in found:
+        return preferred
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise DataError(f"{reader.path}: there is no {type_name} in it: `kd3d-bag info` lists it")
+    raise DataError(
+        f"{reader.path}: {type_name} is on {', '.join(found)}: choose with --{kind}-topic"
+    )

@@ -1,0 +1,191 @@
+"""Frames from image files: KITTI folders, and images of one camera that is known."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from kd3d_core.data.camera_file import read_camera_yaml
+from kd3d_core.data.kitti import KittiDataset, KittiFrame, label_boxes, read_image
+from kd3d_core.data.kitti_bag import CAMERA_FRAME, LIDAR_FRAME, START_NS
+from kd3d_core.data.messages import ObjectBoxes, Transform
+from kd3d_core.errors import CalibrationError, DataError
+from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.offline.frames import Frame, FrameReference, Source
+
+VIRTUAL_FRAME = "kd3d_lidar"
+"""Name of the results' frame where there is no LiDAR; the node's default as well."""
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
+
+
+@dataclass(frozen=True)
+class HandCalibration:
+    """One camera for all images, as a user gives it: a file, or numbers.
+
+    Attributes:
+        file: KITTI's calibration text, or YAML of ROS's `camera_calibration`.
+        intrinsics: fx, fy, cx, cy in pixels, where there is no file.
+        camera_height: metres over the ground, where the file has no extrinsics.
+        rectified: whether the images are rectified already; KITTI's always are.
+    """
+
+    file: Path | None = None
+    intrinsics: tuple[float, ...] = ()
+    camera_height: float = 1.65
+    rectified: bool = True
+
+    def __post_init__(self) -> None:
+        if (self.file is None) == (not self.intrinsics):
+            raise CalibrationError(
+                "images need one calibration: give --calib FILE, or --intrinsics FX FY CX CY"
+            )
+        if self.intrinsics and len(self.intrinsics) != 4:
+            raise CalibrationError(
+                f"--intrinsics has {len(self.intrinsics)} numbers: give FX FY CX CY, in pixels"
+            )
+        if not self.rectified and not self.is_yaml:
+            raise CalibrationError(
+                "--raw-images needs the distortion of the lens: give --calib with a YAML file of "
+                "ROS's camera_calibration"
+            )
+
+    @property
+    def is_yaml(self) -> bool:
+        """Whether the file is ROS's, not KITTI's."""
+        return self.file is not None and self.file.suffix.lower() in (".yaml", ".yml")
+
+    @property
+    def results_frame(self) -> str:
+        """KITTI's files know where the LiDAR is; otherwise a frame is made up."""
+        return LIDAR_FRAME if self.file is not None and not self.is_yaml else VIRTUAL_FRAME
+
+    def camera(self, width: int, height: int) -> PinholeCamera:
+        """The camera of images of this size; the size in a YAML file wins.
+
+        Raises:
+            CalibrationError: the calibration is incomplete or impossible.
+        """
+        if self.file is not None and not self.is_yaml:
+            return PinholeCamera.from_kitti(self.file, width, height)
+        pose = virtual_lidar_from_camera(self.camera_height)
+        if self.file is not None:
+            info = read_camera_yaml(self.file)
+            try:
+                return PinholeCamera.from_camera_info(info, pose, self.rectified)
+            except CalibrationError as error:
+                raise CalibrationError(f"{self.file}: {error}") from None
+        fx, fy, cx, cy = self.intrinsics
+        projection = np.array([[fx, 0, cx, 0], [0, fy, cy, 0], [0, 0, 1, 0]])
+        return PinholeCamera(projection, width, height, pose)
+
+
+def kitti_source(root: Path, wanted: slice, rate_hz: float) -> Source:
+    """Frames of a folder in KITTI's layout, each with its own calibration and labels.
+
+    Raises:
+        DataError: there are no images, or no calibrations at all.
+    """
+    dataset = KittiDataset(root)
+    without = set(dataset.missing(("image_2",)).get("image_2", ()))
+    names = [name for name in dataset.names if name not in without]
+    if not names:
+        raise DataError(f"{dataset.root}: there are no images in image_2")
+    if not dataset.has("calib"):
+        raise DataError(
+            f"{dataset.root}: there is no calib: put KITTI's files there, or give the image_2 "
+            "folder with --calib or --intrinsics"
+        )
+    return _source(
+        [(name, partial(_kitti_frame, dataset.frame(name))) for name in names],
+        wanted,
+        rate_hz,
+        LIDAR_FRAME,
+    )
+
+
+def image_source(
+    images: Sequence[Path], calibration: HandCalibration, wanted: slice, rate_hz: float
+) -> Source:
+    """Frames of image files that one camera took.
+
+    Args:
+        images: the files.
+        calibration: of the camera. Where it doesn't say for which size it is, that is the first
+            readable image's.
+        wanted: which of them.
+        rate_hz: frames per second.
+
+    Raises:
+        DataError: none can be read, or two have the same name.
+        CalibrationError: the calibration is wrong.
+    """
+    twice = {path.stem for path in images if sum(p.stem == path.stem for p in images) > 1}
+    if twice:
+        raise DataError(
+            f"several images are called {min(twice)}, and results are named after them: "
+            "detect in them one after the other, with other outputs"
+        )
+    camera = calibration.camera(*_first_size(images))
+    load = partial(_image_frame, camera, calibration.results_frame)
+    return _source(
+        [(path.stem, partial(load, path)) for path in images],
+        wanted,
+        rate_hz,
+        calibration.results_frame,
+    )
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS)
+
+
+def _source(
+    loaders: list[tuple[str, Callable[[int], Frame]]],
+    wanted: slice,
+    rate_hz: float,
+    results_frame: str,
+) -> Source:
+    references = [
+        FrameReference(name, partial(load, START_NS + round(index * 1e9 / rate_hz)))
+        for index, (name, load) in enumerate(loaders)
+    ][wanted]
+    return Source(references, len(references), rate_hz, results_frame)
+
+
+def _kitti_frame(files: KittiFrame, stamp_ns: int) -> Frame:
+    image = files.image()
+    camera = files.camera((image.shape[0], image.shape[1]))
+    pose = camera.lidar_from_camera
+    truth = None
+    if "label_2" in files.files:
+        objects = files.objects()
+        truth = ObjectBoxes(
+            stamp_ns,
+            LIDAR_FRAME,
+            label_boxes(objects, pose),
+            tuple(label.type for label in objects),
+            np.ones(len(objects)),
+        )
+    extrinsics = Transform(stamp_ns, LIDAR_FRAME, CAMERA_FRAME, pose)
+    return Frame(files.name, stamp_ns, image, camera, extrinsics, truth)
+
+
+def _image_frame(camera: PinholeCamera, results_frame: str, path: Path, stamp_ns: int) -> Frame:
+    extrinsics = Transform(stamp_ns, results_frame, CAMERA_FRAME, camera.lidar_from_camera)
+    return Frame(path.stem, stamp_ns, read_image(path), camera, extrinsics)
+
+
+def _first_size(images: Sequence[Path]) -> tuple[int, int]:
+    """Width and height of the first image that can be opened."""
+    for path in images:
+        try:
+            with Image.open(path) as image:
+                return image.width, image.height
+        except (OSError, ValueError, UnidentifiedImageError):
+            continue
+    raise DataError(f"none of the {len(images)} images can be read, the first is {images[0]}")

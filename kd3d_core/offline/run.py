@@ -1,0 +1,92 @@
+"""The loop of `kd3d-detect`: every frame through the detector, once, and to every sink."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from kd3d_core.errors import Kd3dError
+from kd3d_core.offline.frames import FrameResult, Source
+from kd3d_core.offline.sinks import Sink
+from kd3d_core.offline.store import ResultStore
+from kd3d_core.runtime.detections import Detector
+
+
+@dataclass(frozen=True)
+class BadFrame:
+    """A frame that could not be used, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the frames.
+
+    Attributes:
+        detected: frames that went through the detector.
+        kept: frames that an earlier run had done.
+        bad: frames that could not be used.
+    """
+
+    detected: int
+    kept: int
+    bad: tuple[BadFrame, ...]
+
+
+def detect_frames(
+    source: Source,
+    detector: Detector,
+    store: ResultStore,
+    sinks: Sequence[Sink],
+    score_threshold: float = 0.0,
+    on_frame: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Detect in all frames, and give what was found to the sinks, in the frames' order.
+
+    Args:
+        source: the frames.
+        detector: asked only about frames that `store` doesn't know.
+        store: keeps every answer as soon as it is there.
+        sinks: entered before the first frame and left after the last. What an error or Ctrl-C
+            cuts off leaves none of the outputs that are one file.
+        score_threshold: boxes with a lower score are kept in `store` only.
+        on_frame: called after each frame, bad ones included.
+
+    Raises:
+        Kd3dError: an output can't be written, the source breaks off, or no frame at all could be
+            used.
+    """
+    detected = kept = 0
+    bad = []
+    with ExitStack() as stack:
+        for sink in sinks:
+            stack.enter_context(sink)
+        for reference in source.references:
+            try:
+                frame = reference.load()
+                found = store.read(frame)
+                is_new = found is None
+                found = detector(frame.image, frame.camera) if found is None else found
+            except Kd3dError as error:
+                bad.append(BadFrame(reference.name, str(error)))
+                on_frame()
+                continue
+            if is_new:
+                store.write(frame, found)
+            detected, kept = detected + is_new, kept + (not is_new)
+            result = FrameResult(
+                frame,
+                found.above(score_threshold),
+                detector.class_names,
+                source.results_frame,
+                detector.trained,
+            )
+            for sink in sinks:
+                sink.add(result)
+            on_frame()
+        if bad and not detected + kept:
+            raise Kd3dError(
+                f"none of the {len(bad)} frames can be used; {bad[0].name}: {bad[0].reason}"
+            )
+    return Outcome(detected, kept, tuple(bad))

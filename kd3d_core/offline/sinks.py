@@ -1,0 +1,210 @@
+"""Where results go: text, pictures, video, bag.
+
+Folders are filled file by file, each file whole or not there; what is one file (or one bag) gets
+its name when it is complete.
+"""
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from kd3d_core.data.bag import LATCHED, BagWriter
+from kd3d_core.data.kitti import box_labels
+from kd3d_core.data.messages import PointCloud, Transform, Transforms
+from kd3d_core.errors import DataError
+from kd3d_core.files import write_whole
+from kd3d_core.offline.frames import FrameResult
+
+POINTS_TOPIC = "/kd3d_detector/points"
+DETECTIONS_TOPIC = "/kd3d_detector/detections"
+_TF_TOPIC = "/tf_static"
+
+
+class Sink(Protocol):
+    """A context manager that takes results one by one; `DataError` where it can't write."""
+
+    def __enter__(self) -> object: ...
+
+    def add(self, result: FrameResult) -> None:
+        """Take the result of the next frame."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None: ...
+
+
+class FolderSink:
+    """Base of sinks that write a file per frame and have nothing to finish."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> object:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+
+class KittiSink(FolderSink):
+    """A text file per frame in KITTI's format, as `kd3d-eval kitti` reads them."""
+
+    def add(self, result: FrameResult) -> None:
+        """Write the boxes that the image shows; the file is empty if there are none."""
+        detections = result.detections
+        labels = box_labels(
+            detections.boxes, detections.scores.tolist(), result.names, result.frame.camera
+        )
+        text = "".join(f"{label}\n" for label in labels)
+        write_whole(self.folder / f"{result.frame.name}.txt", text.encode())
+
+
+class PictureSink(FolderSink):
+    """A PNG per frame: the image with boxes, and under it the scene from above."""
+
+    def add(self, result: FrameResult) -> None:
+        """Write the picture."""
+        encoded, data = cv2.imencode(".png", result.picture[..., ::-1])
+        assert encoded, "OpenCV encodes every 8-bit RGB picture"
+        write_whole(self.folder / f"{result.frame.name}.png", data.tobytes())
+
+
+class VideoSink:
+    """The same pictures as an MP4 (MPEG-4 Part 2, which OpenCV writes without other tools)."""
+
+    def __init__(self, path: Path, rate_hz: float) -> None:
+        """
+        Args:
+            path: the file, replaced if it exists.
+            rate_hz: pictures per second.
+        """
+        self.path = path
+        self.rate_hz = rate_hz
+        self._partial = path.with_name(f".{path.stem}.part.mp4")
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self._count = 0
+
+    def __enter__(self) -> object:
+        return self
+
+    def add(self, result: FrameResult) -> None:
+        """Append the picture; one of another size than the first is fitted into it."""
+        picture = result.picture[..., ::-1]
+        if self._writer is None:
+            self._writer = self._open(picture)
+        self._writer.write(fitted(picture, *self._size))
+        self._count += 1
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._writer is None:
+            return
+        self._writer.release()
+        try:
+            if error is None:
+                self._check()
+                self._partial.replace(self.path)
+        except OSError as failure:
+            raise DataError(f"{self.path} can't be written: {failure}") from None
+        finally:
+            self._partial.unlink(missing_ok=True)
+
+    def _open(self, picture: np.ndarray) -> cv2.VideoWriter:
+        # The codec stores blocks of two by two pixels.
+        self._size = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as failure:
+            raise DataError(f"{self.path} can't be written: {failure}") from None
+        code = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(self._partial), code, self.rate_hz, self._size)
+        if not writer.isOpened():
+            raise DataError(f"{self.path} can't be written: is its folder writable?")
+        return writer
+
+    def _check(self) -> None:
+        """OpenCV says nothing when the disk is full; what can be read back was written."""
+        video = cv2.VideoCapture(str(self._partial))
+        readable = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
+        video.release()
+        if readable != self._count:
+            raise DataError(
+                f"{self.path} can't be written: {readable} of {self._count} pictures are in it; "
+                "is the disk full?"
+            )
+
+
+def fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:
+    """`(height, width, 3)`: the picture scaled down if it is larger, and black around it."""
+    scale = min(1.0, width / picture.shape[1], height / picture.shape[0])
+    if scale < 1:
+        size = (int(picture.shape[1] * scale), int(picture.shape[0] * scale))
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    canvas = np.zeros((height, width, 3), np.uint8)
+    canvas[: picture.shape[0], : picture.shape[1]] = picture
+    return canvas
+
+
+class BagSink:
+    """A bag with the messages that the node would have published, on its topics."""
+
+    def __init__(self, path: Path, overwrite: bool) -> None:
+        """
+        Args:
+            path: folder of the bag.
+            overwrite: whether it may replace a bag.
+        """
+        self._path, self._overwrite = path, overwrite
+        self._known: dict[tuple[str, str], np.ndarray] = {}
+
+    def __enter__(self) -> object:
+        with ExitStack() as stack:
+            self._writer = stack.enter_context(BagWriter(self._path, self._overwrite))
+            self._writer.add_topic(POINTS_TOPIC, "sensor_msgs/msg/PointCloud2")
+            self._writer.add_topic(DETECTIONS_TOPIC, "vision_msgs/msg/Detection3DArray")
+            self._stack = stack.pop_all()
+        return self
+
+    def add(self, result: FrameResult) -> None:
+        """Write points and boxes with the image's stamp, and the extrinsics when they change."""
+        stamp_ns = result.frame.stamp_ns
+        if result.frame.extrinsics is not None:
+            self._tell_tf(result.frame.extrinsics)
+        cloud = PointCloud(stamp_ns, result.frame_id, result.detections.points)
+        self._writer.write(POINTS_TOPIC, stamp_ns, cloud)
+        self._writer.write(DETECTIONS_TOPIC, stamp_ns, result.found)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def _tell_tf(self, transform: Transform) -> None:
+        frames = transform.parent, transform.child
+        known = self._known.get(frames)
+        if known is not None and np.array_equal(known, transform.parent_from_child):
+            return
+        if not self._known:
+            self._writer.add_topic(_TF_TOPIC, "tf2_msgs/msg/TFMessage", LATCHED)
+        self._known[frames] = transform.parent_from_child
+        self._writer.write(_TF_TOPIC, transform.stamp_ns, Transforms((transform,)))
