@@ -1,6 +1,7 @@
 """A bag as a rig would have recorded it, from a folder in KITTI's layout."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from kd3d_core.data.messages import (
     Transform,
     Transforms,
 )
+from kd3d_core.geometry.camera import Distortion
 
 CAMERA_FRAME = "camera_optical"
 """Rectified camera frame of KITTI's labels, to which `camera_info`'s P belongs."""
@@ -45,6 +47,7 @@ def write_kitti_bag(
     rate_hz: float = 10.0,
     overwrite: bool = False,
     on_frame: Callable[[], None] = lambda: None,
+    distortion: Distortion | None = None,
 ) -> dict[str, int]:
     """Write image, camera info, points, label boxes and the static transform of every frame.
 
@@ -58,6 +61,7 @@ def write_kitti_bag(
         rate_hz: frames per second.
         overwrite: whether it may replace a bag.
         on_frame: called after each frame.
+        distortion: lens of the images, if they are raw ones and not KITTI's rectified ones.
 
     Returns:
         Messages written, by topic.
@@ -78,7 +82,7 @@ def write_kitti_bag(
         pose: np.ndarray | None = None
         for index in range(len(dataset)):
             stamp_ns = START_NS + round(index * 1e9 / rate_hz)
-            for topic, message in _messages(dataset[index], stamp_ns, pose):
+            for topic, message in _messages(dataset[index], stamp_ns, pose, distortion):
                 writer.write(topic, stamp_ns, message)
                 if isinstance(message, Transforms):
                     pose = message.transforms[0].parent_from_child
@@ -87,18 +91,14 @@ def write_kitti_bag(
 
 
 def _messages(
-    frame: KittiFrame, stamp_ns: int, known_pose: np.ndarray | None
+    frame: KittiFrame, stamp_ns: int, known_pose: np.ndarray | None, distortion: Distortion | None
 ) -> Iterator[tuple[str, Message]]:
     pixels = frame.image()
-    height, width = pixels.shape[:2]
-    camera = frame.camera((height, width))
+    camera = replace(frame.camera(pixels.shape[:2]), distortion=distortion)
     pose = camera.lidar_from_camera
     if known_pose is None or not np.array_equal(pose, known_pose):
         yield TF_TOPIC, Transforms((Transform(stamp_ns, LIDAR_FRAME, CAMERA_FRAME, pose),))
-    yield (
-        INFO_TOPIC,
-        CameraInfo.rectified(camera.projection, height, width, stamp_ns, CAMERA_FRAME),
-    )
+    yield INFO_TOPIC, CameraInfo.of_camera(camera, stamp_ns, CAMERA_FRAME)
     yield IMAGE_TOPIC, Image.from_rgb(pixels, stamp_ns, CAMERA_FRAME)
     if "velodyne" in frame.files or "velodyne_reduced" in frame.files:
         yield POINTS_TOPIC, PointCloud(stamp_ns, LIDAR_FRAME, frame.points())

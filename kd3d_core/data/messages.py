@@ -5,10 +5,14 @@ so that nothing outside `kd3d_core.data.bag` depends on a bag library, and nothi
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kd3d_core.data.pixels import decode_rgb
+
+if TYPE_CHECKING:  # it imports torch, which reading bags doesn't need
+    from kd3d_core.geometry.camera import PinholeCamera
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,20 +76,19 @@ class CameraInfo:
     p: np.ndarray
 
     @classmethod
-    def rectified(
-        cls, projection: np.ndarray, height: int, width: int, stamp_ns: int, frame_id: str
-    ) -> "CameraInfo":
-        """Message of a camera whose images are rectified already, from its 3x4 projection."""
+    def of_camera(cls, camera: "PinholeCamera", stamp_ns: int, frame_id: str) -> "CameraInfo":
+        """Message of a camera: of its raw images where it has a distortion, else rectified ones."""
+        raw = camera.distortion
         return cls(
             stamp_ns,
             frame_id,
-            height,
-            width,
-            "plumb_bob",
-            np.zeros(5),
-            projection[:, :3].reshape(9).copy(),
-            np.eye(3).reshape(9),
-            projection.reshape(12).copy(),
+            camera.height,
+            camera.width,
+            "plumb_bob" if raw is None else raw.model,
+            np.zeros(5) if raw is None else raw.coefficients.copy(),
+            (camera.projection[:, :3] if raw is None else raw.intrinsics).reshape(9).copy(),
+            (np.eye(3) if raw is None else raw.rectified_from_raw).reshape(9).copy(),
+            camera.projection.reshape(12).copy(),
         )
 
 

@@ -1,0 +1,245 @@
+"""Triangle meshes and the few solids that everything in a scene is built from.
+
+Metres throughout; z is up. Shapes with a heading face +x.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import trimesh
+
+from kd3d_core.data.synthetic.materials import Material
+
+Color = tuple[float, float, float]
+"""Linear RGB albedo, 0 to 1."""
+
+Point = Sequence[float] | np.ndarray
+"""x, y, z in metres."""
+
+_CREASE_COS = 0.75
+"""Faces that meet at a sharper angle than its arc cosine (41 degrees) keep their edge."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """Triangles, with what a ray wants to know of the one that it hits.
+
+    Attributes:
+        triangles: `(F, 3, 3)` float32 corners, metres.
+        normals: `(F, 3, 3)` float32 unit normals at the corners; their sign has no meaning.
+        material: `(F,)` uint8 of `Material`.
+        color: `(F, 3)` float32 linear RGB albedo.
+    """
+
+    triangles: np.ndarray
+    normals: np.ndarray
+    material: np.ndarray
+    color: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.triangles)
+
+    @property
+    def bounds(self) -> np.ndarray:
+        """`(2, 3)` lowest and highest coordinates."""
+        return np.stack([self.triangles.min((0, 1)), self.triangles.max((0, 1))])
+
+    def moved(self, offset: Point) -> "Mesh":
+        """The mesh shifted by `(3,)` metres."""
+        return replace(self, triangles=self.triangles + np.asarray(offset, np.float32))
+
+    def placed(self, x: float, y: float, z: float, yaw: float) -> "Mesh":
+        """The mesh turned by `yaw` about +z, then shifted."""
+        cos, sin = np.cos(yaw), np.sin(yaw)
+        rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+        return self.rotated(rotation).moved((x, y, z))
+
+    def rotated(self, rotation: np.ndarray) -> "Mesh":
+        """The mesh turned by a 3x3 rotation."""
+        return replace(
+            self,
+            triangles=rotate(self.triangles, rotation),
+            normals=rotate(self.normals, rotation),
+        )
+
+
+def rotate(vectors: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """`(..., 3)` vectors times a 3x3 rotation, as float32.
+
+    Written out, because the last bits of a BLAS product depend on the number of threads, and the
+    same seed must give the same bytes.
+    """
+    matrix = np.asarray(rotation, np.float32)
+    x, y, z = (np.asarray(vectors, np.float32)[..., axis, None] for axis in range(3))
+    return x * matrix[:, 0] + y * matrix[:, 1] + z * matrix[:, 2]
+
+
+def merge(meshes: Sequence[Mesh]) -> Mesh:
+    """One mesh of several, faces in their order."""
+    return Mesh(
+        np.concatenate([mesh.triangles for mesh in meshes]),
+        np.concatenate([mesh.normals for mesh in meshes]),
+        np.concatenate([mesh.material for mesh in meshes]),
+        np.concatenate([mesh.color for mesh in meshes]),
+    )
+
+
+def face_normals(triangles: np.ndarray) -> np.ndarray:
+    """`(F, 3)` unit normals of `(F, 3, 3)` triangles; zero for degenerate ones."""
+    edges = triangles[:, 1:] - triangles[:, :1]
+    normals = np.cross(edges[:, 0], edges[:, 1])
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return normals / np.maximum(length, 1e-12)
+
+
+def flat(triangles: np.ndarray, material: Material, color: Color) -> Mesh:
+    """Mesh of `(F, 3, 3)` triangles with sharp edges."""
+    triangles = np.asarray(triangles, np.float32)
+    normals = np.repeat(face_normals(triangles)[:, None], 3, 1).astype(np.float32)
+    return _painted(triangles, normals, material, color)
+
+
+def smooth(triangles: np.ndarray, material: Material, color: Color) -> Mesh:
+    """Mesh of `(F, 3, 3)` triangles that looks round where they meet at a blunt angle."""
+    triangles = np.asarray(triangles, np.float32)
+    own = face_normals(triangles)
+    places = np.round(triangles.reshape(-1, 3), 4) + 0.0  # no -0.0, which would differ from 0.0
+    _, corner = np.unique(places, axis=0, return_inverse=True)
+    corner = corner.reshape(-1)
+    total = np.zeros((corner.max() + 1, 3))
+    np.add.at(total, corner, np.repeat(own, 3, 0))
+    mean = total[corner].reshape(-1, 3, 3)
+    mean /= np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
+    round_here = (mean * own[:, None]).sum(-1, keepdims=True) > _CREASE_COS
+    normals = np.where(round_here, mean, own[:, None]).astype(np.float32)
+    return _painted(triangles, normals, material, color)
+
+
+def _painted(triangles: np.ndarray, normals: np.ndarray, material: Material, color: Color) -> Mesh:
+    count = len(triangles)
+    colors = np.broadcast_to(np.asarray(color, np.float32), (count, 3)).copy()
+    return Mesh(triangles, normals, np.full(count, material, np.uint8), colors)
+
+
+def quads(corners: np.ndarray, material: Material, color: Color) -> Mesh:
+    """Mesh of `(Q, 4, 3)` flat quadrangles, corners in turn."""
+    corners = np.asarray(corners, np.float32).reshape(-1, 4, 3)
+    return flat(corners[:, [[0, 1, 2], [0, 2, 3]]].reshape(-1, 3, 3), material, color)
+
+
+def box(low: Point, high: Point, material: Material, color: Color) -> Mesh:
+    """Axis-aligned box between two corners."""
+    low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
+    return flat(low + _unit_box() * (high - low), material, color)
+
+
+def ellipsoid(center: Point, radii: Point, material: Material, color: Color) -> Mesh:
+    """Axis-aligned ellipsoid."""
+    sphere = _unit_sphere()
+    triangles = sphere * np.asarray(radii, np.float32) + np.asarray(center, np.float32)
+    normals = sphere / np.asarray(radii, np.float32)
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    return _painted(triangles, normals.astype(np.float32), material, color)
+
+
+def limb(
+    start: Point,
+    end: Point,
+    radii: tuple[float, float],
+    material: Material,
+    color: Color,
+) -> Mesh:
+    """Capsule from `start` to `end` whose radius goes from the first of `radii` to the second."""
+    start, end = np.asarray(start, np.float64), np.asarray(end, np.float64)
+    length = float(np.linalg.norm(end - start))
+    ball = _even_sphere()
+    upper = ball[..., 2:] > 0
+    triangles = ball * np.where(upper, radii[1], radii[0])
+    triangles = triangles + upper * np.array([0.0, 0.0, length])
+    rotation = _rotation_to((end - start) / max(length, 1e-9))
+    turned = rotate(triangles, rotation) + start.astype(np.float32)
+    return _painted(turned, rotate(ball, rotation), material, color)
+
+
+def rod(
+    start: Point,
+    end: Point,
+    radii: tuple[float, float],
+    material: Material,
+    color: Color,
+    sides: int = 10,
+) -> Mesh:
+    """Round rod with flat ends, `radii` at start and end: poles, trunks, wheels."""
+    start, end = np.asarray(start, np.float64), np.asarray(end, np.float64)
+    length = float(np.linalg.norm(end - start))
+    unit = _unit_rod(sides)
+    width = np.where(unit[..., 2:] > 0.5, radii[1], radii[0])
+    triangles = np.concatenate([unit[..., :2] * width, unit[..., 2:] * length], -1)
+    turned = rotate(triangles, _rotation_to((end - start) / max(length, 1e-9)))
+    return smooth(turned + start.astype(np.float32), material, color)
+
+
+def loft(rings: np.ndarray, material: Material, color: Color) -> Mesh:
+    """Skin over `(S, K, 3)` closed rings of K points each, its two ends capped.
+
+    Faces come in the order (ring, point, triangle), two triangles each, then the caps: `repaint`
+    finds the sides by that.
+    """
+    rings = np.asarray(rings, np.float32)
+    after = np.roll(rings, -1, axis=1)
+    sides = np.stack([rings[:-1], after[:-1], after[1:], rings[1:]], 2)
+    triangles = sides[:, :, [[0, 1, 2], [0, 2, 3]]].reshape(-1, 3, 3)
+    caps = []
+    for ring, turn in ((rings[0], -1), (rings[-1], 1)):
+        center = ring.mean(0)
+        around = ring[::turn]
+        caps.append(
+            np.stack([np.broadcast_to(center, ring.shape), around, np.roll(around, -1, 0)], 1)
+        )
+    return smooth(np.concatenate([triangles, *caps]), material, color)
+
+
+def repaint(mesh: Mesh, faces: np.ndarray, material: Material, color: Color) -> Mesh:
+    """The mesh with other material and color on some faces (mask or indices)."""
+    materials, colors = mesh.material.copy(), mesh.color.copy()
+    materials[faces] = material
+    colors[faces] = color
+    return replace(mesh, material=materials, color=colors)
+
+
+def _rotation_to(direction: np.ndarray) -> np.ndarray:
+    """3x3 rotation that takes +z to a unit vector."""
+    side = np.cross((0.0, 1.0, 0.0) if abs(direction[1]) < 0.9 else (1.0, 0.0, 0.0), direction)
+    side /= np.linalg.norm(side)
+    return np.column_stack([side, np.cross(direction, side), direction])
+
+
+@cache
+def _unit_box() -> np.ndarray:
+    return _frozen(trimesh.creation.box(bounds=[[0, 0, 0], [1, 1, 1]]).triangles)
+
+
+@cache
+def _unit_sphere() -> np.ndarray:
+    return _frozen(trimesh.creation.icosphere(subdivisions=2).triangles)
+
+
+@cache
+def _even_sphere() -> np.ndarray:
+    """A unit sphere with no corner on its equator, so that a capsule can be pulled out of it."""
+    sphere = trimesh.creation.uv_sphere(count=[6, 10])
+    return _frozen(sphere.triangles)
+
+
+@cache
+def _unit_rod(sides: int) -> np.ndarray:
+    segment = [[0, 0, 0], [0, 0, 1]]
+    return _frozen(trimesh.creation.cylinder(radius=1, segment=segment, sections=sides).triangles)
+
+
+def _frozen(triangles: np.ndarray) -> np.ndarray:
+    array = np.array(triangles, np.float32)
+    array.setflags(write=False)
+    return array

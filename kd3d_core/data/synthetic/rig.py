@@ -1,0 +1,135 @@
+"""The sensors of the ego car: where camera and LiDAR sit, and what their calibration file says."""
+
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+
+from kd3d_core.errors import CalibrationError
+from kd3d_core.geometry.camera import KITTI_LIDAR_HEIGHT, Distortion, PinholeCamera
+
+_BASELINES_M = (0.0, -0.54, 0.06, -0.47)
+"""Where KITTI's cameras 0 to 3 see camera 0's origin, along x."""
+_LIDAR_BEHIND_M, _LIDAR_YAW = 0.27, 0.0075
+_RECTIFICATION = (0.004, -0.009, 0.010)  # Rodrigues vector, like that of KITTI's first day
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """Intrinsics and place of the camera.
+
+    Attributes:
+        width: image width in pixels.
+        height: image height in pixels.
+        fx: horizontal focal length in pixels.
+        fy: vertical focal length in pixels.
+        cx: column of the principal point.
+        cy: row of the principal point.
+        mount_height: height of the camera over the road in metres.
+        distortion: plumb_bob coefficients k1, k2, p1, p2, k3 of a raw image; () for a rectified
+            one.
+    """
+
+    width: int = 1242
+    height: int = 375
+    fx: float = 721.5377
+    fy: float = 721.5377
+    cx: float = 609.5593
+    cy: float = 172.854
+    mount_height: float = 1.65
+    distortion: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.width < 16 or self.height < 16:
+            raise CalibrationError(
+                f"image size {self.width} x {self.height}: give at least 16 pixels each way"
+            )
+        if not (self.fx > 0 and self.fy > 0):
+            raise CalibrationError(f"focal lengths {self.fx:g}, {self.fy:g}: they must be positive")
+        if not 0.2 < self.mount_height < 5:
+            raise CalibrationError(
+                f"camera height {self.mount_height:g} m: give metres over the road, 0.2 to 5"
+            )
+        if self.distortion and len(self.distortion) not in (4, 5):
+            raise CalibrationError(
+                f"{len(self.distortion)} distortion coefficients: give k1 k2 p1 p2, or k3 too"
+            )
+
+    @property
+    def intrinsics(self) -> np.ndarray:
+        """3x3 float64."""
+        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Rig:
+    """Calibration of camera and LiDAR, in the terms of KITTI's files.
+
+    The LiDAR is level, 1.73 m over the road. The camera looks level too: the small rotations of
+    `rectification` and of `camera_from_lidar` are each other's inverse but for a turn about the
+    vertical, as KITTI's nearly are.
+    """
+
+    config: CameraConfig = field(default_factory=CameraConfig)
+
+    @property
+    def rectification(self) -> np.ndarray:
+        """3x3 from the unrectified to the rectified camera 0."""
+        return cv2.Rodrigues(np.array(_RECTIFICATION))[0]
+
+    @property
+    def rectified_from_lidar(self) -> np.ndarray:
+        """4x4 from the LiDAR to the rectified camera 0."""
+        cos, sin = np.cos(_LIDAR_YAW), np.sin(_LIDAR_YAW)
+        turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+        optical = np.array([[0.0, -1, 0], [0, 0, -1], [1, 0, 0]])
+        matrix = np.eye(4)
+        matrix[:3, :3] = optical @ turn
+        drop = KITTI_LIDAR_HEIGHT - self.config.mount_height
+        matrix[:3, 3] = (-_BASELINES_M[2], -drop, -_LIDAR_BEHIND_M)
+        return matrix
+
+    def projection(self, camera: int) -> np.ndarray:
+        """3x4 of one of KITTI's cameras 0 to 3; camera 2 takes the images."""
+        offset = np.array([[_BASELINES_M[camera]], [0.0], [0.0]])
+        return self.config.intrinsics @ np.hstack([np.eye(3), offset])
+
+    @property
+    def rectified_camera(self) -> PinholeCamera:
+        """The camera of the rectified image, to which labels belong."""
+        return PinholeCamera(
+            self.projection(2),
+            self.config.width,
+            self.config.height,
+            np.linalg.inv(self.rectified_from_lidar),
+        )
+
+    @property
+    def distortion(self) -> Distortion | None:
+        """The lens, if the images are raw."""
+        if not self.config.distortion:
+            return None
+        coefficients = np.array(self.config.distortion)
+        return Distortion("plumb_bob", coefficients, self.config.intrinsics, np.eye(3))
+
+    @property
+    def camera(self) -> PinholeCamera:
+        """The camera that takes the images."""
+        return replace(self.rectified_camera, distortion=self.distortion)
+
+    def calib_text(self) -> str:
+        """KITTI's calibration file."""
+        to_camera = np.eye(4)
+        to_camera[:3, :3] = self.rectification.T
+        velo = (to_camera @ self.rectified_from_lidar)[:3]
+        imu = np.hstack([np.eye(3), [[-0.81], [0.32], [-0.80]]])
+        entries = {f"P{camera}": self.projection(camera) for camera in range(4)}
+        entries |= {
+            "R0_rect": self.rectification,
+            "Tr_velo_to_cam": velo,
+            "Tr_imu_to_velo": imu,
+        }
+        return "".join(
+            f"{name}: {' '.join(f'{number:.12e}' for number in matrix.reshape(-1))}\n"
+            for name, matrix in entries.items()
+        )
