@@ -1,6 +1,7 @@
 """Writing files so that a reader never sees half of one."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from kd3d_core.errors import DataError
@@ -18,5 +19,6 @@ def write_whole(path: Path, data: bytes) -> None:
         partial.write_bytes(data)
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise DataError(f"{path} can't be written: {error}") from None
