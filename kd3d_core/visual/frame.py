@@ -1,4 +1,4 @@
-"""One frame as one picture: the image with boxes, and under it the scene from above."""
+"""One frame in pictures: the image with boxes, and the scene from above."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ def draw_frame(
     trained: bool = True,
     title: str = "",
 ) -> np.ndarray:
-    """Annotated `(H, W, 3)` RGB picture of a frame.
+    """Annotated `(H, W, 3)` RGB picture of a frame: the image, and under it the scene from above.
 
     Args:
         image: `(h, w, 3)` uint8 RGB; not changed.
@@ -29,23 +29,51 @@ def draw_frame(
         trained: if False, the corner says UNTRAINED.
         title: written into the scene from above.
     """
+    picture = draw_image(image, camera, found, truth, trained)
+    view = BevView(width=picture.shape[1])
+    return np.vstack([picture, draw_above(view, points, found, truth, title)])
+
+
+def draw_image(
+    image: np.ndarray,
+    camera: PinholeCamera,
+    found: ObjectBoxes,
+    truth: ObjectBoxes | None = None,
+    trained: bool = True,
+) -> np.ndarray:
+    """A copy of the image with boxes; arguments as in `draw_frame`."""
     picture = np.ascontiguousarray(image).copy()
-    above = BevView(width=picture.shape[1])
-    bev = draw_cloud(above, points)
     if truth is not None:
-        white = [TRUTH_COLOR] * len(truth.boxes)
-        draw_boxes(picture, truth.boxes, camera, white)
-        draw_footprints(bev, above, truth.boxes, white)
-    # Weakest first, so that the strongest is on top.
-    order = np.argsort(found.scores, kind="stable")
-    boxes = found.boxes[order]
+        draw_boxes(picture, truth.boxes, camera, [TRUTH_COLOR] * len(truth.boxes))
+    order = _weakest_first(found)
     names = [found.names[index] for index in order]
-    colors = [class_color(name) for name in names]
     texts = [f"{name} {score:.2f}" for name, score in zip(names, found.scores[order], strict=True)]
-    draw_boxes(picture, boxes, camera, colors, texts)
-    draw_footprints(bev, above, boxes, colors, 2)
+    colors = [class_color(name) for name in names]
+    draw_boxes(picture, found.boxes[order], camera, colors, texts)
     if not trained:
         mark_untrained(picture)
+    return picture
+
+
+def draw_above(
+    view: BevView,
+    points: np.ndarray,
+    found: ObjectBoxes,
+    truth: ObjectBoxes | None = None,
+    title: str = "",
+) -> np.ndarray:
+    """The scene from above, RGB, as large as `view` says; arguments as in `draw_frame`."""
+    picture = draw_cloud(view, points)
+    if truth is not None:
+        draw_footprints(picture, view, truth.boxes, [TRUTH_COLOR] * len(truth.boxes))
+    order = _weakest_first(found)
+    colors = [class_color(found.names[index]) for index in order]
+    draw_footprints(picture, view, found.boxes[order], colors, 2)
     if title:
-        write(bev, title, (8, bev.shape[0] - 10), (230, 230, 230), 0.45)
-    return np.vstack([picture, bev])
+        write(picture, title, (8, picture.shape[0] - 10), (230, 230, 230), 0.45)
+    return picture
+
+
+def _weakest_first(found: ObjectBoxes) -> np.ndarray:
+    """Order in which boxes are drawn, so that the strongest is on top."""
+    return np.argsort(found.scores, kind="stable")

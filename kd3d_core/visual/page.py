@@ -1,0 +1,168 @@
+"""A page of HTML that needs nothing else: text, tables, drawings and strips of pictures.
+
+The page is plain data, which `write_page` turns into one file. Pictures are inside it as data URIs,
+so that it can be sent, archived and opened without a network.
+"""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import jinja2
+import numpy as np
+
+from kd3d_core.errors import Kd3dError
+from kd3d_core.files import write_whole
+from kd3d_core.visual.colors import Color
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A JPEG.
+
+    Attributes:
+        jpeg: the file's bytes.
+        width: pixels.
+        height: pixels.
+        alt: what it shows, for who can't see it.
+    """
+
+    jpeg: bytes
+    width: int
+    height: int
+    alt: str
+
+    @classmethod
+    def encode(cls, rgb: np.ndarray, alt: str, quality: int = 80) -> "Picture":
+        """Compress `(H, W, 3)` uint8 RGB; `quality` is JPEG's, 0 to 100."""
+        done, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+        if not done:
+            raise Kd3dError(f"a picture of shape {rgb.shape} can't be compressed as JPEG")
+        return cls(data.tobytes(), rgb.shape[1], rgb.shape[0], alt)
+
+    @property
+    def uri(self) -> str:
+        """The picture as the `src` of an `<img>`."""
+        return "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode("ascii")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows and columns; the first column names the row.
+
+    Attributes:
+        columns: their heads.
+        rows: one text for each column.
+        caption: what the table says.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A plot.
+
+    Attributes:
+        svg: one `<svg>` element, see `kd3d_core.visual.plots`.
+        alt: what it shows, for who can't see it.
+        caption: written below it.
+    """
+
+    svg: str
+    alt: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one run says about a frame.
+
+    Attributes:
+        pictures: the first over the whole width, the others below it.
+        table: beside the last picture, where there is room.
+        heading: needed where there are two runs.
+    """
+
+    pictures: tuple[Picture, ...]
+    table: Table | None = None
+    heading: str = ""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A moment of a strip: one column, or several to compare."""
+
+    title: str
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Frames that can be played and leafed through.
+
+    Attributes:
+        frames: at least one.
+        rate_hz: frames per second when played.
+        legend: names of the colours in the pictures.
+    """
+
+    frames: tuple[Frame, ...]
+    rate_hz: float = 10.0
+    legend: tuple[tuple[str, Color], ...] = ()
+
+
+Part = Table | Drawing | Strip
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what stands below it."""
+
+    heading: str
+    parts: tuple[Part, ...]
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that a page says.
+
+    Attributes:
+        title: its heading, and the name of the browser's tab.
+        lead: a sentence below it.
+        facts: names and values, shown as tiles.
+        sections: from top to bottom.
+        warning: what must not be overlooked; shown as a red band, if there is any.
+        notes: what limits the numbers, at the end.
+    """
+
+    title: str
+    lead: str
+    facts: tuple[tuple[str, str], ...]
+    sections: Sequence[Section]
+    warning: str = ""
+    notes: tuple[str, ...] = ()
+
+
+def render(page: Page) -> str:
+    """The page as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("kd3d_core.visual"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests["strip"] = lambda part: isinstance(part, Strip)
+    environment.tests["table"] = lambda part: isinstance(part, Table)
+    return environment.get_template("page.html.jinja").render(page=page)
+
+
+def write_page(path: Path, page: Page) -> None:
+    """Write the page, whole or not at all; `DataError` if the file can't be written."""
+    write_whole(path, render(page).encode("utf-8"))

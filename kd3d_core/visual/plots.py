@@ -1,0 +1,109 @@
+"""Plots as SVG for a page: text and axes take the page's colour, so light and dark both work."""
+
+import hashlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+_INK = "#0a0b0c"
+"""Stands for the page's colour until the SVG is written."""
+_SERIES = ("#2a8fd4", "#d97b00", "#009e73", "#b8649a")
+"""Readable on white and on black; after Okabe and Ito."""
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "kd3d",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "legend.frameon": False,
+    "axes.prop_cycle": f"cycler('color', {list(_SERIES)})",
+}
+
+
+def latency_histogram(latency_ms: Sequence[float]) -> str:
+    """How many frames took how long, with median and 95th percentile."""
+    values = np.asarray(latency_ms, float)
+    with rc_context(_STYLE):
+        figure, axes = _axes((7.0, 2.6))
+        axes.hist(values, bins=min(40, max(8, round(len(values) ** 0.5) * 2)), color=_SERIES[0])
+        for share, name, style in ((50, "median", "-"), (95, "95 %", "--")):
+            value = float(np.percentile(values, share))
+            axes.axvline(value, color=_SERIES[1], linestyle=style, label=f"{name} {value:.0f} ms")
+        axes.set_xlabel("latency, ms")
+        axes.set_ylabel("frames")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        return _svg(figure)
+
+
+def curves(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    title: str,
+    labels: tuple[str, str],
+) -> str:
+    """Lines through (x, y) in [0, 1], by name."""
+    with rc_context(_STYLE):
+        figure, axes = _axes((3.9, 3.1))
+        for name, (x, y) in series.items():
+            axes.plot(x, y, label=name, linewidth=1.8)
+        axes.set(xlim=(0, 1), ylim=(0, 1.03), xlabel=labels[0], ylabel=labels[1], title=title)
+        axes.grid(alpha=0.25)
+        axes.legend(loc="lower left")
+        return _svg(figure)
+
+
+def bars(
+    names: Sequence[str],
+    series: Mapping[str, Sequence[float | None]],
+    title: str,
+    labels: tuple[str, str],
+    top: float | None = None,
+) -> str:
+    """Groups of bars; None leaves a gap marked with a dash."""
+    with rc_context(_STYLE):
+        figure, axes = _axes((3.9, 3.1))
+        width = 0.8 / max(len(series), 1)
+        for index, (name, values) in enumerate(series.items()):
+            places = np.arange(len(names)) + (index - (len(series) - 1) / 2) * width
+            heights = [0.0 if value is None else value for value in values]
+            axes.bar(places, heights, width * 0.92, label=name, color=_SERIES[index])
+            for place, value in zip(places, values, strict=True):
+                if value is None:
+                    axes.text(place, 0, "-", ha="center", va="bottom")
+        axes.set_xticks(range(len(names)), names)
+        axes.set(xlabel=labels[0], ylabel=labels[1], title=title)
+        if top is not None:
+            axes.set_ylim(0, top)
+        axes.grid(axis="y", alpha=0.25)
+        if len(series) > 1:
+            axes.legend(loc="upper right")
+        return _svg(figure)
+
+
+def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
+    figure = Figure(size, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _svg(figure: Figure) -> str:
+    """The `<svg>` element of a figure, with names of its own, so that a page can hold many."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    prefix = f"plot-{hashlib.sha256(text.encode()).hexdigest()[:8]}-"
+    text = re.sub(r'((?<![\w-])id="|url\(#|href="#)', rf"\g<1>{prefix}", text)
+    return text.replace(_INK, "currentColor")

@@ -1,0 +1,245 @@
+"""The report of a drive: its frames to leaf through, how long they took, what was found.
+
+frames = [
+    drive_frame("000010", image, camera, points, found, truth, latency_ms=52.0),
+    ...
+]
+write_report(Path("report.html"), "Drive", frames, facts={"model": "lite"}, trained=True)
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kd3d_core.data.messages import ObjectBoxes
+from kd3d_core.evaluation.precision import JudgeRules, precision_recall
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.visual import plots
+from kd3d_core.visual.bev import BevView
+from kd3d_core.visual.colors import OTHER_COLOR, TRUTH_COLOR, Color, class_color
+from kd3d_core.visual.frame import draw_above, draw_image
+from kd3d_core.visual.page import (
+    Column,
+    Drawing,
+    Frame,
+    Page,
+    Part,
+    Picture,
+    Section,
+    Strip,
+    Table,
+    write_page,
+)
+
+UNTRAINED = "UNTRAINED: the weights are random, so the boxes mean nothing."
+"""What a page says where weights are random."""
+
+_ABOVE_WIDTH_PX = 760
+_MOST_ROWS = 12
+
+
+@dataclass(frozen=True, eq=False)
+class DriveFrame:
+    """One frame of a report; its pictures are compressed already, so that many can be kept.
+
+    Attributes:
+        shown: as the page shows it.
+        found: the detections.
+        truth: the labels; None where there are none.
+        latency_ms: from image to result; None if unknown.
+    """
+
+    shown: Frame
+    found: ObjectBoxes
+    truth: ObjectBoxes | None
+    latency_ms: float | None
+
+
+def drive_frame(
+    title: str,
+    image: np.ndarray,
+    camera: PinholeCamera,
+    points: np.ndarray,
+    found: ObjectBoxes,
+    truth: ObjectBoxes | None = None,
+    latency_ms: float | None = None,
+    trained: bool = True,
+) -> DriveFrame:
+    """Draw and compress a frame for `write_report`.
+
+    Args:
+        title: its name or time.
+        image: `(H, W, 3)` uint8 RGB, rectified.
+        camera: of the image.
+        points: `(N, 3+)` in the detector frame.
+        found: detections in the detector frame.
+        truth: labels in the detector frame, if there are any.
+        latency_ms: from image to result, if known.
+        trained: if False, the picture says UNTRAINED.
+    """
+    column = frame_column(image, camera, points, found, truth, trained)
+    return DriveFrame(Frame(title, (column,)), found, truth, latency_ms)
+
+
+def frame_column(
+    image: np.ndarray,
+    camera: PinholeCamera,
+    points: np.ndarray,
+    found: ObjectBoxes,
+    truth: ObjectBoxes | None = None,
+    trained: bool = True,
+    heading: str = "",
+) -> Column:
+    """Image, scene from above and a table of detections; arguments as in `drive_frame`."""
+    view = BevView(width=_ABOVE_WIDTH_PX)
+    says = _in_words(found, truth)
+    return Column(
+        (
+            Picture.encode(draw_image(image, camera, found, truth, trained), f"Camera: {says}"),
+            Picture.encode(draw_above(view, points, found, truth), f"From above: {says}"),
+        ),
+        _detection_table(found),
+        heading,
+    )
+
+
+def write_report(
+    path: Path,
+    title: str,
+    frames: Sequence[DriveFrame],
+    *,
+    lead: str = "",
+    facts: Mapping[str, str] | None = None,
+    trained: bool = True,
+    rate_hz: float = 10.0,
+    rules: JudgeRules = JudgeRules(),  # noqa: B008 - frozen
+    notes: Sequence[str] = (),
+) -> None:
+    """Write the page as one file that needs no network.
+
+    Args:
+        path: the HTML file.
+        title: heading of the page.
+        frames: in the order of the drive.
+        lead: a sentence below the title.
+        facts: names and values, for the top of the page.
+        trained: if False, the page says UNTRAINED.
+        rate_hz: frames per second when played.
+        rules: what precision and recall are measured with, where frames have labels.
+        notes: what a reader should know, at the end.
+
+    Raises:
+        DataError: the file can't be written.
+    """
+    sections = [_strip_section(frames, rate_hz)] if frames else []
+    judged = [frame for frame in frames if frame.truth is not None]
+    if judged:
+        sections.append(_score_section(judged, rules))
+    sections.append(_count_section(frames))
+    latency_ms = [frame.latency_ms for frame in frames if frame.latency_ms is not None]
+    if latency_ms:
+        sections.append(_latency_section(latency_ms))
+    warning = "" if trained else UNTRAINED
+    page = Page(title, lead, tuple((facts or {}).items()), tuple(sections), warning, tuple(notes))
+    write_page(path, page)
+
+
+def legend(names: Sequence[str], has_truth: bool) -> tuple[tuple[str, Color], ...]:
+    """Colours of the classes in pictures, and white for labels where there are any."""
+    known = [name for name in sorted(set(names)) if class_color(name) != OTHER_COLOR]
+    entries = [(name, class_color(name)) for name in known]
+    if len(known) < len(set(names)):
+        entries.append(("other classes", OTHER_COLOR))
+    return (*entries, *([("ground truth", TRUTH_COLOR)] if has_truth else []))
+
+
+def percent(share: float | None) -> str:
+    """A share as text; a dash where there is none."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _strip_section(frames: Sequence[DriveFrame], rate_hz: float) -> Section:
+    names = [name for frame in frames for name in frame.found.names]
+    has_truth = any(frame.truth is not None for frame in frames)
+    strip = Strip(tuple(frame.shown for frame in frames), rate_hz, legend(names, has_truth))
+    return Section("Frames", (strip,))
+
+
+def _score_section(judged: Sequence[DriveFrame], rules: JudgeRules) -> Section:
+    truth = [frame.truth for frame in judged if frame.truth is not None]
+    scores = precision_recall(truth, [frame.found for frame in judged], rules)
+    rows = tuple(
+        (
+            name,
+            percent(score.precision),
+            percent(score.recall),
+            percent(score.near_recall),
+            str(score.labels),
+            str(score.found),
+            str(score.labels - score.found),
+            str(score.wrong),
+        )
+        for name, score in scores.items()
+    )
+    near = f"recall within {rules.near_m:g} m"
+    columns = ("class", "precision", "recall", near, "labels", "found", "missed", "wrong")
+    text = (
+        f"Of the {len(judged)} processed frames that have labels. A detection is right if it "
+        f"overlaps a label of its class by more than {rules.min_iou:g} (intersection over union, "
+        f"from above); those with a score below {rules.min_score:g} are left out. Every label "
+        "counts, however far or hidden."
+    )
+    return Section("Precision and recall", (Table(columns, rows),), text)
+
+
+def _count_section(frames: Sequence[DriveFrame]) -> Section:
+    found = Counter(name for frame in frames for name in frame.found.names)
+    labels = Counter(name for frame in frames if frame.truth for name in frame.truth.names)
+    has_labels = any(frame.truth is not None for frame in frames)
+    rows = tuple(
+        (name, str(found[name]), f"{found[name] / len(frames):.1f}")
+        + ((str(labels[name]),) if has_labels else ())
+        for name in sorted(found | labels)
+    )
+    columns = ("class", "detections", "per frame", *(("labels",) if has_labels else ()))
+    text = f"All detections that were published, of any score, in {len(frames)} frames."
+    return Section("Counts", (Table(columns, rows),) if rows else (), text)
+
+
+def _latency_section(latency_ms: Sequence[float]) -> Section:
+    median, tail = np.percentile(latency_ms, (50, 95))
+    alt = (
+        f"Histogram of the latency of {len(latency_ms)} frames: median {median:.0f} ms, "
+        f"95th percentile {tail:.0f} ms."
+    )
+    parts: tuple[Part, ...] = (Drawing(plots.latency_histogram(latency_ms), alt),)
+    return Section("Latency", parts, "From the moment an image was there to its result.")
+
+
+def _detection_table(found: ObjectBoxes) -> Table:
+    order = np.argsort(-found.scores, kind="stable")
+    shown = order[:_MOST_ROWS].tolist()
+    rows = tuple(
+        (
+            found.names[index],
+            f"{found.scores[index]:.2f}",
+            f"{np.hypot(*found.boxes[index, :2]):.1f} m",
+        )
+        for index in shown
+    )
+    caption = f"{len(order)} detections" if len(order) != 1 else "1 detection"
+    if len(order) > len(shown):
+        caption += f", the best {len(shown)}"
+    return Table(("class", "score", "distance"), rows, caption)
+
+
+def _in_words(found: ObjectBoxes, truth: ObjectBoxes | None) -> str:
+    def listed(names: Sequence[str]) -> str:
+        counts = sorted(Counter(names).items())
+        return ", ".join(f"{count} {name}" for name, count in counts) or "nothing"
+
+    labels = "" if truth is None else f"; labelled: {listed(truth.names)}"
+    return f"detected: {listed(found.names)}{labels}"
