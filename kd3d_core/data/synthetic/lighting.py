@@ -36,9 +36,9 @@ def draw_light(rng: np.random.Generator) -> Light:
     azimuth = rng.uniform(-np.pi, np.pi)
     overcast = rng.random() < 0.25
     low = 1 - np.sin(elevation)
-    sun_color = np.array([1.0, 1 - 0.12 * low, 1 - 0.32 * low]) * rng.uniform(1.8, 2.6)
-    blue = np.array([0.30, 0.48, 0.85]) * rng.uniform(0.55, 0.95)
-    white = np.array([0.82, 0.88, 0.95]) * rng.uniform(0.9, 1.2)
+    sun_color = np.array([1.0, 1 - 0.12 * low, 1 - 0.32 * low]) * rng.uniform(2.2, 3.4)
+    blue = np.array([0.30, 0.48, 0.85]) * rng.uniform(0.9, 1.5)
+    white = np.array([0.84, 0.89, 0.95]) * rng.uniform(1.3, 2.2)
     if overcast:
         sun_color *= rng.uniform(0.02, 0.3)
         blue = white * rng.uniform(0.8, 1.0)
@@ -56,7 +56,7 @@ def draw_light(rng: np.random.Generator) -> Light:
         horizon=white.astype(np.float32),
         clouds=float(rng.uniform(0.7, 1.0) if overcast else rng.uniform(0, 0.6)),
         cloud_offset=rng.uniform(0, 100, 2).astype(np.float32),
-        haze_m=float(np.exp(rng.uniform(np.log(250), np.log(2500)))),
+        haze_m=float(np.exp(rng.uniform(np.log(350), np.log(4000)))),
     )
 
 
@@ -79,6 +79,6 @@ def sky_radiance(light: Light, directions: np.ndarray) -> np.ndarray:
 def ambient(light: Light, normals: np.ndarray) -> np.ndarray:
     """`(N, 3)` light that sky and ground together send onto surfaces with unit normals."""
     share = (0.5 + 0.5 * normals[:, 2:3]).astype(np.float32)
-    sky = 0.6 * light.zenith + 0.4 * light.horizon
+    sky = 0.5 * light.zenith + 0.2 * light.horizon
     bounce = 0.22 * (light.sun_color * max(float(light.sun[2]), 0.1) + sky) * (1.0, 0.95, 0.85)
     return sky * share + bounce.astype(np.float32) * (1 - share)

@@ -135,9 +135,11 @@ def box(low: Point, high: Point, material: Material, color: Color) -> Mesh:
     return flat(low + _unit_box() * (high - low), material, color)
 
 
-def ellipsoid(center: Point, radii: Point, material: Material, color: Color) -> Mesh:
-    """Axis-aligned ellipsoid."""
-    sphere = _unit_sphere()
+def ellipsoid(
+    center: Point, radii: Point, material: Material, color: Color, detail: int = 2
+) -> Mesh:
+    """Axis-aligned ellipsoid of 20 * 4**detail faces."""
+    sphere = _unit_sphere(detail)
     triangles = sphere * np.asarray(radii, np.float32) + np.asarray(center, np.float32)
     normals = sphere / np.asarray(radii, np.float32)
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
@@ -174,11 +176,12 @@ def rod(
     """Round rod with flat ends, `radii` at start and end: poles, trunks, wheels."""
     start, end = np.asarray(start, np.float64), np.asarray(end, np.float64)
     length = float(np.linalg.norm(end - start))
-    unit = _unit_rod(sides)
+    unit, normals = _unit_rod(sides)
     width = np.where(unit[..., 2:] > 0.5, radii[1], radii[0])
     triangles = np.concatenate([unit[..., :2] * width, unit[..., 2:] * length], -1)
-    turned = rotate(triangles, _rotation_to((end - start) / max(length, 1e-9)))
-    return smooth(turned + start.astype(np.float32), material, color)
+    rotation = _rotation_to((end - start) / max(length, 1e-9))
+    turned = rotate(triangles, rotation) + start.astype(np.float32)
+    return _painted(turned, rotate(normals, rotation), material, color)
 
 
 def loft(rings: np.ndarray, material: Material, color: Color) -> Mesh:
@@ -222,8 +225,8 @@ def _unit_box() -> np.ndarray:
 
 
 @cache
-def _unit_sphere() -> np.ndarray:
-    return _frozen(trimesh.creation.icosphere(subdivisions=2).triangles)
+def _unit_sphere(detail: int) -> np.ndarray:
+    return _frozen(trimesh.creation.icosphere(subdivisions=detail).triangles)
 
 
 @cache
@@ -234,9 +237,14 @@ def _even_sphere() -> np.ndarray:
 
 
 @cache
-def _unit_rod(sides: int) -> np.ndarray:
+def _unit_rod(sides: int) -> tuple[np.ndarray, np.ndarray]:
+    """Triangles of a rod from 0 to z = 1, and their normals."""
     segment = [[0, 0, 0], [0, 0, 1]]
-    return _frozen(trimesh.creation.cylinder(radius=1, segment=segment, sections=sides).triangles)
+    triangles = trimesh.creation.cylinder(radius=1, segment=segment, sections=sides).triangles
+    normals = np.repeat(face_normals(triangles)[:, None], 3, 1)
+    round_side = np.abs(normals[..., 2:]) < 0.5
+    normals = np.where(round_side, triangles * (1.0, 1.0, 0.0), normals)
+    return _frozen(triangles), _frozen(normals)
 
 
 def _frozen(triangles: np.ndarray) -> np.ndarray:

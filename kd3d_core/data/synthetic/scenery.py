@@ -3,6 +3,8 @@
 Each shape stands on z = 0 around the origin, or where its arguments say.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from kd3d_core.data.synthetic.materials import Material
@@ -85,13 +87,21 @@ def _fronts(
     if panes:
         parts = [
             quads(np.array(frames), Material.PLASTIC, frame),
-            quads(np.array(panes), Material.WINDOW, _GLASS),
+            _curtained(rng, quads(np.array(panes), Material.WINDOW, _GLASS)),
         ]
     at = rng.uniform(0.3, max(0.4, length - 1.6))
     y = sorted((0.0, -side * 0.05))
     door = _shade(rng, ((0.18, 0.08, 0.04), (0.05, 0.10, 0.16), (0.3, 0.3, 0.3))[rng.integers(3)])
     parts.append(box((at, y[0], 0), (at + 1.1, y[1], 2.15), Material.WOOD, door))
     return parts
+
+
+def _curtained(rng: np.random.Generator, panes: Mesh) -> Mesh:
+    """Window panes of which some show a curtain."""
+    count = len(panes) // 2
+    bright = np.where(rng.random(count) < 0.35, rng.uniform(0.1, 0.5, count), 0.03)
+    colors = np.repeat(bright, 2)[:, None] * np.array([1.0, 0.96, 0.9])
+    return replace(panes, color=colors.astype(np.float32))
 
 
 def _gable(rng: np.random.Generator, length: float, depth: float, side: int, height: float) -> Mesh:
@@ -117,8 +127,8 @@ def _gable(rng: np.random.Generator, length: float, depth: float, side: int, hei
     return merge([slopes, ends])
 
 
-def tree(rng: np.random.Generator) -> Mesh:
-    """A broad-leaved tree: trunk, a dark core, and leaves around it."""
+def tree(rng: np.random.Generator, far: bool = False) -> Mesh:
+    """A broad-leaved tree; one that is far has fewer and larger leaves."""
     height = rng.uniform(5.0, 11.0)
     bole, spread = rng.uniform(0.25, 0.4) * height, rng.uniform(0.22, 0.36) * height
     color = _shade(rng, _LEAVES[rng.choice(3, p=(0.5, 0.35, 0.15))])
@@ -128,11 +138,12 @@ def tree(rng: np.random.Generator) -> Mesh:
             (0.11, 0.08, 0.055), 9)
     ]  # fmt: skip
     middle = (bole + height) / 2
+    leaves = (40, 0.3) if far else (170, 0.14)
     for _ in range(int(rng.integers(4, 8))):
         offset = rng.normal(0, 0.33, 3) * (spread, spread, (height - bole) / 2)
         size = rng.uniform(0.45, 0.75) * spread
         parts += _tuft(
-            rng, offset + np.array([0, 0, middle]), size * np.array([1, 1, 0.85]), color, 90
+            rng, offset + np.array([0, 0, middle]), size * np.array([1, 1, 0.85]), color, *leaves
         )
     return merge(parts)
 
@@ -145,7 +156,7 @@ def conifer(rng: np.random.Generator) -> Mesh:
     for share in np.linspace(0.12, 0.92, 8):
         wide = 0.2 * height * (1 - share) + 0.15
         size = np.array([wide, wide, 0.09 * height])
-        parts += _tuft(rng, np.array([0, 0, share * height]), size, color, 50)
+        parts += _tuft(rng, np.array([0, 0, share * height]), size, color, 60, 0.2)
     return merge(parts)
 
 
@@ -154,7 +165,7 @@ def bush(rng: np.random.Generator) -> Mesh:
     size = rng.uniform(0.4, 1.1)
     color = _shade(rng, _LEAVES[rng.integers(3)])
     radii = np.array([size, size * rng.uniform(0.8, 1.3), size * rng.uniform(0.7, 1.1)])
-    return merge(_tuft(rng, np.array([0, 0, 0.6 * radii[2]]), radii, color, 120, leaf=0.12))
+    return merge(_tuft(rng, np.array([0, 0, 0.6 * radii[2]]), radii, color, 150, 0.09))
 
 
 def hedge(rng: np.random.Generator, length: float) -> Mesh:
@@ -184,7 +195,7 @@ def _tuft(
     radii: np.ndarray,
     color: Color,
     count: int,
-    leaf: float = 0.2,
+    leaf: float,
 ) -> list[Mesh]:
     """A ball of leaves: quads on its surface, shaded as the ball is, around a darker core."""
     core: Color = (color[0] * 0.45, color[1] * 0.45, color[2] * 0.45)
@@ -192,7 +203,7 @@ def _tuft(
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     where = center + direction * radii * rng.uniform(0.75, 1.12, (count, 1))
     return [
-        ellipsoid(center, radii * 0.8, Material.LEAVES, core),
+        ellipsoid(center, radii * 0.8, Material.LEAVES, core, detail=1),
         _leaf_cloud(rng, where, direction, leaf, color),
     ]
 

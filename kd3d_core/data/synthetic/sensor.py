@@ -27,7 +27,7 @@ def expose(
     image *= (1 - vignette * (rows**2 + columns**2) * 2)[..., None].astype(np.float32)
     image *= (np.exp(look.normal(0, 0.05, 3))).astype(np.float32)
     metered = np.exp(np.log(image[height // 3 :].mean(-1) + 1e-3).mean())
-    image = image * (0.13 / metered * 2 ** look.uniform(-0.7, 0.7))
+    image = image * (0.16 / metered * 2 ** look.uniform(-0.6, 0.6))
     well, floor = look.uniform(3000, 9000), look.uniform(0.0008, 0.0025)
     deviation = np.sqrt(np.maximum(image, 0) / well + floor**2)
     noisy = image + deviation * noise.standard_normal(image.shape, np.float32)

@@ -11,11 +11,12 @@ import numpy as np
 
 from kd3d_core.data.synthetic import scenery
 from kd3d_core.data.synthetic.materials import Material
-from kd3d_core.data.synthetic.mesh import Color, Mesh, merge, quads
+from kd3d_core.data.synthetic.mesh import Color, Mesh, merge, quads, rod
 
 KERB_M = 0.12
 """Height of the pavement over the road."""
 _PAINT_M = 0.006  # so that markings lie on the road for rays from 60 m away too
+_PATCH_M = 0.003
 _STEP_M = 4.0
 _FAR_M = 90.0
 
@@ -183,7 +184,7 @@ def _draw_side(
 
 def build_static(street: Street, rng: np.random.Generator) -> Mesh:
     """Mesh, in the world, of all that stands still: the ground and what is beside the road."""
-    parts = [*_ground(street), *_markings(street, rng)]
+    parts = [*_ground(street), *_repairs(street, rng), *_markings(street, rng)]
     for side in street.sides:
         parts += _furniture(street, side, rng) + _plots(street, side, rng)
     parts += _backdrop(street, rng)
@@ -229,11 +230,30 @@ def _ground(street: Street) -> list[Mesh]:
             parts.append(strip(run, (side.kerb, inset), KERB_M, Material.CONCRETE, stone))
             inner, edge = side.walk
             if side.verge:
-                parts.append(strip(run, (inset, inner), KERB_M, Material.GRASS, (0.13, 0.18, 0.05)))
+                parts.append(strip(run, (inset, inner), KERB_M, Material.GRASS, (0.12, 0.15, 0.05)))
             else:
                 inner = inset
             parts.append(strip(run, (inner, edge), KERB_M, Material.SLABS, (0.30, 0.29, 0.27)))
-            parts.append(strip(run, (edge, outer), KERB_M, Material.GRASS, (0.12, 0.17, 0.045)))
+            parts.append(strip(run, (edge, outer), KERB_M, Material.GRASS, (0.11, 0.14, 0.045)))
+    return parts
+
+
+def _repairs(street: Street, rng: np.random.Generator) -> list[Mesh]:
+    """Patches of newer or older asphalt, and covers of manholes."""
+    parts = []
+    for _ in range(rng.poisson(0.12 * (street.end - street.start))):
+        s = rng.uniform(street.start, street.end)
+        d = rng.uniform(street.right.kerb + 1.0, street.left.kerb - 1.0)
+        if rng.random() < 0.3:
+            parts.append(
+                rod((s, d, 0), (s, d, _PATCH_M), (0.3, 0.3), Material.METAL, (0.1, 0.1, 0.1), 16)
+            )
+            continue
+        long, wide = rng.uniform(0.8, 9.0), rng.uniform(0.5, 2.2)
+        tone = rng.uniform(0.6, 1.35)
+        color: Color = (_ASPHALT[0] * tone, _ASPHALT[1] * tone, _ASPHALT[2] * tone)
+        across = d, min(d + wide, street.left.kerb)
+        parts.append(strip((s, s + long), across, _PATCH_M, Material.ASPHALT, color))
     return parts
 
 
@@ -337,7 +357,7 @@ def _backdrop(street: Street, rng: np.random.Generator) -> list[Mesh]:
     for side in street.sides:
         for s in np.arange(street.start, street.end, 14.0):
             if not side.at_side_street(s, 8.0):
-                shape = scenery.tree(rng) if rng.random() < 0.7 else scenery.conifer(rng)
+                shape = scenery.tree(rng, far=True) if rng.random() < 0.7 else scenery.conifer(rng)
                 d = side.front + side.sign * rng.uniform(22, 40)
                 parts.append(shape.moved((s + rng.uniform(-5, 5), d, KERB_M)))
         for middle, _ in side.side_streets:
@@ -345,6 +365,6 @@ def _backdrop(street: Street, rng: np.random.Generator) -> list[Mesh]:
             parts.append(house.moved((middle - 12, side.sign * (_FAR_M - 12), 0.0)))
     ahead = street.end - 12
     for d in np.arange(-70, 70, 9.0):
-        shape = scenery.tree(rng) if rng.random() < 0.8 else scenery.conifer(rng)
+        shape = scenery.tree(rng, far=True) if rng.random() < 0.8 else scenery.conifer(rng)
         parts.append(shape.moved((ahead + rng.uniform(0, 10), d + rng.uniform(-3, 3), 0.0)))
     return parts

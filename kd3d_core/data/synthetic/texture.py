@@ -50,7 +50,17 @@ def _asphalt(points: np.ndarray, normals: np.ndarray, footprint: np.ndarray) -> 
     stains = _noise(_pink(), points[:, ::-1], 0.011) * _fade(footprint, 0.05)
     grain = _noise(_white(), points, 0.012) * _fade(footprint, 0.012)
     tracks = 0.05 * np.cos(points[:, 1] * (2 * np.pi / 1.75))
-    return np.clip(1 + 0.09 * patches + 0.05 * stains + 0.16 * grain + tracks, 0.3, 2)
+    crack = np.abs(_noise(_pink(), points, 0.035)) < 0.012
+    return np.clip(
+        1
+        + 0.11 * patches
+        + 0.10 * stains
+        + 0.2 * grain
+        + tracks
+        - 0.35 * crack * _fade(footprint, 0.05),
+        0.3,
+        2,
+    )
 
 
 def _marking(points: np.ndarray, normals: np.ndarray, footprint: np.ndarray) -> np.ndarray:
@@ -72,7 +82,7 @@ def _grass(points: np.ndarray, normals: np.ndarray, footprint: np.ndarray) -> np
     patches = _noise(_pink(), points, 0.09)[:, None]
     blades = (_noise(_white(), points, 0.02) * _fade(footprint, 0.02))[:, None]
     tufts = (_noise(_pink(), points, 0.012) * _fade(footprint, 0.1))[:, None]
-    dry = np.array([0.28, 0.12, 0.0], np.float32)
+    dry = np.array([0.22, 0.13, 0.08], np.float32)
     return np.clip(1 + dry * patches + 0.28 * tufts + 0.3 * blades, 0.25, 2.2)
 
 
