@@ -1,0 +1,38 @@
+"""A detector that is quick enough for tests."""
+
+import copy
+from functools import cache
+
+import torch
+from torch import nn
+
+from kd3d_core.detectors.decode import DecodeConfig
+from kd3d_core.detectors.lite import lite_config
+from kd3d_core.detectors.mvxnet import FusionDetector
+from kd3d_core.detectors.voxels import VoxelGrid
+
+SMALL = VoxelGrid((0.4, 0.4, 4.0), (0.0, -12.8, -3.0, 25.6, 12.8, 1.0))
+
+
+def small_lite(seed: int = 0, grid: VoxelGrid = SMALL) -> FusionDetector:
+    """`lite` on fewer cells, with random weights that give a few confident answers."""
+    return copy.deepcopy(_made(seed, grid))
+
+
+@cache
+def _made(seed: int, grid: VoxelGrid) -> FusionDetector:
+    config = lite_config()
+    for part in (config.data_preprocessor.voxel_layer, config.pts_voxel_encoder):
+        part.point_cloud_range, part.voxel_size = list(grid.point_cloud_range), grid.voxel_size
+    low, high = grid.point_cloud_range[:2], grid.point_cloud_range[3:5]
+    generator = config.pts_bbox_head.anchor_generator
+    generator.ranges = [[*low, box[2], *high, box[5]] for box in generator.ranges]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        detector = FusionDetector(config, DecodeConfig()).eval()
+        # What reaches the head of an untrained network hardly varies.
+        nn.init.normal_(detector.head.conv_cls.weight, std=15.0)
+        nn.init.normal_(detector.head.conv_reg.weight, std=5.0)
+        nn.init.normal_(detector.head.conv_dir_cls.weight, std=5.0)
+        nn.init.constant_(detector.head.conv_cls.bias, -3.0)
+    return detector
