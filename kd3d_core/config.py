@@ -36,12 +36,21 @@ def load_config(kind: type[Config], path: Path | str, changes: Sequence[str] = (
         raise ConfigError(f"{path}: holds no settings (expected `key: value` lines)")
     for change in changes:
         _set(values, change)
+    return make_config(kind, values, path)
+
+
+def make_config(kind: type[Config], values: dict[str, Any], source: Path | str) -> Config:
+    """The dataclass `kind` filled from plain values, as YAML and JSON have them.
+
+    Raises:
+        ConfigError: a key is unknown, missing or of the wrong type; names `source` and key.
+    """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", type=kind)
     try:
         return parser.instantiate(parser.parse_object({"config": values})).config
     except (ArgumentError, ConfigError) as error:
-        raise ConfigError(f"{path}: {_one_line(error)}") from None
+        raise ConfigError(f"{source}: {_one_line(error)}") from None
 
 
 def _set(values: dict[str, Any], change: str) -> None:

@@ -17,6 +17,7 @@ def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) ->
         set: values that replace those of the file, as key=value; --key value does the same.
         dry_run: load models and data, take one step, and write nothing.
     """
+    import logging
     from dataclasses import replace
     from tempfile import TemporaryDirectory
 
@@ -25,18 +26,24 @@ def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) ->
 
     from kd3d_core.config import load_config
     from kd3d_core.training.config import TrainConfig
+    from kd3d_core.training.loop import is_main_process
     from kd3d_core.training.loop import train as run_training
     from kd3d_core.training.tasks import make_task
 
     wanted = load_config(TrainConfig, configuration, set)
+    if not is_main_process():
+        logging.getLogger().setLevel(logging.ERROR)
     task = make_task(wanted)
     if dry_run:
         with TemporaryDirectory() as folder:
             summary = run_training(replace(wanted, out=folder), task, max_steps=1)
         losses = ", ".join(f"{name} {value:.4g}" for name, value in summary.losses.items())
-        print(f"{len(task.samples)} frames; one step gives {losses}; nothing was written")
+        if is_main_process():
+            print(f"{len(task.samples)} frames; one step gives {losses}; nothing was written")
         return
     summary = run_training(wanted, task)
+    if not is_main_process():
+        return
     table = Table("", "", title=f"{wanted.out}: {summary.steps} steps")
     for name, value in {**summary.losses, **summary.metrics}.items():
         table.add_row(name, f"{value:.4g}")

@@ -9,16 +9,18 @@ from torch import nn
 from kd3d_core.detectors.anchor_detector import AnchorDetector, upstream_config
 from kd3d_core.detectors.decode import DecodeConfig
 from kd3d_core.detectors.fusion import ImageFeatures
+from kd3d_core.detectors.head import SharedAnchorHead
 from kd3d_core.detectors.voxels import assign_dense, assign_sparse
 
 _CONFIG = "mvxnet/mvxnet_fpn_dv_second_secfpn_8xb2-80e_kitti-3d-3class.py"
 
 
 def mvxnet_config() -> ConfigDict:
-    """mmdet3d's MVX-Net for KITTI, on our batched first stage."""
+    """mmdet3d's MVX-Net for KITTI, on our batched first stage and our head."""
     model = upstream_config(_CONFIG)
     model.pts_voxel_encoder.type = "VoxelFeatureEncoder"
     model.pts_voxel_encoder.fusion_layer.type = "BatchedPointFusion"
+    model.pts_bbox_head.type = SharedAnchorHead.__name__
     return model
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from kd3d_core.detectors.anchor_detector import AnchorDetector, upstream_config
 from kd3d_core.detectors.decode import DecodeConfig
+from kd3d_core.detectors.head import SharedAnchorHead
 from kd3d_core.detectors.voxels import FilledVoxels, fill_voxels
 
 _SECOND = "second/second_hv_secfpn_8xb6-80e_kitti-3d-3class.py"
@@ -16,12 +17,17 @@ _POINTPILLARS = "pointpillars/pointpillars_hv_secfpn_8xb6-160e_kitti-3d-3class.p
 
 def second_config() -> ConfigDict:
     """mmdet3d's SECOND for KITTI: the mean of up to 5 points per voxel, sparse convolution."""
-    return upstream_config(_SECOND)
+    return _on_our_head(upstream_config(_SECOND))
 
 
 def pointpillars_config() -> ConfigDict:
     """mmdet3d's PointPillars for KITTI: up to 32 points per pillar, no sparse convolution."""
-    return upstream_config(_POINTPILLARS)
+    return _on_our_head(upstream_config(_POINTPILLARS))
+
+
+def _on_our_head(model: ConfigDict) -> ConfigDict:
+    model.bbox_head.type = SharedAnchorHead.__name__
+    return model
 
 
 class PointDetector(AnchorDetector):

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,6 @@ from kd3d_core.errors import DataError, WeightsError
 _STATE = "state.pt"
 _WEIGHTS = "model.safetensors"
 _META = "meta.json"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run has come.
-
-    Attributes:
-        step: optimizer steps taken.
-        best: best validation score so far; None before the first.
-    """
-
-    step: int = 0
-    best: float | None = None
 
 
 def save(folder: Path, model: nn.Module, state: dict[str, Any], meta: dict[str, Any]) -> None:
@@ -51,8 +37,8 @@ def save(folder: Path, model: nn.Module, state: dict[str, Any], meta: dict[str, 
         for path in new.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
+        if folder.exists():  # if not, `old` is the only one: it goes when the new one is in place
+            shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
         new.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
@@ -69,14 +55,24 @@ def find(folder: Path) -> Path | None:
     return None
 
 
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What `save` was told for a reader."""
+    try:
+        return json.loads((folder / _META).read_text())
+    except (OSError, ValueError) as error:
+        raise _unreadable(folder, error) from None
+
+
 def load(folder: Path, model: nn.Module) -> dict[str, Any]:
     """Fill `model`, and return the state that was saved beside it."""
     try:
         model.load_state_dict(load_file(folder / _WEIGHTS))
         state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise WeightsError(
-            f"checkpoint {folder} can't be read: {reason}; delete it to start again"
-        ) from None
+        raise _unreadable(folder, error) from None
     return state
+
+
+def _unreadable(folder: Path, error: Exception) -> WeightsError:
+    reason = str(error).strip().splitlines()[0]
+    return WeightsError(f"checkpoint {folder} can't be read: {reason}; delete it to start again")

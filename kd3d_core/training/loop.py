@@ -4,19 +4,18 @@ accelerate launch --multi_gpu -m kd3d_core.cli.train config/train/lite.yaml
 torchrun --nproc_per_node 4 -m kd3d_core.cli.train config/train/lite.yaml
 """
 
-import json
-import logging
-import subprocess
+import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 import yaml
 from accelerate import Accelerator, PartialState
-from accelerate.utils import DataLoaderConfiguration
+from accelerate.logging import get_logger
+from accelerate.utils import DataLoaderConfiguration, gather_object
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -35,9 +34,11 @@ from kd3d_core.data.samples import Batch, collate
 from kd3d_core.errors import Kd3dError
 from kd3d_core.training import checkpoint
 from kd3d_core.training.config import OptimizerConfig, TrainConfig
+from kd3d_core.training.norms import share_norms
 from kd3d_core.training.order import EpochSampler, epoch_batches
+from kd3d_core.training.resume import check_same_run, plain, restore, run_meta, run_state
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)  # speaks in the main process only
 
 _LOG_EVERY_S = 30.0
 """Where no progress bar can be drawn, a line instead."""
@@ -78,7 +79,7 @@ class Summary:
 
     Attributes:
         steps: taken in all.
-        losses: of the last step, by name.
+        losses: of the last step, by name; the mean over processes.
         metrics: of the last validation.
         seconds: of this process's part of the run.
     """
@@ -100,7 +101,9 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
         max_steps: stop there, without validation or checkpoint.
 
     Raises:
-        TrainingError: a loss isn't finite (names the frames), or was 0 for a whole epoch.
+        ConfigError: the run in `config.out` has other settings.
+        TrainingError: a loss isn't finite (names the frames), or was 0 for a whole epoch; in every
+            process, whichever it happened in.
     """
     began = time.monotonic()
     accelerator = _accelerator(config)
@@ -111,11 +114,14 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
     steps_per_epoch = len(epoch_batches(len(samples), config.batch_size, 0, 0, 0, world))
     total = steps_per_epoch * config.epochs
 
+    network = task.model
+    if config.sync_norms and world > 1:
+        network = share_norms(network, accelerator.device)
     optimizer = torch.optim.AdamW(
-        _parameter_groups(task.model, config.optimizer), lr=config.optimizer.lr
+        _parameter_groups(network, config.optimizer), lr=config.optimizer.lr
     )
     schedule = _schedule(optimizer, config.optimizer, total)
-    model, optimizer = accelerator.prepare(task.model, optimizer)
+    model, optimizer = accelerator.prepare(network, optimizer)
     raw_model = accelerator.unwrap_model(model)
     average = None
     if config.optimizer.ema:
@@ -123,26 +129,29 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
         average = AveragedModel(raw_model, multi_avg_fn=multi_avg, use_buffers=True)
 
     step, best = 0, None
+    metrics: dict[str, float] = {}
     latest = checkpoint.find(out / "latest")
     if latest is not None:
+        meta = checkpoint.read_meta(latest)
+        check_same_run(latest, meta, config, len(samples), world)
         state = checkpoint.load(latest, raw_model)
-        step, best = _restore(state, config, optimizer, schedule, average, accelerator)
+        step, best = restore(state, optimizer, schedule, average, accelerator)
+        metrics = meta["metrics"]
         log.info("going on at step %d of %d from %s", step, total, latest)
+    accelerator.wait_for_everyone()  # until all have read
     if accelerator.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
+        (out / "config.yaml").write_text(yaml.safe_dump(plain(config), sort_keys=False))
     writer = None
     if accelerator.is_main_process:
         writer = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
-    def save(name: str, metrics: Mapping[str, float]) -> None:
-        accelerator.wait_for_everyone()
+    def save(name: str, model: nn.Module, state: dict[str, Any]) -> None:
         if accelerator.is_main_process:
-            state = _state(step, best, optimizer, schedule, average, accelerator)
-            checkpoint.save(out / name, raw_model, state, _meta(config, step, metrics))
+            meta = run_meta(config, step, metrics, len(samples), world)
+            checkpoint.save(out / name, model, state, meta)
 
     losses: dict[str, float] = {}
-    metrics: dict[str, float] = {}
     last_line = 0.0
     with _progress(accelerator) as progress:
         bar = progress.add_task(config.task, total=total, completed=step, loss="")
@@ -169,8 +178,10 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
                     named = model(batch.to(accelerator.device))
                 loss = sum(named.values())
                 values = torch.stack([value.detach().float() for value in named.values()])
-                losses = dict(zip(named, values.tolist(), strict=True))
-                _check_finite(losses, batch, step)
+                shared = accelerator.reduce(values, "mean")
+                losses = dict(zip(named, shared.tolist(), strict=True))
+                if not all(map(math.isfinite, losses.values())):
+                    _stop_at(values, losses, batch, step)
                 optimizer.zero_grad(set_to_none=True)
                 accelerator.backward(loss)
                 if config.optimizer.clip:
@@ -194,7 +205,8 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
                 if step == max_steps:
                     return Summary(step, losses, metrics, time.monotonic() - began)
                 if step % config.checkpoint_every == 0 and step % steps_per_epoch:
-                    save("latest", metrics)
+                    state = run_state(step, best, optimizer, schedule, average, accelerator)
+                    save("latest", raw_model, state)
             if largest_loss == 0 and done == 0:
                 raise TrainingError(
                     f"the loss was 0 in all {len(batches)} steps of epoch {epoch}: the frames have "
@@ -212,11 +224,11 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
                 log.info("epoch %d: %s", epoch + 1, text)
                 if best is None or task.is_better(score, best):
                     best = score
+                    save("best", evaluated, {})
                     if accelerator.is_main_process:
-                        meta = _meta(config, step, metrics)
-                        checkpoint.save(out / "best", evaluated, {}, meta)
                         task.export(evaluated, out)
-            save("latest", metrics)
+            state = run_state(step, best, optimizer, schedule, average, accelerator)
+            save("latest", raw_model, state)
     if writer is not None:
         writer.close()
     return Summary(step, losses, metrics, time.monotonic() - began)
@@ -232,6 +244,11 @@ def collated(samples: Any, batch_size: int) -> Iterator[Batch]:
 def training_device() -> torch.device:
     """Where this process trains."""
     return PartialState().device
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that writes and speaks for all."""
+    return PartialState().is_main_process
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
@@ -264,62 +281,16 @@ def _schedule(optimizer: torch.optim.Optimizer, config: OptimizerConfig, total: 
     return torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], [warmup])
 
 
-def _check_finite(losses: Mapping[str, float], batch: Batch, step: int) -> None:
-    wrong = {name: value for name, value in losses.items() if not abs(value) < float("inf")}
-    if wrong:
-        raise TrainingError(
-            f"step {step}: the loss is not finite ({wrong}) for frames {', '.join(batch.names)}: "
-            "look at those frames, lower lr, or train in fp32"
-        )
-
-
-def _state(step, best, optimizer, schedule, average, accelerator) -> dict[str, Any]:
-    return {
-        "step": step,
-        "best": best,
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "average": average.state_dict() if average is not None else None,
-        "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
-        "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def _restore(state, config, optimizer, schedule, average, accelerator) -> tuple[int, float | None]:
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    if average is not None and state["average"] is not None:
-        average.load_state_dict(state["average"])
-    if accelerator.scaler is not None and state["scaler"] is not None:
-        accelerator.scaler.load_state_dict(state["scaler"])
-    torch.set_rng_state(state["rng"])
-    if state["cuda_rng"]:
-        torch.cuda.set_rng_state_all(state["cuda_rng"])
-    return state["step"], state["best"]
-
-
-def _meta(config: TrainConfig, step: int, metrics: Mapping[str, float]) -> dict[str, Any]:
-    return {
-        "step": step,
-        "metrics": dict(metrics),
-        "revision": _revision(),
-        "config": _plain(asdict(config)),
-    }
-
-
-def _revision() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    except OSError:
-        return "unknown"
-    return done.stdout.strip() or "unknown"
-
-
-def _plain(values: Any) -> Any:
-    """Lists for tuples, as YAML and JSON have it."""
-    return json.loads(json.dumps(values))
+def _stop_at(
+    values: torch.Tensor, losses: Mapping[str, float], batch: Batch, step: int
+) -> NoReturn:
+    """Name the frames of whichever process has a loss that isn't finite, in every process."""
+    frames = gather_object([] if bool(values.isfinite().all()) else list(batch.names))
+    wrong = ", ".join(name for name, value in losses.items() if not math.isfinite(value))
+    raise TrainingError(
+        f"step {step}: {wrong} is not finite for frames {', '.join(frames)}: "
+        "look at those frames, lower lr, or train in fp32"
+    )
 
 
 def _progress(accelerator: Accelerator) -> Progress:

@@ -1,0 +1,141 @@
+"""What a run needs to go on where it was interrupted, and whether it is still the same run."""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch.optim.swa_utils import AveragedModel
+
+from kd3d_core.config import make_config
+from kd3d_core.errors import ConfigError
+from kd3d_core.training.config import TrainConfig
+
+_FREE = {"out", "workers", "precision", "validate_every", "checkpoint_every"}
+"""Settings that may change while a run is interrupted."""
+
+
+def run_state(
+    step: int,
+    best: float | None,
+    optimizer: Any,
+    schedule: Any,
+    average: AveragedModel | None,
+    accelerator: Accelerator,
+) -> dict[str, Any]:
+    """All that decides the steps to come, besides the weights; to be called by every process."""
+    return {
+        "step": step,
+        "best": best,
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "average": average.state_dict() if average is not None else None,
+        "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
+        "random": gather_object([_random_state(accelerator.device)]),
+    }
+
+
+def restore(
+    state: Mapping[str, Any],
+    optimizer: Any,
+    schedule: Any,
+    average: AveragedModel | None,
+    accelerator: Accelerator,
+) -> tuple[int, float | None]:
+    """Put back what `run_state` gave; the step and the best score of then."""
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    if average is not None:
+        average.load_state_dict(state["average"])
+    if accelerator.scaler is not None and state["scaler"] is not None:
+        accelerator.scaler.load_state_dict(state["scaler"])
+    random = state["random"][accelerator.process_index]
+    torch.set_rng_state(random["cpu"])
+    if accelerator.device.type == "cuda" and random["cuda"] is not None:
+        torch.cuda.set_rng_state(random["cuda"], accelerator.device)
+    return state["step"], state["best"]
+
+
+def run_meta(
+    config: TrainConfig, step: int, metrics: Mapping[str, float], frames: int, processes: int
+) -> dict[str, Any]:
+    """What a reader of a checkpoint wants to know, and `check_same_run` compares."""
+    return {
+        "step": step,
+        "metrics": dict(metrics),
+        "revision": _revision(),
+        "frames": frames,
+        "processes": processes,
+        "config": plain(config),
+    }
+
+
+def check_same_run(
+    folder: Path, meta: Mapping[str, Any], config: TrainConfig, frames: int, processes: int
+) -> None:
+    """Refuse to go on with a run under other settings: its end would be that of neither.
+
+    How often to validate and to write checkpoints, the precision, the number of workers and the
+    run's folder may change.
+
+    Args:
+        folder: the checkpoint.
+        meta: of the checkpoint.
+        config: as it is now.
+        frames: number of frames now.
+        processes: number of processes now.
+
+    Raises:
+        ConfigError: names what differs, and how to start anew.
+    """
+    old = _flat(asdict(make_config(TrainConfig, meta.get("config", {}), folder)))
+    new = _flat(asdict(config))
+    for name, now in (("frames", frames), ("processes", processes)):
+        old[f"number of {name}"], new[f"number of {name}"] = meta.get(name), now
+    keys = [key for key in {**old, **new} if key not in _FREE]
+    changed = [
+        f"{key} is {new.get(key)} and was {old.get(key)}"
+        for key in keys
+        if old.get(key) != new.get(key)
+    ]
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise ConfigError(
+            f"{folder} belongs to another run: {', '.join(changed[:3])}{more}; set that back to "
+            f"go on, or give another `out` to start anew (with model: {folder.parent}/model.yaml "
+            "to start from its weights)"
+        )
+
+
+def plain(config: TrainConfig) -> dict[str, Any]:
+    """Lists for tuples, as YAML and JSON have it."""
+    return json.loads(json.dumps(asdict(config)))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _random_state(device: torch.device) -> dict[str, torch.Tensor | None]:
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def _revision() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"
