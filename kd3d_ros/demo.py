@@ -1,7 +1,7 @@
 """`kd3d-demo`: the main job from end to end, each part in a process of its own over DDS.
 
 A KITTI sequence becomes a bag; the detector node starts; the bag is played at its own rate; the
-results are recorded to a second bag; and what was recorded becomes pictures and a summary.
+results are recorded to a second bag; and what was recorded becomes pictures, a summary and a page.
 """
 
 import json
@@ -10,21 +10,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from kd3d_core.cli.app import run
 from kd3d_core.errors import DataError, Kd3dError
-
-if TYPE_CHECKING:
-    from kd3d_core.visual.recording import Results
 
 _NODE = "kd3d_detector"
 _RECORDED = {
@@ -51,7 +44,7 @@ def demo(
     Args:
         data: sequence in KITTI's layout; default: $KD3D_DATA, else
             ../shared/data/kitti_tracking_0001.
-        out: folder for bags, pictures, logs and summary.json.
+        out: folder for bags, pictures, logs, summary.json and report.html.
         model: a name in config/models, or a YAML file.
         device: auto, cpu, cuda or cuda:N.
         rate: frames per second of the bag.
@@ -59,6 +52,7 @@ def demo(
     """
     from kd3d_core.runtime.model_config import load_model_config
     from kd3d_core.visual.recording import read_results
+    from kd3d_ros import demo_results
 
     data = data or find_sequence()
     config = load_model_config(model)  # a wrong name should not wait for the bag
@@ -85,17 +79,19 @@ def demo(
 
     print("4/4 drawing what was recorded")
     points, detections, _ = _RECORDED
-    results = read_results(out / "output", points, detections)
-    pictures = _draw(out, results, is_trained)
-    summary = _summary(sent, counters, results)
-    summary["weights"] = {
+    weights = {
         "depth": config.depth.weights,
         "detector": config.detector.weights,
         "trained": is_trained,
     }
+    played = demo_results.Played(data, model, rate, sent, counters, weights)
+    drawn = demo_results.draw(out, read_results(out / "output", points, detections), played)
+    summary = demo_results.summarize(drawn, played)
     text = json.dumps(summary, indent=2)
     (out / "summary.json").write_text(text + "\n")
-    print(f"{text}\n{pictures} pictures in {out / 'frames'}, summary in {out / 'summary.json'}")
+    demo_results.write_page(out / "report.html", drawn, played, summary)
+    print(f"{text}\n{len(drawn)} pictures in {out / 'frames'}, summary in {out / 'summary.json'}")
+    print(f"to leaf through in a browser: {out / 'report.html'}")
     if not is_trained:
         print("UNTRAINED: the weights are random, the boxes mean nothing")
 
@@ -307,44 +303,6 @@ def _counters(values: dict[str, str]) -> dict[str, int]:
 
 def _settled(counters: dict[str, int]) -> bool:
     return counters["received"] == sum(counters[name] for name in _OUTCOMES)
-
-
-def _draw(out: Path, results: "dict[int, Results]", is_trained: bool) -> int:
-    """Write an annotated picture per processed frame; their number."""
-    import cv2
-
-    from kd3d_core.visual.recording import draw_recording
-
-    folder = out / "frames"
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.png"):
-        old.unlink()
-    for stamp, picture in draw_recording(out / "input", results, is_trained):
-        if not cv2.imwrite(str(folder / f"{stamp}.png"), picture[..., ::-1]):
-            raise Kd3dError(f"{folder} can't be written: is the disk full?")
-    return len(list(folder.glob("*.png")))
-
-
-def _summary(
-    sent: dict[int, int], counters: dict[str, int], results: "dict[int, Results]"
-) -> dict[str, Any]:
-    latency_ms = [
-        (result.arrived_ns - sent[stamp]) / 1e6
-        for stamp, result in results.items()
-        if stamp in sent
-    ]
-    names = Counter(name for result in results.values() for name in result.found.names)
-    return {
-        "frames_sent": len(sent),
-        "frames_processed": counters["processed"],
-        "frames_dropped": counters["dropped"],
-        "frames_lost": len(sent) - counters["processed"] - counters["dropped"],
-        "latency_ms": {
-            "median": round(float(np.median(latency_ms)), 1) if latency_ms else None,
-            "p95": round(float(np.percentile(latency_ms, 95)), 1) if latency_ms else None,
-        },
-        "boxes": dict(sorted(names.items())),
-    }
 
 
 def _last_line(log: Path) -> str:

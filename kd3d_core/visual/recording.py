@@ -1,4 +1,4 @@
-"""Pictures of a recording: the images of one bag with the results that another bag holds."""
+"""A recording, frame by frame: the images of one bag with the results that another bag holds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ from kd3d_core.data.bag import BagReader
 from kd3d_core.data.messages import CameraInfo, Image, ObjectBoxes, PointCloud, Transforms
 from kd3d_core.errors import DataError
 from kd3d_core.geometry.camera import PinholeCamera
-from kd3d_core.visual.frame import draw_frame
 
 
 @dataclass(frozen=True)
@@ -44,19 +43,37 @@ def read_results(bag: Path, points_topic: str, detections_topic: str) -> dict[in
     }
 
 
-def draw_recording(
-    bag: Path, results: dict[int, Results], trained: bool = True
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Stamp and annotated RGB picture of each image in `bag` that has results.
+@dataclass(frozen=True, eq=False)
+class RecordedFrame:
+    """An image and what was detected in it.
+
+    Attributes:
+        stamp_ns: header stamp of both.
+        seconds: the same, counted from the start of the bag.
+        image: `(H, W, 3)` uint8 RGB.
+        camera: of the image, with the results' frame as detector frame.
+        results: points and boxes.
+        truth: the bag's labels; None where it has none for this image.
+    """
+
+    stamp_ns: int
+    seconds: float
+    image: np.ndarray
+    camera: PinholeCamera
+    results: Results
+    truth: ObjectBoxes | None
+
+
+def recorded_frames(bag: Path, results: dict[int, Results]) -> Iterator[RecordedFrame]:
+    """Each image in `bag` that has results, with them.
 
     Args:
         bag: images, camera infos, `/tf_static` with the camera as child of the results' frame or
             the other way round, and if it has labels, `/ground_truth`.
         results: by header stamp.
-        trained: if False, the pictures say UNTRAINED.
 
     Raises:
-        DataError: images come before their calibration.
+        DataError: the camera's frame and the results' aren't joined, or labels are in another.
     """
     info: CameraInfo | None = None
     poses: dict[tuple[str, str], np.ndarray] = {}
@@ -77,22 +94,20 @@ def draw_recording(
                 waiting[message.stamp_ns] = message
             # Messages of one stamp come in any order.
             for stamp in [s for s in waiting if info is not None and s <= info.stamp_ns]:
-                image, result = waiting.pop(stamp), results[stamp]
+                image, result, truth = waiting.pop(stamp), results[stamp], truths.get(stamp)
                 assert info is not None
                 frames = (result.found.frame_id, image.frame_id)
                 if frames not in poses:
                     raise DataError(f"{bag}: /tf_static doesn't join {frames[0]} and {frames[1]}")
-                yield (
+                if truth is not None and truth.frame_id != frames[0]:
+                    raise DataError(f"{bag}: labels are in {truth.frame_id}, not in {frames[0]}")
+                yield RecordedFrame(
                     stamp,
-                    draw_frame(
-                        image.rgb(),
-                        PinholeCamera.from_camera_info(info, poses[frames]),
-                        result.points,
-                        result.found,
-                        truths.get(stamp),
-                        trained,
-                        f"{(stamp - reader.start_ns) / 1e9:.1f} s",
-                    ),
+                    (stamp - reader.start_ns) / 1e9,
+                    image.rgb(),
+                    PinholeCamera.from_camera_info(info, poses[frames]),
+                    result,
+                    truth,
                 )
 
 

@@ -116,6 +116,7 @@ def write_report(
     trained: bool = True,
     rate_hz: float = 10.0,
     rules: JudgeRules = JudgeRules(),  # noqa: B008 - frozen
+    latency: str = "From an image to its result.",
     notes: Sequence[str] = (),
 ) -> None:
     """Write the page as one file that needs no network.
@@ -129,6 +130,7 @@ def write_report(
         trained: if False, the page says UNTRAINED.
         rate_hz: frames per second when played.
         rules: what precision and recall are measured with, where frames have labels.
+        latency: what the times are times of.
         notes: what a reader should know, at the end.
 
     Raises:
@@ -141,7 +143,7 @@ def write_report(
     sections.append(_count_section(frames))
     latency_ms = [frame.latency_ms for frame in frames if frame.latency_ms is not None]
     if latency_ms:
-        sections.append(_latency_section(latency_ms))
+        sections.append(_latency_section(latency_ms, latency))
     warning = "" if trained else UNTRAINED
     page = Page(title, lead, tuple((facts or {}).items()), tuple(sections), warning, tuple(notes))
     write_page(path, page)
@@ -209,14 +211,14 @@ def _count_section(frames: Sequence[DriveFrame]) -> Section:
     return Section("Counts", (Table(columns, rows),) if rows else (), text)
 
 
-def _latency_section(latency_ms: Sequence[float]) -> Section:
+def _latency_section(latency_ms: Sequence[float], text: str) -> Section:
     median, tail = np.percentile(latency_ms, (50, 95))
     alt = (
         f"Histogram of the latency of {len(latency_ms)} frames: median {median:.0f} ms, "
         f"95th percentile {tail:.0f} ms."
     )
     parts: tuple[Part, ...] = (Drawing(plots.latency_histogram(latency_ms), alt),)
-    return Section("Latency", parts, "From the moment an image was there to its result.")
+    return Section("Latency", parts, text)
 
 
 def _detection_table(found: ObjectBoxes) -> Table:

@@ -1,0 +1,178 @@
+"""What the demo makes of its recording: pictures, a summary and a page to leaf through."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from kd3d_core.errors import Kd3dError
+from kd3d_core.evaluation.precision import ClassScore, JudgeRules, precision_recall
+from kd3d_core.visual.frame import draw_frame
+from kd3d_core.visual.recording import RecordedFrame, Results, recorded_frames
+from kd3d_core.visual.report import DriveFrame, drive_frame, write_report
+
+RULES = JudgeRules(min_iou=0.5, min_score=0.3, near_m=30.0)
+"""What counts as found in the demo's precision and recall."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """What is known of a finished run.
+
+    Attributes:
+        data: the sequence that was played.
+        model: name or file of the model.
+        rate_hz: frames per second.
+        sent: when each image was sent, by its header stamp, both in nanoseconds.
+        counters: the node's.
+        weights: what the summary says of them; `trained` says whether the answers mean anything.
+    """
+
+    data: Path
+    model: str
+    rate_hz: float
+    sent: dict[int, int]
+    counters: dict[str, int]
+    weights: dict[str, Any]
+
+    def latency_ms(self, stamp_ns: int, results: Results) -> float | None:
+        """From sending the image to the record of its boxes; None if it wasn't sent."""
+        sent_ns = self.sent.get(stamp_ns)
+        return None if sent_ns is None else (results.arrived_ns - sent_ns) / 1e6
+
+
+def draw(out: Path, results: dict[int, Results], played: Played) -> list[DriveFrame]:
+    """Write an annotated picture of each processed frame of the bag `out/input`.
+
+    Returns:
+        The frames, for the page.
+    """
+    folder = out / "frames"
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    frames = []
+    for recorded in recorded_frames(out / "input", results):
+        if not cv2.imwrite(str(folder / f"{recorded.stamp_ns}.png"), _picture(recorded, played)):
+            raise Kd3dError(f"{folder} can't be written: is the disk full?")
+        frames.append(
+            drive_frame(
+                f"{recorded.seconds:.1f} s",
+                recorded.image,
+                recorded.camera,
+                recorded.results.points,
+                recorded.results.found,
+                recorded.truth,
+                played.latency_ms(recorded.stamp_ns, recorded.results),
+                played.weights["trained"],
+            )
+        )
+    return frames
+
+
+def summarize(frames: Sequence[DriveFrame], played: Played) -> dict[str, Any]:
+    """What `summary.json` says.
+
+    Precision and recall are those of the frames that the node processed; dropped ones don't count
+    as missed. Without labels they are null, as are those of a class without any.
+    """
+    latency_ms = _latencies(frames)
+    processed, dropped = played.counters["processed"], played.counters["dropped"]
+    names = Counter(name for frame in frames for name in frame.found.names)
+    return {
+        "frames_sent": len(played.sent),
+        "frames_processed": processed,
+        "frames_dropped": dropped,
+        "frames_lost": len(played.sent) - processed - dropped,
+        "latency_ms": {
+            "median": round(float(np.median(latency_ms)), 1) if latency_ms else None,
+            "p95": round(float(np.percentile(latency_ms, 95)), 1) if latency_ms else None,
+        },
+        "boxes": dict(sorted(names.items())),
+        **_scores(frames),
+        "weights": played.weights,
+    }
+
+
+def write_page(
+    path: Path, frames: Sequence[DriveFrame], played: Played, summary: dict[str, Any]
+) -> None:
+    """Write the report."""
+    median = summary["latency_ms"]["median"]
+    write_report(
+        path,
+        f"kd3d on {played.data.name}",
+        frames,
+        lead=(
+            f"{len(played.sent)} images, played at {played.rate_hz:g} Hz over DDS to the detector "
+            "node; what it published was recorded and drawn."
+        ),
+        facts={
+            "model": Path(played.model).stem,
+            "images sent": str(summary["frames_sent"]),
+            "processed": str(summary["frames_processed"]),
+            "dropped, newer one waiting": str(summary["frames_dropped"]),
+            "lost": str(summary["frames_lost"]),
+            "median latency": "-" if median is None else f"{median:.0f} ms",
+        },
+        trained=played.weights["trained"],
+        rate_hz=played.rate_hz,
+        rules=RULES,
+        latency="From sending an image to the record of its boxes, each in a process of its own.",
+        notes=[
+            "The node takes the newest image when it is ready, and drops those that came before. "
+            "Only processed frames are shown and judged: a dropped one counts neither as found "
+            "nor as missed.",
+            "KITTI's DontCare areas are not in the bag, so detections there count as wrong.",
+        ],
+    )
+
+
+def _picture(recorded: RecordedFrame, played: Played) -> np.ndarray:
+    """BGR."""
+    picture = draw_frame(
+        recorded.image,
+        recorded.camera,
+        recorded.results.points,
+        recorded.results.found,
+        recorded.truth,
+        played.weights["trained"],
+        f"{recorded.seconds:.1f} s",
+    )
+    return picture[..., ::-1]
+
+
+def _latencies(frames: Sequence[DriveFrame]) -> list[float]:
+    return [frame.latency_ms for frame in frames if frame.latency_ms is not None]
+
+
+def _scores(frames: Sequence[DriveFrame]) -> dict[str, Any]:
+    """`precision`, `recall` and `recall_30m` by class, and how they were judged."""
+    pairs = [(frame.truth, frame.found) for frame in frames if frame.truth is not None]
+    if not pairs:
+        return {"precision": None, "recall": None, "recall_30m": None, "judged": None}
+    truth, found = zip(*pairs, strict=True)
+    scores = precision_recall(truth, found, RULES)
+
+    def by_class(value: Callable[[ClassScore], float | None]) -> dict[str, float | None]:
+        return {name: _rounded(value(score)) for name, score in scores.items()}
+
+    return {
+        "precision": by_class(lambda score: score.precision),
+        "recall": by_class(lambda score: score.recall),
+        "recall_30m": by_class(lambda score: score.near_recall),
+        "judged": {
+            "frames": len(pairs),
+            "labels": {name: score.labels for name, score in scores.items()},
+            "min_bev_iou": RULES.min_iou,
+            "min_score": RULES.min_score,
+        },
+    }
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 3)
