@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,6 +28,7 @@ def detect(
     png: Path | None = None,
     mp4: Path | None = None,
     bag: Path | None = None,
+    html: Path | None = None,
     rerun: Path | None = None,
     model: str = "lite",
     device: str = "auto",
@@ -52,6 +54,8 @@ def detect(
         png: folder for a picture per frame, with boxes, cloud and, where there are any, labels.
         mp4: file for a video of the same pictures.
         bag: folder of a bag with points and detections.
+        html: file for a page with pictures to play, latencies, and precision and recall where there
+            are labels.
         rerun: file for the Rerun viewer; needs the package rerun-sdk.
         model: a name in config/models, or a YAML file.
         device: auto, cpu, cuda or cuda:N.
@@ -96,7 +100,8 @@ def detect(
     source = _source(paths, frame_slice(frames), rate, calibration, settings)
     if not source.count:
         raise DataError(f"--frames {frames} selects none of the frames in {inputs[0]}")
-    sinks = _sinks(source, kitti, png, mp4, bag, overwrite, rerun)
+    outputs = _Outputs(kitti, png, mp4, bag, html, rerun, overwrite)
+    sinks = _sinks(outputs, source, {"from": str(paths[0]), "model": model})
     detector = CameraDetector.from_config(model, device, precision)
     store = ResultStore(results, model_digest(detector.config, detector.description))
     console = Console(stderr=True)
@@ -168,31 +173,40 @@ def _images(path: Path) -> list[Path]:
     return images
 
 
-def _sinks(
-    source: "Source",
-    kitti: Path | None,
-    png: Path | None,
-    mp4: Path | None,
-    bag: Path | None,
-    overwrite: bool,
-    rerun: Path | None,
-) -> "list[Sink]":
+@dataclass(frozen=True)
+class _Outputs:
+    kitti: Path | None
+    png: Path | None
+    mp4: Path | None
+    bag: Path | None
+    html: Path | None
+    rerun: Path | None
+    overwrite_bag: bool
+
+
+def _sinks(outputs: _Outputs, source: "Source", facts: dict[str, str]) -> "list[Sink]":
     from kd3d_core.offline.rerun_sink import RerunSink
     from kd3d_core.offline.sinks import BagSink, KittiSink, PictureSink, VideoSink
 
     sinks: list[Sink] = []
-    if kitti is not None:
-        sinks.append(KittiSink(kitti))
-    if png is not None:
-        sinks.append(PictureSink(png))
-    if mp4 is not None:
-        sinks.append(VideoSink(mp4, source.rate_hz))
-    if bag is not None:
-        sinks.append(BagSink(bag, overwrite))
-    if rerun is not None:
-        sinks.append(RerunSink(rerun))
+    if outputs.kitti is not None:
+        sinks.append(KittiSink(outputs.kitti))
+    if outputs.png is not None:
+        sinks.append(PictureSink(outputs.png))
+    if outputs.mp4 is not None:
+        sinks.append(VideoSink(outputs.mp4, source.rate_hz))
+    if outputs.bag is not None:
+        sinks.append(BagSink(outputs.bag, outputs.overwrite_bag))
+    if outputs.html is not None:
+        from kd3d_core.offline.report_sink import ReportSink
+
+        sinks.append(ReportSink(outputs.html, "kd3d-detect", facts, source.rate_hz))
+    if outputs.rerun is not None:
+        sinks.append(RerunSink(outputs.rerun))
     if not sinks:
-        raise Kd3dError("nothing to write: give any of --kitti, --png, --mp4, --bag, --rerun")
+        raise Kd3dError(
+            "nothing to write: give any of --kitti, --png, --mp4, --bag, --html, --rerun"
+        )
     return sinks
 
 
@@ -243,7 +257,7 @@ def main() -> int:
         ),
         examples=[
             "kd3d-detect ../shared/data/kitti_tracking_0001 --kitti out/labels --png out/pictures",
-            "kd3d-detect drive.mcap --bag out/detections --mp4 out/drive.mp4",
+            "kd3d-detect drive.mcap --bag out/detections --mp4 out/drive.mp4 --html out/drive.html",
             "kd3d-detect out/bag --detector-frame velodyne --rerun out/drive.rrd",
             "kd3d-detect photos/ --calib front.yaml --raw-images --camera-height 0.6 --png out/png",
             "kd3d-detect a.jpg b.jpg --intrinsics 721.5 721.5 609.6 172.9 --kitti out/labels",

@@ -283,6 +283,18 @@ def virtual_lidar_from_camera(camera_height: float) -> np.ndarray:
     return matrix
 
 
+def rectification_grid(camera: PinholeCamera) -> np.ndarray:
+    """`(H, W, 2)` float32 for `grid_sample(align_corners=True)`: where in the raw image each pixel
+    of the rectified image comes from."""
+    assert camera.distortion is not None
+    u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+    homogeneous = np.stack([u, v, np.ones_like(u)], -1).astype(np.float64)
+    rays = homogeneous @ np.linalg.inv(camera.projection[:, :3]).T
+    raw = camera.distortion.raw_pixels(rays)
+    span = np.array([camera.width - 1, camera.height - 1])
+    return (raw / span * 2 - 1).astype(np.float32)
+
+
 def read_kitti_calib(path: Path | str) -> dict[str, np.ndarray]:
     """The lines `name: numbers` of a KITTI calibration file; `name numbers` is read too."""
     try:

@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 
 from kd3d_core.data.messages import ObjectBoxes, Transform
-from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.camera import PinholeCamera, rectification_grid
 from kd3d_core.runtime.detections import Detections
-from kd3d_core.runtime.pipeline import rectification_grid
 from kd3d_core.visual.frame import draw_frame
 
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from kd3d_core.data.camera_file import read_camera_yaml
 from kd3d_core.data.kitti import KittiDataset, KittiFrame, label_boxes, read_image
@@ -186,6 +186,6 @@ def _first_size(images: Sequence[Path]) -> tuple[int, int]:
         try:
             with Image.open(path) as image:
                 return image.width, image.height
-        except (OSError, ValueError, UnidentifiedImageError):
+        except (OSError, ValueError, SyntaxError):
             continue
     raise DataError(f"none of the {len(images)} images can be read, the first is {images[0]}")

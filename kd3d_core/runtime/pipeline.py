@@ -19,7 +19,11 @@ from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import load_detector, random_detector
 from kd3d_core.detectors.decode import BoxSlots
 from kd3d_core.errors import ConfigError, ImageError
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.geometry.camera import (
+    PinholeCamera,
+    rectification_grid,
+    virtual_lidar_from_camera,
+)
 from kd3d_core.geometry.points import matching
 from kd3d_core.pseudo_lidar import pseudo_lidar
 from kd3d_core.runtime.detections import Detections
@@ -186,18 +190,6 @@ def best_precision(device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
     if device.type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-
-
-def rectification_grid(camera: PinholeCamera) -> np.ndarray:
-    """`(H, W, 2)` float32 for `grid_sample(align_corners=True)`: where in the raw image each pixel
-    of the rectified image comes from."""
-    assert camera.distortion is not None
-    u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
-    homogeneous = np.stack([u, v, np.ones_like(u)], -1).astype(np.float64)
-    rays = homogeneous @ np.linalg.inv(camera.projection[:, :3]).T
-    raw = camera.distortion.raw_pixels(rays)
-    span = np.array([camera.width - 1, camera.height - 1])
-    return (raw / span * 2 - 1).astype(np.float32)
 
 
 def _check_image(image: np.ndarray, camera: PinholeCamera) -> None:

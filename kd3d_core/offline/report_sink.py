@@ -1,0 +1,64 @@
+"""Results as a page of HTML that can be leafed through."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+from kd3d_core.offline.frames import FrameResult
+from kd3d_core.visual.report import DriveFrame, drive_frame, write_report
+
+
+class ReportSink:
+    """One self-contained page; its latencies are the detector's own stages added up."""
+
+    def __init__(self, path: Path, title: str, facts: Mapping[str, str], rate_hz: float) -> None:
+        """
+        Args:
+            path: the file, replaced if it exists.
+            title: heading of the page.
+            facts: names and values for its top.
+            rate_hz: frames per second when it is played.
+        """
+        self._path = path
+        self._title = title
+        self._facts = facts
+        self._rate_hz = rate_hz
+        self._frames: list[DriveFrame] = []
+        self._trained = True
+
+    def __enter__(self) -> object:
+        return self
+
+    def add(self, result: FrameResult) -> None:
+        """Draw the frame; its pictures are kept, compressed, until the page is written."""
+        frame, detections = result.frame, result.detections
+        self._trained = result.trained
+        self._frames.append(
+            drive_frame(
+                frame.name,
+                frame.rectified_image,
+                frame.camera,
+                detections.points,
+                result.found,
+                frame.truth,
+                sum(detections.timings.values()) if detections.timings else None,
+                result.trained,
+            )
+        )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            write_report(
+                self._path,
+                self._title,
+                self._frames,
+                facts=self._facts,
+                trained=self._trained,
+                rate_hz=self._rate_hz,
+                notes=["Latencies are times of the detector alone, added up over its stages."],
+            )

@@ -1,0 +1,160 @@
+"""The command: what it takes, what it writes, and one line for what is wrong."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import pytest
+from seeing_detector import YAML, SeeingDetector, picture
+
+from kd3d_core.cli import detect
+from kd3d_core.data.kitti import KittiDataset, box_labels
+from kd3d_core.data.kitti_bag import write_kitti_bag
+from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.runtime.pipeline import CameraDetector
+
+Run = Callable[[str], int]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs the command in an empty folder, with a quick detector."""
+    monkeypatch.chdir(tmp_path)
+    quick = SeeingDetector()
+    quick.config = load_model_config("lite")  # type: ignore[attr-defined]
+    monkeypatch.setattr(CameraDetector, "from_config", lambda *arguments: quick)
+
+    def call(words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["kd3d-detect", *shlex.split(words)])
+        return detect.main()
+
+    return call
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_all_outputs_at_once(run: Run, kitti: Path, tmp_path: Path, capsys) -> None:
+    assert run("data --kitti k --png p --mp4 v/a.mp4 --bag b --html h/a.html --frames 1:3") == 0
+    assert "2 frames detected, 0 taken from an earlier run" in capsys.readouterr().out
+    assert names(tmp_path / "k") == ["000001.txt", "000002.txt"]
+    assert names(tmp_path / "p") == ["000001.png", "000002.png"]
+    assert names(tmp_path / "v") == ["a.mp4"]
+    assert names(tmp_path / "b") == ["b.mcap", "metadata.yaml"]
+    assert "data:image/jpeg;base64," in (tmp_path / "h" / "a.html").read_text()
+    assert names(tmp_path / "out" / "detect") == ["000001.npz", "000002.npz"]
+    assert names(tmp_path) == ["b", "data", "h", "k", "out", "p", "v"]
+    assert run("data --kitti k2") == 0
+    assert "2 frames detected, 2 taken from an earlier run" in capsys.readouterr().out
+
+
+def test_bags_and_images(run: Run, kitti: Path, tmp_path: Path) -> None:
+    write_kitti_bag(KittiDataset(kitti), tmp_path / "drive")
+    assert run("data --kitti folder") == 0
+    assert run("drive --detector-frame velodyne --kitti bag") == 0
+    assert run("data/training/image_2 --calib data/training/calib/000000.txt --kitti images") == 0
+    assert run("data/training/image_2/000001.png --intrinsics 72 72 63 22 --kitti hand") == 0
+    expected = {path.name: path.read_text() for path in (tmp_path / "folder").iterdir()}
+    assert all(len(text.splitlines()) == 2 for text in expected.values())
+    for other in ("bag", "images"):
+        assert {p.name: p.read_text() for p in (tmp_path / other).iterdir()} == expected
+    assert names(tmp_path / "hand") == ["000001.txt"]
+
+
+def test_bad_frames_are_told_at_the_end_by_reason(run: Run, kitti: Path, capsys) -> None:
+    for name, width in {"a": 126, "b": 100, "c": 100, "d": 90}.items():
+        cv2.imwrite(f"{name}.png", picture(10, width))
+    Path("e.png").write_bytes(b"")
+    images = "a.png b.png c.png d.png e.png"
+    assert run(f"{images} --intrinsics 72 72 63 22 --kitti k") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("1 frames detected")
+    assert lines[1] == "4 frames left out:"
+    assert lines[2].startswith("  2, the first is b: the image is 100 x 44")
+    assert lines[3].startswith("  1, the first is d: the image is 90 x 44")
+    assert lines[4].startswith("  1, the first is e: e.png: image cannot be read")
+    assert run("data/training/image_2/000000.png b.png --intrinsics 72 72 63 22 --kitti k") == 0
+    Path("front.yaml").write_text(YAML)
+    assert run("b.png c.png --calib front.yaml --kitti k") == 1
+    assert "none of the 2 frames can be used; b: the image is 100" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("data", "nothing to write"),
+        ("nowhere --kitti k", "nowhere: there is no such file or folder"),
+        ("data/training/calib --kitti k", "neither images"),
+        ("data/training/image_2 --kitti k", "images need a calibration"),
+        ("data --kitti k --frames 7:9", "selects none"),
+        ("data --kitti k --frames first", "write a:b"),
+        ("data --kitti k --rate 0", "--rate 0"),
+        ("data --kitti k --score-threshold 2", "--score-threshold 2"),
+        ("data --kitti k --intrinsics 1 1 1 1", "is a KITTI folder, whose images"),
+        ("data --kitti k --raw-images", "is a KITTI folder, whose images"),
+        ("data data --kitti k", "give it as the only input"),
+        ("data --kitti k --image-topic /a", "are for bags"),
+        ("data/training/image_2 --kitti k --intrinsics 1 1 a 1", "write FX FY CX CY"),
+        ("drive --kitti k --intrinsics 1 1 1 1", "are for images"),
+        ("drive data --kitti k", "drive is a bag: give it as the only input"),
+        ("drive --bag drive", "is the input"),
+        ("data --bag drive", "exists already"),
+        ("data --mp4 data/training/calib/000000.txt/a.mp4", "can't be written"),
+        ("data --kitti k --results drive/metadata.yaml", "can't be written"),
+    ],
+)
+def test_one_line_for_what_is_wrong(
+    run: Run, kitti: Path, tmp_path: Path, capsys, words: str, reason: str
+) -> None:
+    write_kitti_bag(KittiDataset(kitti), tmp_path / "drive")
+    before = {path: path.read_bytes() for path in (tmp_path / "drive").iterdir()}
+    assert run(words) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("kd3d-detect: ")
+    assert reason in line
+    assert {path: path.read_bytes() for path in (tmp_path / "drive").iterdir()} == before
+
+
+def test_without_rerun_the_error_says_what_to_install(
+    run: Run, kitti: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    assert run("data --rerun a.rrd") == 1
+    assert "pip install rerun-sdk" in capsys.readouterr().err
+
+
+def test_rerun_files(run: Run, kitti: Path, tmp_path: Path) -> None:
+    pytest.importorskip("rerun", reason="rerun-sdk is not installed")
+    assert run("data --rerun r/a.rrd") == 0
+    assert names(tmp_path / "r") == ["a.rrd"]
+    content = (tmp_path / "r" / "a.rrd").read_bytes()
+    assert content[:3] == b"RRF"
+    assert len(content) > 10_000
+
+
+def test_help_shows_examples(run: Run, capsys) -> None:
+    with pytest.raises(SystemExit):
+        run("--help")
+    assert "kd3d-detect drive.mcap --bag out/detections" in capsys.readouterr().out
+
+
+def test_the_real_detector_gives_what_it_gives_without_the_command(
+    tracking: KittiDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [str(tracking.root), "--frames", "4:6", "--kitti", "k", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["kd3d-detect", *words])
+    assert detect.main() == 0
+    detector = CameraDetector.from_config("lite", "cpu")
+    for name in tracking.names[4:6]:
+        frame = tracking.frame(name)
+        camera = frame.camera()
+        answer = detector(frame.image(), camera)
+        classes = [detector.class_names[label] for label in answer.labels]
+        labels = box_labels(answer.boxes, answer.scores.tolist(), classes, camera)
+        assert labels
+        text = "".join(f"{label}\n" for label in labels)
+        assert (tmp_path / "k" / f"{name}.txt").read_text() == text

@@ -1,0 +1,330 @@
+"""Which image gets which camera, from files and from bags."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from seeing_detector import YAML, picture
+
+from kd3d_core.data.bag import LATCHED, BagWriter
+from kd3d_core.data.camera_file import read_camera_yaml
+from kd3d_core.data.kitti import KittiDataset, label_boxes
+from kd3d_core.data.kitti_bag import write_kitti_bag
+from kd3d_core.data.messages import CameraInfo, Image, Message, Transform, Transforms
+from kd3d_core.errors import CalibrationError, DataError, ImageError, Kd3dError
+from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.offline.bag_source import BagSettings, bag_source
+from kd3d_core.offline.frames import Frame, Source
+from kd3d_core.offline.image_files import HandCalibration, image_source, images_in, kitti_source
+
+ALL = slice(None)
+INTRINSICS = HandCalibration(intrinsics=(72.0, 73.0, 62.5, 21.5), camera_height=1.2)
+
+
+def loaded(source: Source) -> list[Frame]:
+    return [reference.load() for reference in source.references]
+
+
+def same(one: PinholeCamera, other: PinholeCamera) -> bool:
+    return (
+        np.allclose(one.projection, other.projection, atol=1e-12)
+        and np.allclose(one.lidar_from_camera, other.lidar_from_camera, atol=1e-9)
+        and (one.width, one.height) == (other.width, other.height)
+        and (one.distortion is None) == (other.distortion is None)
+    )
+
+
+# Files
+
+
+def test_kitti_frames_have_their_own_calibration_and_labels(kitti: Path) -> None:
+    dataset = KittiDataset(kitti)
+    source = kitti_source(kitti, slice(1, None), 10.0)
+    frames = loaded(source)
+    assert [frame.name for frame in frames] == ["000001", "000002", "000003"]
+    assert source.count == 3
+    assert np.diff([frame.stamp_ns for frame in frames]).tolist() == [10**8, 10**8]
+    for frame in frames:
+        files = dataset.frame(frame.name)
+        np.testing.assert_array_equal(frame.image, files.image())
+        assert same(frame.camera, files.camera())
+    (label,) = dataset[1].objects()
+    expected = label_boxes([label], frames[0].camera.lidar_from_camera)
+    np.testing.assert_array_equal(frames[0].truth.boxes, expected)
+    assert frames[0].truth.names == ("Car",)
+    assert frames[1].truth is None
+
+
+def test_frames_without_an_image_are_none(kitti: Path) -> None:
+    (kitti / "training" / "image_2" / "000000.png").unlink()
+    assert kitti_source(kitti, ALL, 10.0).count == 3
+    for path in (kitti / "training" / "calib").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="give the image_2 folder with --calib"):
+        kitti_source(kitti, ALL, 10.0)
+
+
+def test_intrinsics_by_hand(kitti: Path) -> None:
+    images = images_in(kitti / "training" / "image_2")
+    frame, *_ = loaded(image_source(images, INTRINSICS, ALL, 10.0))
+    assert frame.name == "000000"
+    assert frame.camera.projection[[0, 1, 0, 1], [0, 1, 2, 2]].tolist() == [72, 73, 62.5, 21.5]
+    assert (frame.camera.width, frame.camera.height) == (126, 44)
+    assert frame.extrinsics.parent == "kd3d_lidar"
+    np.testing.assert_array_equal(frame.camera.lidar_from_camera, virtual_lidar_from_camera(1.2))
+
+
+def test_kitti_calibration_for_images_beside_it(kitti: Path) -> None:
+    calib = kitti / "training" / "calib" / "000000.txt"
+    image = kitti / "training" / "image_2" / "000002.png"
+    source = image_source([image], HandCalibration(calib), ALL, 10.0)
+    assert source.results_frame == "velodyne"
+    assert same(loaded(source)[0].camera, KittiDataset(kitti)[2].camera())
+
+
+def test_camera_files_of_ros(kitti: Path, tmp_path: Path) -> None:
+    path = tmp_path / "front.yaml"
+    path.write_text(YAML)
+    images = images_in(kitti / "training" / "image_2")
+    noise = np.random.default_rng(0).integers(0, 255, (6, 18, 3), np.uint8)
+    cv2.imwrite(str(images[0]), cv2.resize(noise, (126, 44), interpolation=cv2.INTER_CUBIC))
+    (rectified, *_) = loaded(image_source(images, HandCalibration(path), ALL, 10.0))
+    assert rectified.camera.focal_px == 60
+    assert rectified.camera.distortion is None
+    raw = HandCalibration(path, rectified=False)
+    (frame, *_) = loaded(image_source(images, raw, ALL, 10.0))
+    distortion = frame.camera.distortion
+    assert distortion.coefficients.tolist() == [-0.3, 0.1, 0.001, 0, 0]
+    assert distortion.intrinsics[0, 0] == 70
+    # Boxes are drawn on what OpenCV makes of the raw image.
+    info = read_camera_yaml(path)
+    k, p = info.k.reshape(3, 3), info.p.reshape(3, 4)[:, :3]
+    maps = cv2.initUndistortRectifyMap(k, info.d, np.eye(3), p, (126, 44), cv2.CV_32FC1)
+    expected = cv2.remap(frame.image, *maps, cv2.INTER_LINEAR)
+    inner = slice(4, -4)
+    difference = np.abs(frame.rectified_image.astype(int) - expected.astype(int))[inner, inner]
+    assert difference.max() <= 2
+    assert np.abs(frame.image.astype(int) - expected.astype(int))[inner, inner].max() > 20
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason"),
+    [
+        (("image_width: 126", "image_width: wide"), "image_width"),
+        (("camera_matrix:", "camera_matrx:"), "camera_matrix is missing"),
+        (("[70, 0, 60, 0, 71, 20, 0, 0, 1]", "[70, 0]"), r"camera_matrix\.data .* 9 numbers"),
+        (("[-0.3, 0.1, 0.001, 0, 0]", "[a, b]"), r"distortion_coefficients\.data"),
+        (("image_height: 44", "image_height: [44"), "no valid YAML"),
+        (("[60, 0, 62", "[-60, 0, 62"), "focal lengths"),
+    ],
+)
+def test_camera_files_that_are_wrong_say_where(kitti: Path, tmp_path: Path, edit, reason) -> None:
+    path = tmp_path / "front.yaml"
+    assert edit[0] in YAML
+    path.write_text(YAML.replace(*edit, 1))
+    images = images_in(kitti / "training" / "image_2")
+    with pytest.raises(CalibrationError, match=reason) as caught:
+        image_source(images, HandCalibration(path), ALL, 10.0)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({}, "--calib FILE, or --intrinsics"),
+        ({"file": Path("a.txt"), "intrinsics": (1, 2, 3, 4)}, "one calibration"),
+        ({"intrinsics": (700.0, 700.0)}, "2 numbers"),
+        ({"intrinsics": (700.0, 700.0, 10.0, 10.0), "rectified": False}, "--raw-images"),
+    ],
+)
+def test_calibrations_that_cannot_be(arguments, reason) -> None:
+    with pytest.raises(CalibrationError, match=reason):
+        HandCalibration(**arguments)
+
+
+def test_images_of_another_size_than_the_first_keep_its_camera(tmp_path: Path) -> None:
+    broken, one, other = (tmp_path / f"{name}.png" for name in "abc")
+    broken.write_bytes(b"")
+    cv2.imwrite(str(one), picture(10))
+    cv2.imwrite(str(other), picture(10, width=100))
+    source = image_source([broken, one, other], INTRINSICS, ALL, 10.0)
+    unreadable, first, second = source.references
+    with pytest.raises(DataError, match=r"a\.png"):
+        unreadable.load()
+    assert first.load().camera.width == 126
+    # The detector refuses it, and says both sizes.
+    assert second.load().camera.width == 126
+    assert second.load().image.shape[1] == 100
+
+
+def test_images_of_one_name_and_no_image_at_all(tmp_path: Path) -> None:
+    paths = [tmp_path / "1" / "a.png", tmp_path / "2" / "a.jpg"]
+    with pytest.raises(DataError, match="several images are called a"):
+        image_source(paths, INTRINSICS, ALL, 10.0)
+    with pytest.raises(DataError, match="none of the 1 images"):
+        image_source(paths[:1], INTRINSICS, ALL, 10.0)
+
+
+# Bags
+
+
+def write(path: Path, *messages: tuple[float, str, Message]) -> Path:
+    """A bag of messages, each with the second at which it was recorded, and its topic."""
+    types = {Image: "Image", CameraInfo: "CameraInfo"}
+    with BagWriter(path) as writer:
+        known = set()
+        for second, topic, message in messages:
+            if topic not in known:
+                if isinstance(message, Transforms):
+                    writer.add_topic(topic, "tf2_msgs/msg/TFMessage", LATCHED)
+                else:
+                    writer.add_topic(topic, f"sensor_msgs/msg/{types[type(message)]}")
+                known.add(topic)
+            writer.write(topic, round(second * 1e9), message)
+    return path
+
+
+def image(second: float, brightness: int = 50, frame_id: str = "camera") -> Image:
+    return Image.from_rgb(picture(brightness), round(second * 1e9), frame_id)
+
+
+def info(second: float, focal: float = 72.0, width: int = 126) -> CameraInfo:
+    projection = np.array([[focal, 0, 63, 0], [0, focal, 22, 0], [0, 0, 1, 0]])
+    camera = PinholeCamera(projection, width, 44, np.eye(4))
+    return CameraInfo.of_camera(camera, round(second * 1e9), "camera")
+
+
+def transform(second: float, height: float, parent: str = "base", child: str = "camera"):
+    pose = np.eye(4)
+    pose[2, 3] = height
+    return Transforms((Transform(round(second * 1e9), parent, child, pose),))
+
+
+def test_a_bag_of_kitti_gives_the_frames_of_the_folder(kitti: Path, tmp_path: Path) -> None:
+    write_kitti_bag(KittiDataset(kitti).subset(["000000", "000001"]), tmp_path / "bag", 5.0)
+    settings = BagSettings(detector_frame="velodyne")
+    source = bag_source(tmp_path / "bag", settings, ALL)
+    assert (source.count, source.results_frame) == (2, "velodyne")
+    assert source.rate_hz == pytest.approx(5.0)
+    expected = loaded(kitti_source(kitti, slice(0, 2), 5.0))
+    for frame, other in zip(loaded(source), expected, strict=True):
+        assert (frame.name, frame.stamp_ns) == (other.name, other.stamp_ns)
+        np.testing.assert_array_equal(frame.image, other.image)
+        assert same(frame.camera, other.camera)
+        np.testing.assert_allclose(frame.truth.boxes, other.truth.boxes, atol=1e-5)
+        assert frame.extrinsics is None
+    # Labels are in the LiDAR's frame; a frame that is made up isn't that.
+    (virtual,) = loaded(bag_source(tmp_path / "bag", BagSettings(camera_height=1.1), slice(1, 2)))
+    assert virtual.name == "000001"
+    assert virtual.truth is None
+    np.testing.assert_array_equal(virtual.camera.lidar_from_camera, virtual_lidar_from_camera(1.1))
+    assert (virtual.extrinsics.parent, virtual.extrinsics.child) == ("camera_optical", "kd3d_lidar")
+    np.testing.assert_allclose(
+        virtual.extrinsics.parent_from_child @ virtual.camera.lidar_from_camera, np.eye(4)
+    )
+
+
+def test_images_get_the_latest_info_of_their_time_and_the_first_wait_for_one(
+    tmp_path: Path,
+) -> None:
+    path = write(
+        tmp_path / "bag",
+        (1.0, "/image", image(1.0)),
+        (2.0, "/info", info(2.0, 72)),
+        (2.1, "/image", image(2.0)),
+        (3.0, "/image", image(3.0)),
+        (3.1, "/info", info(3.0, 80)),
+    )
+    focals = [frame.camera.focal_px for frame in loaded(bag_source(path, BagSettings(), ALL))]
+    assert focals == [72, 72, 80]
+
+
+def test_transforms_count_from_when_they_were_recorded(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "bag",
+        (1.0, "/info", info(1.0)),
+        (1.0, "/image", image(1.0)),
+        (2.0, "/tf_static", transform(0.0, 1.5)),
+        (3.0, "/image", image(3.0)),
+        (4.0, "/tf_static", transform(0.0, 2.5)),
+        (5.0, "/image", image(5.0)),
+    )
+    source = bag_source(path, BagSettings(detector_frame="base"), ALL)
+    heights = [frame.camera.lidar_from_camera[2, 3] for frame in loaded(source)]
+    assert heights == [1.5, 1.5, 2.5]
+    missing = bag_source(path, BagSettings(detector_frame="lidar"), ALL)
+    for reference in missing.references:
+        with pytest.raises(Kd3dError, match="unknown: lidar"):
+            reference.load()
+
+
+def test_a_bad_transform_is_told_and_left_out(tmp_path: Path, caplog) -> None:
+    path = write(
+        tmp_path / "bag",
+        (1.0, "/info", info(1.0)),
+        (1.0, "/tf_static", transform(0.0, 1.5)),
+        (1.1, "/tf_static", transform(0.0, 1.0, "camera", "base")),
+        (2.0, "/image", image(2.0)),
+    )
+    (frame,) = loaded(bag_source(path, BagSettings(detector_frame="base"), ALL))
+    assert frame.camera.lidar_from_camera[2, 3] == 1.5
+    assert "closes a circle" in caplog.text
+
+
+def test_bad_images_of_a_bag_are_bad_frames_and_the_others_are_not(tmp_path: Path) -> None:
+    good = image(1.0)
+    cut = Image(10**9, "camera", 44, 126, "rgb8", 378, good.data[:-1])
+    unknown = Image(10**9, "camera", 44, 126, "bayer_rggb8", 126, good.data[: 126 * 44])
+    path = write(
+        tmp_path / "bag",
+        (0.5, "/info", info(0.5)),
+        (1.0, "/image", cut),
+        (1.1, "/image", unknown),
+        (1.2, "/image", good),
+    )
+    first, second, third = bag_source(path, BagSettings(), ALL).references
+    with pytest.raises(ImageError, match="incomplete"):
+        first.load()
+    with pytest.raises(ImageError, match="bayer_rggb8"):
+        second.load()
+    np.testing.assert_array_equal(third.load().image, picture(50))
+
+
+def test_the_infos_size_must_be_the_images(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "bag", (1.0, "/info", info(1.0, width=100)), (1.0, "/image", image(1.0))
+    )
+    (reference,) = bag_source(path, BagSettings(), ALL).references
+    with pytest.raises(Kd3dError, match="image is 126 x 44 but its CameraInfo says 100 x 44"):
+        reference.load()
+
+
+def test_topics_are_found_by_type_and_place(tmp_path: Path) -> None:
+    two = write(
+        tmp_path / "two",
+        (1.0, "/left/image", image(1.0, 10)),
+        (1.0, "/left/camera_info", info(1.0, 71)),
+        (1.0, "/right/image", image(1.0, 90)),
+        (1.0, "/right/camera_info", info(1.0, 72)),
+    )
+    with pytest.raises(DataError, match="/left/image, /right/image: choose with --image-topic"):
+        bag_source(two, BagSettings(), ALL)
+    (frame,) = loaded(bag_source(two, BagSettings(image_topic="/right/image"), ALL))
+    assert (frame.camera.focal_px, frame.image[0, 0, 0]) == (72, 90)
+    other = BagSettings(image_topic="/right/image", info_topic="/left/camera_info")
+    assert loaded(bag_source(two, other, ALL))[0].camera.focal_px == 71
+    with pytest.raises(DataError, match="on /up; there is /left/image, /right/image"):
+        bag_source(two, BagSettings(image_topic="/up"), ALL)
+    bare = write(tmp_path / "bare", (1.0, "/left/image", image(1.0)))
+    with pytest.raises(DataError, match="no sensor_msgs/CameraInfo"):
+        bag_source(bare, BagSettings(), ALL)
+
+
+def test_compressed_images_are_told(tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.add_topic("/image/compressed", "sensor_msgs/msg/CompressedImage")
+        writer.write("/image/compressed", 1, bytes(20))
+    with pytest.raises(DataError, match="image_transport republish"):
+        bag_source(tmp_path / "bag", BagSettings(), ALL)
