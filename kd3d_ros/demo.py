@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 
-from kd3d_core.cli.app import run
+from kd3d_core.cli.app import exit_on_sigterm, run
 from kd3d_core.errors import DataError, Kd3dError
 
 _NODE = "kd3d_detector"
@@ -163,20 +163,6 @@ def _process(name: str, command: list[str], log: Path) -> Iterator[_Process]:
             raise Kd3dError(f"the {name} ended with {status}: {_last_line(log)} ({log})")
 
 
-@contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that no process is left behind."""
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    previous = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
 def _wait_until_recording(recorder: _Process, node: _Process) -> None:
     """Wait until the recorder listens to all results: what is published before is lost to it."""
     deadline = time.monotonic() + _START_LIMIT_S
@@ -312,7 +298,7 @@ def _last_line(log: Path) -> str:
 
 def main() -> int:
     """Entry point."""
-    with _exit_on_sigterm():
+    with exit_on_sigterm():
         return run(
             demo,
             prog="kd3d-demo",

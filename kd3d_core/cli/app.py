@@ -1,8 +1,10 @@
 """How every kd3d command starts: typed arguments from a function, one-line errors, exit codes."""
 
 import logging
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from jsonargparse import DefaultHelpFormatter, auto_cli
@@ -52,6 +54,20 @@ def run(
         print(f"{prog}: interrupted", file=sys.stderr)
         return 130
     return status if isinstance(status, int) else 0
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the stack as Ctrl-C does, so that nothing half done is left behind."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 class _HelpFormatter(DefaultHelpFormatter):

@@ -1,15 +1,13 @@
 """`kd3d-detect`: detect in image files and bags, without ROS."""
 
-import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from kd3d_core.cli.app import run
+from kd3d_core.cli.app import exit_on_sigterm, run
 from kd3d_core.cli.frames import frame_slice
 from kd3d_core.errors import DataError, Kd3dError
 
@@ -105,7 +103,7 @@ def detect(
     detector = CameraDetector.from_config(model, device, precision)
     store = ResultStore(results, model_digest(detector.config, detector.description))
     console = Console(stderr=True)
-    with _exit_on_sigterm(), Progress(console=console, disable=not console.is_terminal) as progress:
+    with exit_on_sigterm(), Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("detecting", total=source.count)
         outcome = detect_frames(
             source, detector, store, sinks, score_threshold, lambda: progress.advance(task)
@@ -229,20 +227,6 @@ def _report(outcome: "Outcome") -> None:
     print(f"{len(outcome.bad)} frames left out:")
     for reason, count in reasons.most_common():
         print(f"  {count}, the first is {first[reason]}: {reason}")
-
-
-@contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that no half output is left behind."""
-
-    def leave(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    previous = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 def main() -> int:
