@@ -16,48 +16,32 @@ over 11 with it. There is at most one score per label, so 40 labels or fewer nev
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from kd3d_core.data.kitti import Label
-from kd3d_core.errors import DataError
-from kd3d_core.evaluation.matching import assign
-from kd3d_core.evaluation.objects import (
-    Metric,
-    Objects,
-    Pairs,
-    overlapping_pairs,
-    share_in_dont_care,
+from kd3d_core.evaluation.kitti_rules import (
+    CLASSES,
+    EVERYTHING,
+    LEVELS,
+    OVERLAPS,
+    Candidates,
+    Level,
+    Scope,
+    Strictness,
+    assign_pairs,
+    both_count,
+    by_overlap,
+    min_overlap,
+    taking_part,
 )
+from kd3d_core.evaluation.objects import Objects, Pairs
 
-Strictness = Literal["strict", "loose"]
-
-CLASSES = ("car", "pedestrian", "cyclist")
 METRICS = ("bbox", "aos", "bev", "3d")
-LEVELS = ("easy", "moderate", "hard")
 POSITIONS = 41
 """Recall positions 0, 1/40, ... 1, and so the largest number of score thresholds."""
 
-_OVERLAPS: tuple[Metric, ...] = ("bbox", "bev", "3d")
-_NEIGHBOUR = {"car": "van", "pedestrian": "person_sitting"}
-_MIN_HEIGHT_PX = (40, 25, 25)
-_MAX_OCCLUSION = (0, 1, 2)
-_MAX_TRUNCATION = (0.15, 0.3, 0.5)
 _NO_ALPHA = -10
-
-_STRICT = {"car": 0.7, "pedestrian": 0.5, "cyclist": 0.5}
-_LOOSE = {"car": 0.5, "pedestrian": 0.25, "cyclist": 0.25}
-
-
-def min_overlap(iou: Strictness, class_name: str, metric: str) -> float:
-    """Intersection over union that a right detection exceeds.
-
-    `strict` is the official one; `loose` is what papers report beside it for bev and 3d, with the
-    image rectangles still judged by the strict one.
-    """
-    loose = iou == "loose" and metric in {"bev", "3d"}
-    return (_LOOSE if loose else _STRICT)[class_name]
 
 
 @dataclass(frozen=True)
@@ -129,31 +113,35 @@ def evaluate(
     Raises:
         DataError: the numbers of frames differ, or a detection has no score.
     """
-    if len(ground_truth) != len(detections):
-        raise DataError(f"{len(ground_truth)} frames have labels, {len(detections)} detections")
-    labels, found = Objects.from_frames(ground_truth), Objects.from_frames(detections)
-    without_score = np.flatnonzero(np.isnan(found.score))
-    if len(without_score):
-        frame = found.frame[without_score[0]]
-        raise DataError(f"a detection of frame {frame}, counted from 0, has no score")
-    pairs = overlapping_pairs(
-        labels,
-        found,
-        np.flatnonzero(np.isin(labels.type, (*CLASSES, *_NEIGHBOUR.values()))),
-        {metric: min(min_overlap(iou, name, metric) for name in CLASSES) for metric in _OVERLAPS},
-    )
-    dont_care = share_in_dont_care(labels, found)
+    return evaluate_scopes(ground_truth, detections, [EVERYTHING], iou)[0]
+
+
+def evaluate_scopes(
+    ground_truth: Sequence[Sequence[Label]],
+    detections: Sequence[Sequence[Label]],
+    scopes: Sequence[Scope],
+    iou: Strictness = "strict",
+) -> list[KittiAP]:
+    """As `evaluate`, once for each of `scopes`; overlaps, which take longest, are shared."""
+    candidates = Candidates.of(ground_truth, detections, iou)
+    return [_evaluate(candidates, scope) for scope in scopes]
+
+
+def _evaluate(candidates: Candidates, scope: Scope) -> KittiAP:
+    labels, found = candidates.labels, candidates.detections
+    asked, elsewhere = scope.asks_for(labels), ~scope.reaches(found)
     oriented = not (found.alpha == _NO_ALPHA).any()
     objects: dict[str, tuple[int, ...]] = {}
     curves: dict[str, dict[str, PrecisionCurves]] = {}
     for name in CLASSES:
-        levels = [_Level.of(labels, found, name, level) for level in range(len(LEVELS))]
+        levels = [Level.of(labels, found, name, level, asked) for level in range(len(LEVELS))]
         objects[name] = tuple(int(level.label_counts.sum()) for level in levels)
         curves[name] = {}
-        for metric in _OVERLAPS:
-            minimum = min_overlap(iou, name, metric)
-            close = pairs[metric][pairs[metric].overlap > minimum]
-            excused = dont_care[metric] > minimum
+        for metric in OVERLAPS:
+            minimum = min_overlap(candidates.iou, name, metric)
+            close = candidates.pairs[metric]
+            close = close[close.overlap > minimum]
+            excused = (candidates.dont_care[metric] > minimum) | elsewhere
             results = [_curves(labels, found, level, close, excused) for level in levels]
             curves[name][metric] = PrecisionCurves(np.stack([result[0] for result in results]))
             if metric == "bbox":
@@ -161,45 +149,11 @@ def evaluate(
                 curves[name]["aos"] = PrecisionCurves(
                     similarity if oriented else np.full_like(similarity, np.nan)
                 )
-    return KittiAP(iou, len(ground_truth), objects, curves)
-
-
-@dataclass(frozen=True)
-class _Level:
-    """What each of L labels and D detections is for one class and difficulty.
-
-    Attributes:
-        label_counts: `(L,)` the label must be found.
-        label_ignored: `(L,)` it may be found.
-        detection_counts: `(D,)` the detection is right or wrong.
-        detection_ignored: `(D,)` it may be assigned to a label, without effect on precision.
-    """
-
-    label_counts: np.ndarray
-    label_ignored: np.ndarray
-    detection_counts: np.ndarray
-    detection_ignored: np.ndarray
-
-    @classmethod
-    def of(cls, labels: Objects, detections: Objects, class_name: str, level: int) -> "_Level":
-        is_class = labels.type == class_name
-        too_hard = (
-            (labels.occluded > _MAX_OCCLUSION[level])
-            | (labels.truncated > _MAX_TRUNCATION[level])
-            | (labels.height_px <= _MIN_HEIGHT_PX[level])
-        )
-        neighbour = labels.type == _NEIGHBOUR.get(class_name, "")
-        small = np.abs(detections.height_px) < _MIN_HEIGHT_PX[level]
-        return cls(
-            label_counts=is_class & ~too_hard,
-            label_ignored=neighbour | (is_class & too_hard),
-            detection_counts=(detections.type == class_name) & ~small,
-            detection_ignored=small,
-        )
+    return KittiAP(candidates.iou, candidates.frames, objects, curves)
 
 
 def _curves(
-    labels: Objects, detections: Objects, level: _Level, pairs: Pairs, excused: np.ndarray
+    labels: Objects, detections: Objects, level: Level, pairs: Pairs, excused: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Precision and orientation similarity `(41,)` over recall, non-increasing.
 
@@ -209,19 +163,11 @@ def _curves(
         pairs: those that overlap enough for this class and kind of overlap.
         excused: `(D,)` detections that are not wrong where they find nothing.
     """
-    takes_part = (level.label_counts | level.label_ignored)[pairs.label]
-    takes_part &= (level.detection_counts | level.detection_ignored)[pairs.detection]
-    pairs = pairs[np.flatnonzero(takes_part)]
+    pairs = taking_part(level, pairs)
     thresholds = _recall_thresholds(labels, detections, level, pairs)
-    pairs = pairs[_by_overlap(level, pairs)]
-    chosen = assign(
-        pairs.label,
-        pairs.detection,
-        labels.frame[pairs.label],
-        detections.score[pairs.detection],
-        thresholds,
-    )
-    counts = _both_count(level, pairs)
+    pairs = pairs[by_overlap(level, pairs)]
+    chosen = assign_pairs(labels, detections, pairs, thresholds)
+    counts = both_count(level, pairs)
     right = chosen[counts]
     turned = labels.alpha[pairs.label[counts]] - detections.alpha[pairs.detection[counts]]
     similarity = ((1 + np.cos(turned)) / 2) @ right
@@ -235,7 +181,7 @@ def _curves(
 
 
 def _recall_thresholds(
-    labels: Objects, detections: Objects, level: _Level, pairs: Pairs
+    labels: Objects, detections: Objects, level: Level, pairs: Pairs
 ) -> np.ndarray:
     """First pass: scores at which recall reaches the positions; every label takes the best score.
 
@@ -244,10 +190,8 @@ def _recall_thresholds(
     """
     pairs = pairs[np.lexsort((-detections.score[pairs.detection], pairs.label))]
     score = detections.score[pairs.detection]
-    chosen = assign(
-        pairs.label, pairs.detection, labels.frame[pairs.label], score, np.array([-np.inf])
-    )
-    scores = np.sort(score[chosen[:, 0] & _both_count(level, pairs)])[::-1]
+    chosen = assign_pairs(labels, detections, pairs, np.array([-np.inf]))
+    scores = np.sort(score[chosen[:, 0] & both_count(level, pairs)])[::-1]
     count = int(level.label_counts.sum())
     thresholds: list[float] = []
     due = 0.0
@@ -259,19 +203,6 @@ def _recall_thresholds(
         # Added up as the devkit does, whose rounding decides ties.
         due += 1 / (POSITIONS - 1.0)
     return np.array(thresholds)
-
-
-def _by_overlap(level: _Level, pairs: Pairs) -> np.ndarray:
-    """Order of pairs in the second pass: by label, then by the label's preference.
-
-    That is the detection that overlaps most, and only where none counts the first ignored one.
-    """
-    overlap = np.where(level.detection_ignored[pairs.detection], 0, pairs.overlap)
-    return np.lexsort((pairs.detection, -overlap, pairs.label))
-
-
-def _both_count(level: _Level, pairs: Pairs) -> np.ndarray:
-    return level.label_counts[pairs.label] & level.detection_counts[pairs.detection]
 
 
 def _count_from(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
