@@ -42,7 +42,7 @@ def kitti(
     frames = read_frames(labels, detections, None if ids is None else read_split(ids))
     result = evaluate(frames.ground_truth, frames.detections, iou)
     _print_ap(result)
-    for note in _notes(frames, result, detections, all_frames=ids is None):
+    for note in notes(frames, result, detections, all_frames=ids is None):
         print(f"note: {note}")
     if json is not None:
         _write_json(json, result.to_json())
@@ -89,6 +89,52 @@ def depth(
         _write_json(json, report.to_json())
 
 
+def report(
+    *,
+    labels: Path,
+    detections: Path,
+    out: Path,
+    ids: Path | None = None,
+    data: Path | None = None,
+    depth: Path | None = None,
+    other: Path | None = None,
+    iou: Literal["strict", "loose"] = "strict",
+    score_threshold: float = 0.3,
+    bands: list[str] = ["0", "20", "40", "60"],  # noqa: B006 - never changed
+    worst: int = 12,
+) -> None:
+    """One page of HTML on what a detector does well and where it fails.
+
+    Args:
+        labels: folder of label files, one per frame.
+        detections: folder of detection files; a frame without one has no detections.
+        out: the page, one file that needs no network.
+        ids: file that lists the frames to judge; default: all that have labels.
+        data: data set in KITTI's layout with the same frames, for pictures of the worst.
+        depth: folder of depth maps, compared with the velodyne of --data.
+        other: folder of detection files of a second run, to be shown beside the first.
+        iou: as in `kd3d-eval kitti`.
+        score_threshold: detections with lower scores are no mistakes, and are not drawn; AP takes
+            all.
+        bands: borders in metres of the distances that are reported one by one.
+        worst: how many frames are shown.
+    """
+    from kd3d_core.cli.eval_report import write_evaluation
+
+    write_evaluation(
+        labels=labels,
+        detections=(detections,) if other is None else (detections, other),
+        out=out,
+        ids=ids,
+        data=data,
+        depth=depth,
+        iou=iou,
+        min_score=score_threshold,
+        bands_m=tuple(_metres(word) for word in bands),
+        worst=worst,
+    )
+
+
 def _metres(word: str) -> float:
     try:
         return float(word)
@@ -121,7 +167,7 @@ def _print_ap(result: "KittiAP") -> None:
     )
 
 
-def _notes(
+def notes(
     frames: "LabelledFrames", result: "KittiAP", detections: Path, all_frames: bool
 ) -> list[str]:
     """What a reader of the numbers should know about these frames."""
@@ -207,7 +253,7 @@ def _write_json(path: Path, content: Any) -> None:
 def main() -> int:
     """Entry point."""
     return run(
-        {"kitti": kitti, "depth": depth},
+        {"kitti": kitti, "depth": depth, "report": report},
         prog="kd3d-eval",
         description="Judge detections and depth maps in the numbers that papers report.",
         examples=[
@@ -215,6 +261,8 @@ def main() -> int:
             "kd3d-eval kitti --labels LABELS --detections DETECTIONS --ids val.txt --json ap.json",
             "kd3d-eval kitti --labels LABELS --detections DETECTIONS --iou loose",
             "kd3d-eval depth --data data/kitti --predictions out/depth --crop eigen --cap 50",
+            "kd3d-eval report --labels LABELS --detections RUN --data data/kitti --out report.html",
+            "kd3d-eval report --labels LABELS --detections RUN --other RUN2 --out both.html",
         ],
     )
 

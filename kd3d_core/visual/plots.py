@@ -50,18 +50,18 @@ def latency_histogram(latency_ms: Sequence[float]) -> str:
 
 
 def curves(
-    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    series: Mapping[str, tuple[np.ndarray, np.ndarray]],
     title: str,
     labels: tuple[str, str],
 ) -> str:
     """Lines through (x, y) in [0, 1], by name."""
     with rc_context(_STYLE):
-        figure, axes = _axes((3.9, 3.1))
+        figure, axes = _axes((5.4, 2.9))
         for name, (x, y) in series.items():
             axes.plot(x, y, label=name, linewidth=1.8)
         axes.set(xlim=(0, 1), ylim=(0, 1.03), xlabel=labels[0], ylabel=labels[1], title=title)
         axes.grid(alpha=0.25)
-        axes.legend(loc="lower left")
+        figure.legend(loc="outside right upper")
         return _svg(figure)
 
 
@@ -79,7 +79,7 @@ def bars(
         for index, (name, values) in enumerate(series.items()):
             places = np.arange(len(names)) + (index - (len(series) - 1) / 2) * width
             heights = [0.0 if value is None else value for value in values]
-            axes.bar(places, heights, width * 0.92, label=name, color=_SERIES[index])
+            axes.bar(places, heights, width * 0.92, label=name)
             for place, value in zip(places, values, strict=True):
                 if value is None:
                     axes.text(place, 0, "-", ha="center", va="bottom")
@@ -89,7 +89,7 @@ def bars(
             axes.set_ylim(0, top)
         axes.grid(axis="y", alpha=0.25)
         if len(series) > 1:
-            axes.legend(loc="upper right")
+            figure.legend(loc="outside lower center", ncols=len(series))
         return _svg(figure)
 
 

@@ -1,0 +1,325 @@
+"""The page of `kd3d-eval report`: curves, parts of the AP, depth, and the worst frames of a run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kd3d_core.data.kitti import KittiDataset, KittiFrame, Label, label_boxes
+from kd3d_core.data.messages import ObjectBoxes
+from kd3d_core.evaluation.depth import DepthReport
+from kd3d_core.evaluation.kitti_ap import LEVELS, METRICS, POSITIONS, KittiAP, min_overlap
+from kd3d_core.evaluation.report import Breakdown, Mistakes
+from kd3d_core.visual import plots
+from kd3d_core.visual.page import Column, Drawing, Frame, Page, Part, Section, Strip, Table
+from kd3d_core.visual.report import frame_column, legend
+
+_RECALL = np.linspace(0, 1, POSITIONS)
+_MODERATE, _HARD = 1, 2
+_DEPTH_MEASURES = ("abs_rel", "rmse", "silog", "delta_1")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Detections of one model, and how they were judged.
+
+    Attributes:
+        name: for headings and legends.
+        detections: of each frame.
+        breakdown: AP as a whole and in parts.
+        mistakes: of each frame.
+    """
+
+    name: str
+    detections: Sequence[Sequence[Label]]
+    breakdown: Breakdown
+    mistakes: Mistakes
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a page is about.
+
+    Attributes:
+        names: of the frames.
+        ground_truth: labels of each.
+        runs: one, or two to compare; the first decides which frames are the worst.
+        min_score: of the mistakes.
+        depth: errors of the first run's depth maps, if there are any.
+    """
+
+    names: Sequence[str]
+    ground_truth: Sequence[Sequence[Label]]
+    runs: tuple[Run, ...]
+    min_score: float
+    depth: DepthReport | None = None
+
+
+def evaluation_page(
+    judged: Judged,
+    pictures: KittiDataset | None,
+    most: int = 12,
+    notes: Sequence[str] = (),
+    advance: Callable[[], None] = lambda: None,
+) -> Page:
+    """The page.
+
+    Args:
+        judged: the runs.
+        pictures: images and calibration of the frames; without them the worst frames are a table.
+        most: how many frames are shown.
+        notes: what limits the numbers.
+        advance: called after each frame that was drawn.
+
+    Raises:
+        DataError: a frame to draw lacks image or calibration, or a file is damaged.
+    """
+    first = judged.runs[0]
+    sections = [_ap_section(judged.runs), _curve_section(judged.runs)]
+    sections += [_distance_section(judged.runs), _occlusion_section(judged.runs)]
+    if judged.depth is not None:
+        sections.append(_depth_section(judged.depth))
+    sections.append(_worst_section(judged, pictures, most, advance))
+    overall = first.breakdown.overall
+    facts = [("frames", str(overall.frames)), ("overlap", overall.iou)]
+    for name in _seen_classes(judged.runs):
+        facts.append((f"{name} labels (hard)", str(overall.objects[name][_HARD])))
+    for run in judged.runs:
+        value = _ap(run.breakdown.overall, "car", "3d", _MODERATE)
+        facts.append((f"car 3D moderate, {run.name}", _text(value)))
+    lead = " and ".join(run.name for run in judged.runs)
+    lead = f"{lead}, judged by KITTI's rules" + (", side by side." if judged.runs[1:] else ".")
+    return Page("Evaluation", lead, tuple(facts), tuple(sections), notes=tuple(notes))
+
+
+def _ap(result: KittiAP, name: str, metric: str, level: int) -> float | None:
+    """R40 in percent; None where no label is asked for, or where it can't be told."""
+    value = result.curves[name][metric].r40[level]
+    return None if not result.objects[name][level] or np.isnan(value) else value
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _seen_classes(runs: Sequence[Run]) -> list[str]:
+    """Classes that have labels."""
+    return [name for name, counts in runs[0].breakdown.overall.objects.items() if counts[_HARD]]
+
+
+def _ap_section(runs: Sequence[Run]) -> Section:
+    tables = tuple(
+        Table(
+            ("class", "metric", "IoU", *LEVELS),
+            tuple(
+                (
+                    name,
+                    metric,
+                    f"{min_overlap(run.breakdown.overall.iou, name, metric):g}",
+                    *(
+                        _text(_ap(run.breakdown.overall, name, metric, level))
+                        for level in range(len(LEVELS))
+                    ),
+                )
+                for name in _seen_classes(runs)
+                for metric in METRICS
+            ),
+            run.name,
+        )
+        for run in runs
+    )
+    return Section("Average precision", tables, "R40 in percent, as kd3d-eval kitti prints it.")
+
+
+def _curve_section(runs: Sequence[Run]) -> Section:
+    parts = [
+        Drawing(
+            plots.curves(
+                {
+                    f"{level} ({_text(_ap(result, name, '3d', index))})": (
+                        _RECALL,
+                        result.curves[name]["3d"].values[index],
+                    )
+                    for index, level in enumerate(LEVELS)
+                },
+                f"{name}, {run.name}" if runs[1:] else name,
+                ("recall", "precision"),
+            ),
+            f"Precision over recall in 3D of {name}, {run.name}: R40 "
+            + ", ".join(
+                f"{level} {_text(_ap(result, name, '3d', index))}"
+                for index, level in enumerate(LEVELS)
+            ),
+        )
+        for name in _seen_classes(runs)
+        for run in runs
+        for result in (run.breakdown.overall,)
+    ]
+    text = (
+        "In 3D, at the 41 recall positions of R40; R40 is in brackets. Precision is the best that "
+        "is reached at that recall or beyond."
+    )
+    return Section("Precision over recall", tuple(parts), text)
+
+
+def _distance_section(runs: Sequence[Run]) -> Section:
+    text = (
+        "Of labels in a band only; others are ignored, and so are detections in other bands that "
+        "find nothing. With n labels, 40 or fewer, R40 is 100 (n - 1) / 40 at most. 3D, moderate."
+    )
+    results = [run.breakdown.by_distance for run in runs]
+    return Section("By distance", _part_plots(runs, results, _MODERATE, "distance"), text)
+
+
+def _occlusion_section(runs: Sequence[Run]) -> Section:
+    text = (
+        "Of labels that are so much hidden; others are ignored. A detection has no occlusion, so "
+        "the wrong ones are the same for each. 3D, hard, R40."
+    )
+    results = [run.breakdown.by_occlusion for run in runs]
+    return Section("By occlusion", _part_plots(runs, results, _HARD, "occlusion"), text)
+
+
+def _part_plots(
+    runs: Sequence[Run], results: Sequence[dict[str, KittiAP]], level: int, what: str
+) -> tuple[Part, ...]:
+    """For each class a plot, and one table of all of them."""
+    classes = _seen_classes(runs)
+    ap = {
+        (name, run.name): [_ap(part, name, "3d", level) for part in parts.values()]
+        for name in classes
+        for run, parts in zip(runs, results, strict=True)
+    }
+    names = list(results[0])
+    ticks = [name.replace(" ", "\n", 1) if what == "occlusion" else name for name in names]
+    drawings = [
+        Drawing(
+            plots.bars(
+                ticks,
+                {run.name: ap[name, run.name] for run in runs},
+                name,
+                ("", "AP, %"),
+                top=100,
+            ),
+            f"AP of {name} by {what}; the table has the numbers.",
+        )
+        for name in classes
+    ]
+    rows = tuple(
+        (
+            name,
+            part,
+            str(results[0][part].objects[name][level]),
+            *(_text(ap[name, run.name][index]) for run in runs),
+        )
+        for name in classes
+        for index, part in enumerate(names)
+    )
+    table = Table(("class", what, "labels", *(run.name for run in runs)), rows)
+    return (*drawings, table)
+
+
+def _depth_section(report: DepthReport) -> Section:
+    bands = report.rules.ranges[1:]
+    scores = [report.scores[band] for band in bands]
+    drawings = tuple(
+        Drawing(
+            plots.bars(
+                bands,
+                {"depth": [_or_none(score.per_pixel[measure]) for score in scores]},
+                measure,
+                ("true distance, m", unit),
+            ),
+            f"{measure} of the depth by distance; the table has the numbers.",
+        )
+        for measure, unit in (("abs_rel", "share"), ("rmse", "m"))
+    )
+    rows = tuple(
+        (
+            f"{band} m" if band != "all" else band,
+            str(score.pixels),
+            *(f"{score.per_pixel[measure]:.4f}" for measure in _DEPTH_MEASURES),
+        )
+        for band, score in report.scores.items()
+        if score.pixels
+    )
+    table = Table(("distance", "pixels", *_DEPTH_MEASURES), rows)
+    rules = report.rules
+    text = (
+        f"All pixels of {report.frames} frames together, against the velodyne; crop {rules.crop}, "
+        f"truth {rules.min_depth:g} to {rules.cap:g} m."
+    )
+    return Section("Depth error by distance", (*drawings, table), text)
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _worst_section(
+    judged: Judged, pictures: KittiDataset | None, most: int, advance: Callable[[], None]
+) -> Section:
+    first = judged.runs[0]
+    worst = first.mistakes.worst[:most]
+    text = (
+        f"Frames in which {first.name} has most labels missed and detections wrong, at scores "
+        f"from {judged.min_score:g}, in 3D, among what counts as hard; all classes together."
+    )
+    if not worst:
+        return Section("Worst frames", (), "There is no frame with a mistake.")
+    if pictures is None:
+        rows = tuple(
+            (
+                judged.names[index],
+                *(
+                    str(count[index])
+                    for run in judged.runs
+                    for count in (run.mistakes.missed, run.mistakes.wrong)
+                ),
+            )
+            for index in worst
+        )
+        heads = [f"{what}, {run.name}" for run in judged.runs for what in ("missed", "wrong")]
+        table = Table(("frame", *heads), rows)
+        return Section("Worst frames", (table,), f"{text} Give --data to see them.")
+    shown = []
+    for index in worst:
+        shown.append(_worst_frame(judged, index, pictures.frame(judged.names[index])))
+        advance()
+    found = {
+        label.type for index in worst for run in judged.runs for label in run.detections[index]
+    }
+    strip = Strip(tuple(shown), rate_hz=1.0, legend=legend(sorted(found), has_truth=True))
+    return Section("Worst frames", (strip,), text)
+
+
+def _worst_frame(judged: Judged, index: int, frame: KittiFrame) -> Frame:
+    image, camera = frame.image(), frame.camera()
+    has_points = "velodyne" in frame.files or "velodyne_reduced" in frame.files
+    points = frame.points_in_view() if has_points else np.zeros((0, 4), np.float32)
+
+    def boxes(labels: Sequence[Label]) -> ObjectBoxes:
+        scores = [1.0 if label.score is None else label.score for label in labels]
+        return ObjectBoxes(
+            index,
+            "velodyne",
+            label_boxes(labels, camera.lidar_from_camera),
+            tuple(label.type for label in labels),
+            np.array(scores),
+        )
+
+    truth = boxes([label for label in judged.ground_truth[index] if label.is_object])
+    columns: list[Column] = []
+    for run in judged.runs:
+        found = boxes(
+            [
+                label
+                for label in run.detections[index]
+                if label.score is not None and label.score >= judged.min_score
+            ]
+        )
+        heading = (
+            f"{run.name}: {run.mistakes.missed[index]} missed, {run.mistakes.wrong[index]} wrong"
+        )
+        columns.append(frame_column(image, camera, points, found, truth, heading=heading))
+    return Frame(frame.name, tuple(columns))
