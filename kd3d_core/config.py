@@ -49,8 +49,16 @@ def make_config(kind: type[Config], values: dict[str, Any], source: Path | str) 
     parser.add_argument("--config", type=kind)
     try:
         return parser.instantiate(parser.parse_object({"config": values})).config
-    except (ArgumentError, ConfigError) as error:
-        raise ConfigError(f"{source}: {_one_line(error)}") from None
+    except (ArgumentError, ConfigError, ValueError) as error:
+        raise ConfigError(f"{source}: {_one_line(_reason(error))}") from None
+
+
+def _reason(error: BaseException) -> BaseException:
+    """What a dataclass said of its values, if it did; a setting that may be None wraps it up."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigError):
+        cause = cause.__cause__
+    return cause or error
 
 
 def _set(values: dict[str, Any], change: str) -> None:
@@ -69,6 +77,6 @@ def _set(values: dict[str, Any], change: str) -> None:
         raise ConfigError(f"{change}: no valid YAML: {_one_line(error)}") from None
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     text = re.sub(r"\s+", " ", str(error)).strip().replace("config.", "")
     return re.sub(r"Group '\w+' does not accept option", "unknown key", text)

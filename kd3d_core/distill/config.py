@@ -117,3 +117,10 @@ class DistillConfig:
     def places(self) -> tuple[Place, ...]:
         """Where features are compared in any of the phases."""
         return self.feature.places if any(phase.feat for phase in self.phases) else ()
+
+    @property
+    def parts_rest(self) -> bool:
+        """Whether there is a phase in which layers that learn in another get no gradient."""
+        feat = [phase.feat > 0 for phase in self.phases]
+        without_head = [not phase.det and not phase.logit for phase in self.phases]
+        return any(feat) != all(feat) or any(without_head)

@@ -177,7 +177,8 @@ class Distiller(nn.Module):
         """What each output of the head differs by, and how many anchors the teacher is sure of."""
         config = self._config.logit
         if taught is None:
-            return dict.fromkeys(("cls", "box", "dir"), _Sum.nothing(maps.logits))
+            outputs = {"cls": maps.logits, "box": maps.deltas, "dir": maps.directions}
+            return {name: _Sum.nothing(output) for name, output in outputs.items()}
         classes = self.student.head.num_classes
         (our_logits, their_logits), (our_boxes, their_boxes), (our_dirs, their_dirs) = (
             (per_anchor(ours, channels), per_anchor(theirs, channels))

@@ -33,6 +33,7 @@ def test_settings_replace_those_of_the_file():
         ("task.name=x", "task holds a value"),
         ("epochs", "key=value"),
         ("optimizer.ema=1.5", "ema"),
+        ("augment.flip=2", "flip is 2.0"),
     ],
 )
 def test_wrong_settings_are_one_line(change, reason):

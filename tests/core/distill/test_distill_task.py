@@ -1,0 +1,220 @@
+"""From a configuration to a distilled student: which frames teach, what a run leaves."""
+
+import json
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from small_detector import small_lite
+
+from kd3d_core.config import load_config
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.detectors.build import load_detector, random_detector
+from kd3d_core.distill.config import DistillConfig, FeatureConfig, LogitConfig, TeacherConfig
+from kd3d_core.distill.distiller import Distiller
+from kd3d_core.distill.schedule import Phase
+from kd3d_core.errors import ConfigError, DataError
+from kd3d_core.geometry.window import WindowConfig
+from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.training.config import DataConfig, OptimizerConfig, TrainConfig
+from kd3d_core.training.distill_task import DistillTask, frames_to_learn_from, true_points
+from kd3d_core.training.loop import train
+from kd3d_core.training.tasks import make_task
+from kd3d_core.weights import resolve
+
+SETTINGS = DistillConfig()
+
+
+def config(root, **changes) -> TrainConfig:
+    base = TrainConfig(
+        task="distill",
+        model="lite",
+        teacher=TeacherConfig("lite"),
+        points="pseudo",
+        data=DataConfig(str(root)),
+        out=str(root.parent / "run"),
+        epochs=2,
+        batch_size=2,
+        workers=0,
+        precision="fp32",
+        optimizer=OptimizerConfig(lr=1e-3),
+    )
+    return replace(base, **changes)
+
+
+class TestFrames:
+    def test_frames_that_lack_something_are_counted(self, write_frame, caplog):
+        caplog.set_level(logging.INFO)
+        write_frame("000000")
+        write_frame("000001", labels=None)
+        write_frame("000002", labels="", lidar=False)
+        root = write_frame("000003", labels=None, lidar=False)
+        used = frames_to_learn_from(KittiDataset(root), SETTINGS)
+        assert used.names == ("000000", "000001", "000002")
+        assert (
+            "1 of 4 frames have neither LiDAR nor labels and are skipped (first: 000003)"
+            in caplog.text
+        )
+        assert (
+            "1 of 4 frames have no LiDAR and are used without the teacher (first: 000002)"
+            in caplog.text
+        )
+        assert (
+            "3 frames: 2 with labels, 2 with LiDAR; the teacher's boxes are the labels of 1"
+            in caplog.text
+        )
+
+    def test_frames_without_lidar_are_skipped_by_setting(self, write_frame, caplog):
+        write_frame("000000", labels=None)
+        write_frame("000001", lidar=False)
+        root = write_frame("000002", lidar=False)
+        used = frames_to_learn_from(KittiDataset(root), replace(SETTINGS, without_lidar="skip"))
+        assert used.names == ("000000",)
+        assert "2 of 3 frames have no LiDAR and are skipped (first: 000001)" in caplog.messages
+
+    def test_either_lidar_folder_will_do(self, write_frame):
+        write_frame("000000")
+        root = write_frame("000001")
+        (root / "velodyne_reduced").mkdir()
+        (root / "velodyne" / "000001.bin").rename(root / "velodyne_reduced" / "000001.bin")
+        assert len(frames_to_learn_from(KittiDataset(root), SETTINGS)) == 2
+
+    def test_without_any_lidar_there_is_nothing_to_see(self, write_frame):
+        root = write_frame("000000", lidar=False)
+        with pytest.raises(DataError, match="none of the 1 frames has LiDAR"):
+            frames_to_learn_from(KittiDataset(root), SETTINGS)
+
+    def test_a_frame_must_teach_something_in_every_phase(self, write_frame):
+        write_frame("000000")
+        root = write_frame("000001", lidar=False)
+        features_first = replace(SETTINGS, phases=(Phase(5, 0.0, 1.0), Phase(9, 1.0)))
+        with pytest.raises(ConfigError, match="without_lidar to skip"):
+            frames_to_learn_from(KittiDataset(root), features_first)
+        skip = replace(features_first, without_lidar="skip")
+        assert len(frames_to_learn_from(KittiDataset(root), skip)) == 1
+
+
+class TestConfiguration:
+    def write(self, path, **changes):
+        values = {
+            "task": "distill", "model": "lite", "teacher": {"model": "lite"},
+            "data": {"root": "data"}, "out": "runs/x", **changes,
+        }  # fmt: skip
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    def test_phases_are_data(self, tmp_path):
+        phases = [{"until_epoch": 3, "feat": 2}, {"until_epoch": 9, "det": 0.5, "ramp_epochs": 1.5}]
+        distill = {"phases": phases, "feature": {"places": ["voxels", "neck"]}}
+        found = load_config(TrainConfig, self.write(tmp_path / "x.yaml", distill=distill)).distill
+        assert found.phases == (Phase(3, 1.0, 2.0, 0.0), Phase(9, 0.5, ramp_epochs=1.5))
+        assert found.feature == FeatureConfig(("voxels", "neck"))
+        assert found.logit == LogitConfig()
+
+    @pytest.mark.parametrize(
+        ("changes", "reason"),
+        [
+            ({"teacher": None}, "needs a teacher"),
+            ({"task": "detector"}, "takes no teacher"),
+            ({"distill": {"feature": {"places": ["roof"]}}}, "roof"),
+            ({"distill": {"feature": {"places": []}}}, "name one or more"),
+            ({"distill": {"logit": {"temperature": 0}}}, "temperature is 0"),
+            ({"distill": {"phases": []}}, "phases is empty"),
+            ({"distill": {"phases": [{"until_epoch": 2, "fest": 1}]}}, "fest"),
+            ({"distill": {"label_score": 1.5}}, "label_score is 1.5"),
+        ],
+    )
+    def test_wrong_settings_are_one_line(self, tmp_path, changes, reason):
+        with pytest.raises(ConfigError, match=reason) as caught:
+            load_config(TrainConfig, self.write(tmp_path / "x.yaml", **changes))
+        assert "\n" not in str(caught.value)
+
+
+class TestRuns:
+    @pytest.fixture(autouse=True)
+    def cache(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("KD3D_CACHE", str(tmp_path / "cache"))
+
+    def test_recordings_without_labels_train_a_student(self, write_frame, tmp_path, caplog):
+        for name in ("000000", "000001", "000002"):
+            root = write_frame(name, labels=None)
+        model = load_model_config("lite")
+        window = WindowConfig((64, 208), "crop", 120.0)
+        model = replace(model, detector=replace(model.detector, window=window))
+        wanted = config(root, distill=replace(SETTINGS, start="model", label_score=0.4))
+        teacher = small_lite(1)
+        before = {name: value.clone() for name, value in teacher.state_dict().items()}
+        frames = KittiDataset(root)
+        task = DistillTask(
+            wanted, model, small_lite(0), model.detector, teacher, true_points, frames, frames
+        )
+        summary = train(wanted, task)
+        assert summary.steps == 4
+        assert {name.split("_")[0] for name, value in summary.losses.items() if value} == {
+            "det", "feat", "logit"
+        }  # fmt: skip
+        assert "no validation frame has labels: the teacher's boxes stand for them" in caplog.text
+        assert set(summary.metrics) >= {"mAP_3d_moderate", "Car_3d"}
+        assert all(torch.equal(before[name], v) for name, v in teacher.state_dict().items())
+
+        out = tmp_path / "run"
+        exported = load_tensors_of(out)
+        trained = task.model.student.network.state_dict()
+        assert all(torch.equal(trained[name], value) for name, value in exported.items())
+        assert exported.keys() == trained.keys()
+        meta = json.loads((out / "latest" / "meta.json").read_text())
+        assert meta["config"]["distill"]["phases"][1]["det"] == 3.0
+        stored = load_file(out / "latest" / "model.safetensors")
+        assert {name.split(".")[0] for name in stored} == {"student", "projectors"}
+        assert train(wanted, task).steps == 4  # nothing is left to do, and nothing differs
+
+    def test_validation_is_against_labels_where_there_are_any(self, write_frame):
+        write_frame("000000", labels=None)
+        root = write_frame("000001")
+        model = load_model_config("lite")
+        frames = KittiDataset(root)
+        task = DistillTask(
+            config(root), model, small_lite(0), model.detector, small_lite(0), true_points, frames,
+            frames,
+        )  # fmt: skip
+        asked = []
+        task.model.teacher.detector.register_forward_pre_hook(lambda *_: asked.append(1))
+        metrics = task.validate(task.model.eval(), torch.device("cpu"))
+        assert metrics.keys() >= {"mAP_3d_moderate", "Car_3d", "Car_bev"}
+        assert not asked
+
+    def test_a_student_of_another_type_cant_start_from_its_teacher(self, write_frame):
+        root = write_frame("000000")
+        model = load_model_config("lite")
+        other = replace(model.detector, type="mvxnet")
+        frames = KittiDataset(root)
+        arguments = (model, small_lite(0), other, small_lite(1), true_points, frames, frames)
+        with pytest.raises(ConfigError, match=r"lite.*mvxnet.*set distill\.start to model"):
+            DistillTask(config(root), *arguments)
+
+    @pytest.mark.slow
+    def test_from_a_configuration(self, write_frame, tmp_path):
+        """As `kd3d-train` does it, with models of full size and pseudo-LiDAR."""
+        for name in ("000000", "000001"):
+            root = write_frame(name, labels=None)
+        weights = tmp_path / "teacher.pth"
+        taught = load_model_config("lite").detector
+        torch.save(random_detector(taught, 3).network.state_dict(), weights)
+        wanted = config(root, epochs=1, teacher=TeacherConfig("lite", str(weights)))
+        task = make_task(wanted)
+        assert isinstance(task.model, Distiller)
+        teacher = task.model.teacher.detector.state_dict()
+        student = {name: value.clone() for name, value in task.model.student.state_dict().items()}
+        assert all(torch.equal(teacher[name], value) for name, value in student.items())
+        assert train(wanted, task).steps == 1
+        exported = load_model_config(tmp_path / "run" / "model.yaml").detector
+        trained = load_detector(resolve(exported.weights), exported).state_dict()
+        assert any(not torch.equal(student[name], value) for name, value in trained.items())
+
+
+def load_tensors_of(out) -> dict[str, torch.Tensor]:
+    """What a run exported, by the model that names it."""
+    return load_file(resolve(load_model_config(out / "model.yaml").detector.weights))
