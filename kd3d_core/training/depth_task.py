@@ -75,6 +75,10 @@ class DepthTask:
         """A smaller error is better."""
         return score < best
 
+    def scalars(self, epoch: int) -> dict[str, float]:
+        """None: all epochs are alike."""
+        return {}
+
     def export(self, model: nn.Module, out: Path) -> None:
         """A transformers folder, `out/depth`, and `out/model.yaml` that names it."""
         assert isinstance(model, DepthLosses)

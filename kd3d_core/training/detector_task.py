@@ -75,6 +75,10 @@ class DetectorTask:
         """A higher AP is better."""
         return score > best
 
+    def scalars(self, epoch: int) -> dict[str, float]:
+        """None: all epochs are alike."""
+        return {}
+
     def export(self, model: nn.Module, out: Path) -> None:
         """See `export_detector`."""
         assert isinstance(model, DetectorLosses)

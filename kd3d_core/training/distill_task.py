@@ -1,7 +1,8 @@
 """Training a detector on what a teacher with true LiDAR knows."""
 
 import logging
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import DetectorConfig
 from kd3d_core.distill.config import DistillConfig
 from kd3d_core.distill.distiller import Distiller
+from kd3d_core.distill.schedule import Phase
 from kd3d_core.distill.teacher import check_fit
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.runtime.model_config import ModelConfig
@@ -69,6 +71,7 @@ class DistillTask:
                 "the objects that are pasted in"
             )
         settings = config.distill or DistillConfig()
+        _check_length(settings.phases, config.epochs)
         channels = check_fit(teacher, teacher_config, student, model.detector, settings.places)
         if settings.start == "teacher":
             _start_from_teacher(student, model.detector, teacher, teacher_config)
@@ -109,6 +112,10 @@ class DistillTask:
         """A higher AP is better."""
         return score > best
 
+    def scalars(self, epoch: int) -> dict[str, float]:
+        """The weights of the parts of the loss."""
+        return {f"weight/{part}": v for part, v in asdict(self.model.weights(epoch)).items()}
+
     def export(self, model: nn.Module, out: Path) -> None:
         """The student; see `export_detector`."""
         assert isinstance(model, Distiller)
@@ -126,6 +133,14 @@ class DistillTask:
                 for name, boxes in self._teacher_frames.detect(teacher, device).items()
             }
         return self._teachers_boxes
+
+
+def _check_length(phases: Sequence[Phase], epochs: int) -> None:
+    if len(phases) > 1 and phases[-2].until_epoch >= epochs:
+        log.warning(
+            "the last phase begins at epoch %d and the run has %d: it will not be reached",
+            phases[-2].until_epoch, epochs,
+        )  # fmt: skip
 
 
 def true_points(frame: KittiFrame) -> np.ndarray:

@@ -15,7 +15,11 @@ import torch
 import yaml
 from accelerate import Accelerator, PartialState
 from accelerate.logging import get_logger
-from accelerate.utils import DataLoaderConfiguration, gather_object
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    DistributedDataParallelKwargs,
+    gather_object,
+)
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -71,6 +75,9 @@ class Task(Protocol):
 
     def is_better(self, score: float, best: float) -> bool:
         """Whether a score beats another."""
+
+    def scalars(self, epoch: int) -> dict[str, float]:
+        """What decides an epoch and deserves a curve, such as the weights of losses; by name."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +165,13 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
         while step < total:
             epoch, done = divmod(step, steps_per_epoch)
             samples.set_epoch(epoch)
+            scalars = task.scalars(epoch)
+            if scalars:
+                text = ", ".join(f"{name} {value:.4g}" for name, value in scalars.items())
+                log.info("epoch %d begins with %s", epoch + 1, text)
+            if writer is not None:
+                for name, value in scalars.items():
+                    writer.add_scalar(name, value, step)
             batches = epoch_batches(
                 len(samples), config.batch_size, config.seed, epoch,
                 accelerator.process_index, world,
@@ -258,6 +272,12 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     return Accelerator(
         mixed_precision=precision,
         dataloader_config=DataLoaderConfiguration(),
+        # Costs a walk through the graph, so only where layers rest in some of the steps.
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(
+                find_unused_parameters=config.distill is not None and config.distill.parts_rest
+            )
+        ],
     )
 
 
