@@ -3,8 +3,17 @@
 from dataclasses import dataclass
 
 import numpy as np
-from embreex.mesh_construction import TriangleMesh
-from embreex.rtcore_scene import EmbreeScene
+
+from kd3d_core.errors import Kd3dError
+
+try:
+    from embreex.mesh_construction import TriangleMesh
+    from embreex.rtcore_scene import EmbreeScene
+except ImportError as error:
+    raise Kd3dError(
+        f"synthetic scenes need embreex, which cannot be imported ({error}): pip install embreex; "
+        "it has no wheel for ARM, so render on another machine"
+    ) from None
 
 _FAR = 1e30
 
