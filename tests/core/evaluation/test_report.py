@@ -1,0 +1,234 @@
+"""`kd3d-eval report`: parts of the AP, mistakes of frames, and the page."""
+
+import math
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kd3d_core.cli import eval as command
+from kd3d_core.data.kitti import KittiDataset, Label, write_labels
+from kd3d_core.errors import Kd3dError
+from kd3d_core.evaluation.kitti_ap import evaluate
+from kd3d_core.evaluation.report import break_down, mistakes
+
+CAR = Label(
+    "Car", 0.0, 0, 0.3, (100.0, 100.0, 200.0, 180.0), (1.5, 1.6, 4.0), (0.0, 1.7, 20.0), 0.4
+)
+BANDS = (0.0, 30.0, 60.0)
+
+
+def found(label: Label, score: float = 0.9) -> Label:
+    return replace(label, truncated=-1.0, occluded=-1, score=score)
+
+
+def at(z: float, x: float = 0.0, occluded: int = 0) -> Label:
+    """The car elsewhere, in a place of its own in the image too."""
+    left = 100.0 + 10 * z + 100 * x
+    return replace(
+        CAR, location=(x, 1.7, z), occluded=occluded, bbox=(left, 100.0, left + 100, 180.0)
+    )
+
+
+def part(name: str, frames: list[tuple[list[Label], list[Label]]], level: int = 1) -> float:
+    """3D R40 of cars in a part, as a share of what so many labels can reach."""
+    labels, detections = ([frame[side] for frame in frames] for side in (0, 1))
+    parts = break_down(labels, detections, BANDS)
+    result = {**parts.by_distance, **parts.by_occlusion}[name]
+    number = result.objects["car"][level]
+    return result.curves["car"]["3d"].r40[level] / (100 * (number - 1) / 40)
+
+
+# -- parts of the AP -----------------------------------------------------------------------------
+
+
+def test_a_band_asks_only_for_its_labels() -> None:
+    """Near cars are all found, far ones are not."""
+    frames = [([at(20), at(45)], [found(at(20), 0.5 + index / 100)]) for index in range(20)]
+    assert part("0-30 m", frames) == pytest.approx(1)
+    assert part("30-60 m", frames) == 0
+    labels, detections = ([frame[side] for frame in frames] for side in (0, 1))
+    parts = break_down(labels, detections, BANDS)
+    assert [parts.by_distance[name].objects["car"][0] for name in ("0-30 m", "30-60 m")] == [20, 20]
+    assert parts.overall.objects["car"][0] == 40
+
+
+def test_wrong_detections_count_in_their_band_only() -> None:
+    frames = [
+        ([at(20), at(45)], [found(at(20), 0.5), found(at(45), 0.5), found(at(50, 8.0), 0.9)])
+        for _ in range(20)
+    ]
+    assert part("0-30 m", frames) == pytest.approx(1)
+    assert part("30-60 m", frames) == pytest.approx(0.5)  # one wrong for each right one
+
+
+def test_distance_is_over_ground_and_the_far_border_is_in_the_next_band() -> None:
+    border, beyond = at(24, 18.0), at(24.1, 18.0)  # 30 m: a 3-4-5 triangle
+    parts = break_down([[border, beyond, at(29.9)]], [[]], BANDS)
+    assert [result.objects["car"][0] for result in parts.by_distance.values()] == [1, 2]
+
+
+def test_a_car_may_be_found_from_across_the_border() -> None:
+    frames = [([at(29.95)], [found(at(30.05), 0.5 + index / 100)]) for index in range(20)]
+    assert part("0-30 m", frames) == pytest.approx(1)
+    labels, detections = ([frame[side] for frame in frames] for side in (0, 1))
+    far = break_down(labels, detections, BANDS).by_distance["30-60 m"]
+    assert far.objects["car"] == (0, 0, 0)
+
+
+def test_occlusion_asks_only_for_its_labels() -> None:
+    frames = [
+        ([at(20), at(40, 5.0, occluded=2)], [found(at(20), 0.5 + index / 100)])
+        for index in range(20)
+    ]
+    assert part("fully visible", frames, level=2) == pytest.approx(1)
+    assert part("largely occluded", frames, level=2) == 0
+
+
+def test_one_band_of_everything_is_the_whole(tracking: KittiDataset) -> None:
+    labels = [frame.labels() for frame in tracking]
+    random = np.random.default_rng(0)
+    detections = [
+        [
+            found(
+                replace(each, rotation_y=each.rotation_y + random.normal(0, 0.1)), random.random()
+            )
+            for each in frame
+            if each.is_object and random.random() < 0.8
+        ]
+        for frame in labels
+    ]
+    parts = break_down(labels, detections, (0.0, math.inf))
+    whole = evaluate(labels, detections).to_json()
+    assert parts.overall.to_json() == whole
+    assert parts.by_distance["0-inf m"].to_json() == whole
+    assert whole["car"]["3d"]["R40"][1] > 20
+
+
+def test_bands_rise() -> None:
+    for bands in ((), (10.0,), (0.0, 20.0, 20.0)):
+        with pytest.raises(Kd3dError, match="two or more rising distances"):
+            break_down([], [], bands)
+
+
+# -- mistakes of frames --------------------------------------------------------------------------
+
+
+def test_mistakes_counted_by_hand() -> None:
+    hidden = at(50, occluded=3)
+    van = replace(at(35), type="Van")
+    area = replace(CAR, type="DontCare", dimensions=(-1.0,) * 3, location=(-1000.0,) * 3)
+    frames: list[tuple[list[Label], list[Label], int, int]] = [
+        ([at(20)], [found(at(20))], 0, 0),
+        ([at(20), at(40)], [found(at(20))], 1, 0),
+        ([at(20)], [found(at(20), 0.29)], 1, 0),  # below the threshold
+        ([], [found(at(20)), found(at(40), 0.1)], 0, 1),
+        ([at(20)], [found(at(20)), found(at(20), 0.8)], 0, 1),
+        ([hidden, van, area], [found(hidden), found(at(35))], 0, 0),
+        ([at(20)], [found(replace(at(20), type="Cyclist"))], 1, 1),
+    ]
+    result = mistakes([frame[0] for frame in frames], [frame[1] for frame in frames], 0.3)
+    assert result.missed.tolist() == [frame[2] for frame in frames]
+    assert result.wrong.tolist() == [frame[3] for frame in frames]
+    assert result.worst == [6, 1, 2, 3, 4]
+
+
+# -- the command ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Call `kd3d-eval report`; exit status, standard output and standard error."""
+
+    def call(*args: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["kd3d-eval", "report", *map(str, args)])
+        status = command.main()
+        return status, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def runs(kitti_object: KittiDataset, tmp_path: Path) -> tuple[Path, Path]:
+    """Detections of two runs: all but the first object of each frame, and everything."""
+    for run, start in (("some", 1), ("every", 0)):
+        (tmp_path / run).mkdir()
+        for frame in kitti_object:
+            detections = [found(label) for label in frame.objects()[start:]]
+            write_labels(tmp_path / run / f"{frame.name}.txt", detections)
+    return tmp_path / "some", tmp_path / "every"
+
+
+def test_two_runs_side_by_side_with_depth(
+    kitti_object: KittiDataset, runs: tuple[Path, Path], run, tmp_path: Path
+) -> None:
+    (tmp_path / "depth").mkdir()
+    for frame in kitti_object:
+        flat = np.full(frame.image_size(), 12.0, np.float32)
+        np.save(tmp_path / "depth" / f"{frame.name}.npy", flat)
+    out = tmp_path / "page" / "report.html"
+    status, output, errors = run(
+        *("--labels", kitti_object.root / "label_2", "--detections", runs[0], "--other", runs[1]),
+        *("--data", kitti_object.root, "--depth", tmp_path / "depth", "--out", out, "--worst", 3),
+    )
+    assert (status, errors) == (0, "")
+    assert str(out) in output
+    text = out.read_text()
+    headings = re.findall(r"<h2>(.*?)</h2>", text)
+    assert headings[:5] == [
+        "Average precision",
+        "Precision over recall",
+        "By distance",
+        "By occlusion",
+        "Depth error by distance",
+    ]
+    assert "Worst frames" in headings
+    titles = re.findall(r'class="frame" data-title="(\w+)"', text)
+    assert len(titles) == 3
+    assert text.count("<img ") == 3 * 2 * 2
+    # Each of the first run's frames lacks one, and the second run makes no mistake.
+    assert (
+        re.findall(r"<h3>(.*?)</h3>", text)
+        == ["some: 1 missed, 0 wrong", "every: 0 missed, 0 wrong"] * 3
+    )
+    # An answer of 12 m is at most 40 % off from 10 to 20 m, and at least 70 % beyond 40 m.
+    errors_of = dict(
+        re.findall(r'<th scope="row">(\d+-\d+) m</th><td>\d+</td><td>([\d.]+)</td>', text)
+    )
+    assert float(errors_of["10-20"]) < 0.4
+    assert float(errors_of["40-80"]) > 0.7
+
+
+def test_without_pictures_the_worst_frames_are_a_table(
+    kitti_object: KittiDataset, runs: tuple[Path, Path], run, tmp_path: Path
+) -> None:
+    out = tmp_path / "report.html"
+    labels = kitti_object.root / "label_2"
+    assert run("--labels", labels, "--detections", runs[0], "--out", out)[0] == 0
+    text = out.read_text()
+    assert "<img" not in text
+    assert "Give --data to see them" in text
+    assert re.search(r'<th scope="row">0000\d\d</th><td>1</td><td>0</td>', text)
+    assert run("--labels", labels, "--detections", runs[1], "--out", out)[0] == 0
+    assert "There is no frame with a mistake." in out.read_text()
+
+
+def test_what_goes_wrong_is_one_line(
+    kitti_object: KittiDataset, runs: tuple[Path, Path], run, tmp_path: Path
+) -> None:
+    given = ["--labels", kitti_object.root / "label_2", "--detections", runs[0]]
+    given += ["--out", tmp_path / "report.html"]
+    for more, message in (
+        (["--depth", runs[0]], "--depth needs --data"),
+        (["--other", runs[0]], "are the same folder"),
+        (["--bands", "10"], "two or more rising distances"),
+        (["--bands", "near"], "--bands near: write metres"),
+        (["--data", tmp_path], "no KITTI data set"),
+        (["--worst", "-1"], "--worst -1"),
+    ):
+        status, _, errors = run(*given, *more)
+        assert (status, errors.count("\n")) == (1, 1), errors
+        assert message in errors
+    assert not (tmp_path / "report.html").exists()
