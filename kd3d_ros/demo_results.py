@@ -115,7 +115,7 @@ def write_page(
             "model": Path(played.model).stem,
             "images sent": str(summary["frames_sent"]),
             "processed": str(summary["frames_processed"]),
-            "dropped, newer one waiting": str(summary["frames_dropped"]),
+            "dropped": str(summary["frames_dropped"]),
             "lost": str(summary["frames_lost"]),
             "median latency": "-" if median is None else f"{median:.0f} ms",
         },

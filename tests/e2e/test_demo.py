@@ -82,6 +82,28 @@ def test_there_is_a_picture_of_each_processed_frame(demo: Path):
     assert ((corner[..., 2] > 200) & (corner[..., 0] < 120)).sum() > 200
 
 
+def test_precision_and_recall_are_of_the_processed_frames(demo: Path, tracking: KittiDataset):
+    summary = json.loads((demo / "summary.json").read_text())
+    judged = summary["judged"]
+    assert judged["frames"] == summary["frames_processed"]
+    labelled = [label.type for frame in tracking for label in frame.objects()]
+    assert 0 < judged["labels"]["Car"] <= labelled.count("Car")
+    assert judged["labels"]["Cyclist"] == labelled.count("Cyclist") == 0
+    for name in ("recall", "recall_30m"):
+        assert 0 <= summary[name]["Car"] <= 1
+        assert summary[name]["Cyclist"] is None
+    assert set(summary["precision"]) == {"Car", "Pedestrian", "Cyclist"}
+
+
+def test_the_report_shows_each_processed_frame(demo: Path):
+    text = (demo / "report.html").read_text()
+    processed = json.loads((demo / "summary.json").read_text())["frames_processed"]
+    assert text.count('<section class="frame"') == processed
+    assert text.count('src="data:image/jpeg;base64,') == 2 * processed
+    assert "UNTRAINED" in text
+    assert "Histogram of the latency" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
