@@ -7,6 +7,7 @@ torchrun --nproc_per_node 4 -m kd3d_core.cli.train config/train/lite.yaml
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -149,9 +150,6 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
     if accelerator.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
         (out / "config.yaml").write_text(yaml.safe_dump(plain(config), sort_keys=False))
-    writer = None
-    if accelerator.is_main_process:
-        writer = SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
     def save(name: str, model: nn.Module, state: dict[str, Any]) -> None:
         if accelerator.is_main_process:
@@ -160,7 +158,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
 
     losses: dict[str, float] = {}
     last_line = 0.0
-    with _progress(accelerator) as progress:
+    with _progress(accelerator) as progress, _writer(accelerator, out, step) as writer:
         bar = progress.add_task(config.task, total=total, completed=step, loss="")
         while step < total:
             epoch, done = divmod(step, steps_per_epoch)
@@ -243,8 +241,6 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
                         task.export(evaluated, out)
             state = run_state(step, best, optimizer, schedule, average, accelerator)
             save("latest", raw_model, state)
-    if writer is not None:
-        writer.close()
     return Summary(step, losses, metrics, time.monotonic() - began)
 
 
@@ -257,12 +253,23 @@ def collated(samples: Any, batch_size: int) -> Iterator[Batch]:
 
 def training_device() -> torch.device:
     """Where this process trains."""
-    return PartialState().device
+    return _processes().device
 
 
 def is_main_process() -> bool:
     """Whether this is the process that writes and speaks for all."""
-    return PartialState().is_main_process
+    return _processes().is_main_process
+
+
+def _processes() -> PartialState:
+    """This process among those that train together; finds them at the first call."""
+    return PartialState(cpu=_on_cpu())
+
+
+def _on_cpu() -> bool:
+    # Without being told, accelerate lets the processes of `torchrun` on a machine without a GPU
+    # each train alone.
+    return not torch.accelerator.is_available()
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
@@ -270,6 +277,7 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     if config.precision == "auto" and torch.cuda.is_available():
         precision = "bf16"
     return Accelerator(
+        cpu=_on_cpu(),
         mixed_precision=precision,
         dataloader_config=DataLoaderConfiguration(),
         # Costs a walk through the graph, so only where layers rest in some of the steps.
@@ -311,6 +319,14 @@ def _stop_at(
         f"step {step}: {wrong} is not finite for frames {', '.join(frames)}: "
         "look at those frames, lower lr, or train in fp32"
     )
+
+
+def _writer(
+    accelerator: Accelerator, out: Path, step: int
+) -> AbstractContextManager[SummaryWriter | None]:
+    if not accelerator.is_main_process:
+        return nullcontext()
+    return SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
 
 
 def _progress(accelerator: Accelerator) -> Progress:

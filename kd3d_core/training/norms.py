@@ -35,7 +35,7 @@ class SharedBatchNorm(_BatchNorm):
         """`(N, C, ...)`, of any N in each process, normalised over all but C."""
         if not (self.training and distributed.is_initialized()):
             return super().forward(input)
-        values = input.float()
+        values = input.to(torch.promote_types(input.dtype, torch.float32))
         axes = [axis for axis in range(values.ndim) if axis != 1]
         shape = [-1 if axis == 1 else 1 for axis in range(values.ndim)]
         local = values.new_tensor([values.numel() // values.shape[1]])

@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +133,12 @@ def _random_state(device: torch.device) -> dict[str, torch.Tensor | None]:
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
+@cache
 def _revision() -> str:
+    """Of the code as the run loaded it."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-    except OSError:
+    except (OSError, subprocess.SubprocessError):
         return "unknown"
     return done.stdout.strip() or "unknown"
