@@ -55,6 +55,7 @@ PYTHON_PACKAGES = (
 # (module, distribution, what for).
 OPTIONAL_PACKAGES = (
     ("tensorboard", "tensorboard", "curves of a training"),
+    ("embreex", "embreex", "synthetic scenes (kd3d-synth)"),
     ("rerun", "rerun-sdk", "the Rerun viewer"),
     ("ray", "ray", "many bags on many machines"),
 )

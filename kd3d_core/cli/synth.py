@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kd3d_core.cli.app import run
+from kd3d_core.cli.app import exit_on_sigterm, run
 from kd3d_core.errors import Kd3dError
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ def synth(
     overwrite: bool = False,
 ) -> None:
     """Render driving scenes: camera image, LiDAR scan, calibration and labels.
+
+    Scenes are independent of each other unless --sequence is given. What a seed makes does not
+    depend on the number of frames (but in a sequence) or of workers.
 
     Args:
         frames: how many.
@@ -82,6 +85,7 @@ def synth(
     lidar = LidarConfig(azimuth_step=lidar_step, field=lidar_field, range_noise=lidar_noise)
     config = SynthConfig(frames, seed, sequence, camera, lidar)
     with ExitStack() as stack:
+        stack.enter_context(exit_on_sigterm())
         folder = out
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kd3d-synth-")))

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -123,7 +124,11 @@ def _rendered(config: SynthConfig, out: Path, indices: list[int], workers: int) 
             _write_frame(config, out, index)
             yield
         return
-    with _single_threaded(), ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    spawn = get_context("spawn")
+    with (
+        _single_threaded(),
+        ProcessPoolExecutor(workers, spawn, _leave_interrupts_to_parent) as pool,
+    ):
         jobs = [pool.submit(_write_frame, config, out, index) for index in indices]
         try:
             for job in as_completed(jobs):
@@ -131,6 +136,10 @@ def _rendered(config: SynthConfig, out: Path, indices: list[int], workers: int) 
                 yield
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
@@ -189,11 +198,12 @@ def _claim(out: Path, config: SynthConfig) -> None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
+    found = found if isinstance(found, dict) else {}
+    if not config.sequence:  # a drive depends on its length, but other scenes are added to a set
+        meta["frames"] = max(config.frames, found.get("frames", 0))
+        found["frames"] = meta["frames"]
     for key, value in meta.items():
-        # More frames of the same seed belong to the same set, unless they are one drive's.
-        if key == "frames" and not config.sequence:
-            continue
-        if not isinstance(found, dict) or found.get(key) != value:
+        if found.get(key) != value:
             raise DataError(
                 f"{out}: it holds frames with another {key!r} (see its meta.json): "
                 "give the same options, or another folder"
@@ -206,7 +216,7 @@ def _meta(config: SynthConfig) -> dict[str, Any]:
     about = {
         "source": "kd3d-synth",
         "format": _FORMAT,
-        "rate_hz": RATE_HZ if config.sequence else None,
         **asdict(config),
+        "rate_hz": RATE_HZ if config.sequence else None,
     }
     return json.loads(json.dumps(about))

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from kd3d_core.data.synthetic.lighting import Light, draw_light
-from kd3d_core.data.synthetic.mesh import Mesh, merge
+from kd3d_core.data.synthetic.mesh import Mesh, dot, merge
 from kd3d_core.data.synthetic.street import Street, build_static, draw_street
 from kd3d_core.data.synthetic.traffic import Actor, draw_traffic
 from kd3d_core.geometry.camera import KITTI_LIDAR_HEIGHT
 
 _BEHIND_M, _AHEAD_M = 45.0, 170.0
-"""What is kept of the street: as far back as shadows fall, as far ahead as anything is seen."""
+"""What there is of the street: as far back as shadows fall, as far ahead as anything is seen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Drive:
         self.actors: list[Actor] = draw_traffic(self.street, rngs[2], self._speed, duration_s)
         self.light = draw_light(rngs[3])
         self._static = build_static(self.street, rngs[1])
-        self._middles = self._static.triangles.mean(1)[:, :2]
+        self._middles = self._static.triangles.mean(1)
 
     def pose(self, time_s: float) -> np.ndarray:
         """4x4 `world_from_lidar` at a time."""
@@ -70,7 +70,7 @@ class Drive:
     def moment(self, time_s: float = 0.0) -> Moment:
         """The world around the ego car at a time."""
         pose = self.pose(time_s)
-        forward = (self._middles - pose[:2, 3]) @ pose[:2, 0]
+        forward = dot(self._middles - pose[:3, 3], pose[:3, 0])
         near = (forward > -_BEHIND_M) & (forward < _AHEAD_M)
         static = self._static
         meshes = [

@@ -21,7 +21,8 @@ class LidarConfig:
 
     Attributes:
         azimuth_step: degrees between shots; 0.1728 is what 10 turns a second give.
-        field: degrees of azimuth that are scanned, centred ahead; 360 is the whole turn.
+        field: degrees of azimuth that are scanned, centred ahead; 360 is the whole turn. The
+            street ends 45 m behind the car.
         range_noise: standard deviation of the range in metres.
         dropout: whether shots get lost, by range, angle, and material.
     """

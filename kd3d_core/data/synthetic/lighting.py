@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kd3d_core.data.synthetic import texture
+from kd3d_core.data.synthetic.mesh import dot
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ def sky_radiance(light: Light, directions: np.ndarray) -> np.ndarray:
     )
     density = np.clip((noise + 2.2 * light.clouds - 1.3) * 0.8, 0, 1)[:, None]
     color = color * (1 - density) + light.horizon * (0.95 + 0.15 * noise[:, None]) * density
-    facing = np.clip(directions @ light.sun, 0, 1)[:, None]
+    facing = np.clip(dot(directions, light.sun), 0, 1)[:, None]
     return color + light.sun_color * (0.12 * facing**16 + 0.6 * facing**250)
 
 

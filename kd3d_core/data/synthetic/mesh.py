@@ -76,6 +76,12 @@ def rotate(vectors: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     return x * matrix[:, 0] + y * matrix[:, 1] + z * matrix[:, 2]
 
 
+def dot(vectors: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """`(...,)` scalar products of `(..., 3)` vectors with a `(3,)` one; see `rotate`."""
+    x, y, z = (vectors[..., axis] * direction[axis] for axis in range(3))
+    return x + y + z
+
+
 def merge(meshes: Sequence[Mesh]) -> Mesh:
     """One mesh of several, faces in their order."""
     return Mesh(
@@ -104,17 +110,33 @@ def flat(triangles: np.ndarray, material: Material, color: Color) -> Mesh:
 def smooth(triangles: np.ndarray, material: Material, color: Color) -> Mesh:
     """Mesh of `(F, 3, 3)` triangles that looks round where they meet at a blunt angle."""
     triangles = np.asarray(triangles, np.float32)
-    own = face_normals(triangles)
     places = np.round(triangles.reshape(-1, 3), 4) + 0.0  # no -0.0, which would differ from 0.0
     _, corner = np.unique(places, axis=0, return_inverse=True)
-    corner = corner.reshape(-1)
-    total = np.zeros((corner.max() + 1, 3))
-    np.add.at(total, corner, np.repeat(own, 3, 0))
-    mean = total[corner].reshape(-1, 3, 3)
-    mean /= np.maximum(np.linalg.norm(mean, axis=-1, keepdims=True), 1e-12)
-    round_here = (mean * own[:, None]).sum(-1, keepdims=True) > _CREASE_COS
-    normals = np.where(round_here, mean, own[:, None]).astype(np.float32)
+    normals = _round_normals(triangles, corner.reshape(-1, 3))
     return _painted(triangles, normals, material, color)
+
+
+def _round_normals(triangles: np.ndarray, corner: np.ndarray) -> np.ndarray:
+    """`(F, 3, 3)` normals: at a corner that triangles share, the mean of theirs by their angles.
+
+    Args:
+        triangles: `(F, 3, 3)`.
+        corner: `(F, 3)` number of the corner, the same for triangles that share it.
+    """
+    own = face_normals(triangles)
+    forth = np.roll(triangles, -1, 1) - triangles
+    back = -np.roll(forth, 1, 1)
+    lengths = np.sqrt((forth**2).sum(-1) * (back**2).sum(-1))
+    cosine = (forth * back).sum(-1) / np.maximum(lengths, 1e-12)
+    weighted = np.arccos(np.clip(cosine, -1, 1))[..., None] * own[:, None]
+    flat_corner = corner.reshape(-1)
+    total = np.stack(
+        [np.bincount(flat_corner, weighted[..., axis].reshape(-1)) for axis in range(3)], -1
+    )
+    mean = total[corner]
+    mean /= np.maximum(np.sqrt((mean**2).sum(-1, keepdims=True)), 1e-12)
+    round_here = (mean * own[:, None]).sum(-1, keepdims=True) > _CREASE_COS
+    return np.where(round_here, mean, own[:, None]).astype(np.float32)
 
 
 def _painted(triangles: np.ndarray, normals: np.ndarray, material: Material, color: Color) -> Mesh:
@@ -191,17 +213,24 @@ def loft(rings: np.ndarray, material: Material, color: Color) -> Mesh:
     finds the sides by that.
     """
     rings = np.asarray(rings, np.float32)
-    after = np.roll(rings, -1, axis=1)
-    sides = np.stack([rings[:-1], after[:-1], after[1:], rings[1:]], 2)
-    triangles = sides[:, :, [[0, 1, 2], [0, 2, 3]]].reshape(-1, 3, 3)
-    caps = []
-    for ring, turn in ((rings[0], -1), (rings[-1], 1)):
-        center = ring.mean(0)
-        around = ring[::turn]
-        caps.append(
-            np.stack([np.broadcast_to(center, ring.shape), around, np.roll(around, -1, 0)], 1)
-        )
-    return smooth(np.concatenate([triangles, *caps]), material, color)
+    count, points = rings.shape[:2]
+    here = np.arange(points)
+    after = np.roll(here, -1)
+    start = np.arange(count - 1)[:, None] * points
+    quad = np.stack([start + here, start + after, start + points + after, start + points + here], 2)
+    sides = quad[:, :, [[0, 1, 2], [0, 2, 3]]].reshape(-1, 3)
+    last = (count - 1) * points
+    middles = np.full(points, count * points)
+    caps = np.concatenate(
+        [
+            np.stack([middles, after, here], 1),
+            np.stack([middles + 1, last + here, last + after], 1),
+        ]
+    )
+    corner = np.concatenate([sides, caps])
+    places = np.concatenate([rings.reshape(-1, 3), rings[0].mean(0)[None], rings[-1].mean(0)[None]])
+    triangles = places[corner]
+    return _painted(triangles, _round_normals(triangles, corner), material, color)
 
 
 def repaint(mesh: Mesh, faces: np.ndarray, material: Material, color: Color) -> Mesh:

@@ -6,7 +6,7 @@ from kd3d_core.data.synthetic import materials, texture
 from kd3d_core.data.synthetic.drive import Moment
 from kd3d_core.data.synthetic.lighting import ambient, sky_radiance
 from kd3d_core.data.synthetic.materials import Material
-from kd3d_core.data.synthetic.mesh import rotate
+from kd3d_core.data.synthetic.mesh import dot, rotate
 from kd3d_core.data.synthetic.raycast import Hits, RayCaster
 
 _LIFT = 2e-3  # metres that a secondary ray starts off its surface, and again per 10 m of range
@@ -110,10 +110,10 @@ def _sun_on(
     material: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cosine between surface and sun, and whether nothing is in between."""
-    facing = normals @ sun
+    facing = dot(normals, sun)
     leafy = material == Material.LEAVES
     facing = np.where(leafy, 0.35 + 0.65 * facing, facing)  # light shines through leaves
-    possible = np.flatnonzero((facing > 0) & (leafy | (flat @ sun > 0)))
+    possible = np.flatnonzero((facing > 0) & (leafy | (dot(flat, sun) > 0)))
     lit = np.zeros(len(start), bool)
     toward = np.broadcast_to(sun, (len(possible), 3))
     lit[possible] = ~caster.blocked(start[possible], toward)
@@ -156,7 +156,7 @@ def _reflections(
     surroundings = 0.18 * (light.horizon + 0.5 * light.sun_color)
     result[shiny] = share * (seen_sky * sky_radiance(light, world) + (1 - seen_sky) * surroundings)
     gloss = materials.table("gloss")[material[shiny]]
-    peak = np.clip(mirrored @ sun, 0, 1) ** gloss * np.sqrt(gloss) * lit[shiny] * (gloss > 0)
+    peak = np.clip(dot(mirrored, sun), 0, 1) ** gloss * np.sqrt(gloss) * lit[shiny] * (gloss > 0)
     result[shiny] += light.sun_color * share * peak[:, None]
     return result
 

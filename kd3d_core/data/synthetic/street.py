@@ -159,6 +159,8 @@ def draw_street(rng: np.random.Generator, start: float, end: float) -> Street:
     urban = rng.choice((0.15, 0.6, 0.95), p=(0.2, 0.45, 0.35))
     left = _draw_side(rng, 1, (same + oncoming - 0.5) * width, urban, start, end)
     right = _draw_side(rng, -1, -0.5 * width, urban, start, end)
+    if rng.random() < 0.5:
+        left = replace(left, side_streets=right.side_streets)
     return Street(start, end, line, width, lanes, left, right)
 
 

@@ -9,9 +9,9 @@ from kd3d_core.data.synthetic import people, vehicles
 from kd3d_core.data.synthetic.mesh import Color, Mesh
 from kd3d_core.data.synthetic.street import KERB_M, Side, Street
 
-EGO_LENGTH_M = 4.7
 _EGO_REACH_M = 7.0  # room that others leave to the ego car's middle at the start
 _TIME_STEP_S = 0.25
+_CROSSING_FROM_M = 70.0  # farther along a side street than anybody sees
 _TWO_STEPS_M, _PEDAL_TURN_M = 1.4, 5.0
 
 
@@ -101,11 +101,13 @@ def draw_traffic(
         _fill_lane(crowd, street, index, rng, ego_speed)
     for side in street.sides:
         _park(crowd, street, side, rng)
-        _fill_side_streets(crowd, street, side, rng, moving=duration_s > 0)
+        _cross(crowd, street, side, rng)
+        _fill_side_streets(crowd, side, rng)
     _add_cyclists(crowd, street, rng)
     for side in street.sides:
         _add_walkers(crowd, street, side, rng)
-    _add_crossing_people(crowd, street, rng)
+    if duration_s == 0:
+        _add_crossing_people(crowd, street, rng)
     return crowd.actors
 
 
@@ -120,7 +122,11 @@ class _Crowd:
         self._ways = [ego]
         self._sizes = [(_EGO_REACH_M, 1.0)]
 
-    def add(self, actor: Actor, length: float, width: float) -> bool:
+    def askew(self, rng: np.random.Generator, deviation: float) -> float:
+        """A small random turn, radians; none in a drive, whose actors go where they head."""
+        return 0.0 if self.duration_s else float(rng.normal(0, deviation))
+
+    def add(self, actor: Actor, length: float, width: float) -> None:
         """Add an actor if its place, `length` by `width` around it, stays free."""
         way = np.stack(actor.place(self._times), -1)
         along = abs(np.cos(actor.heading)), abs(np.sin(actor.heading))
@@ -128,21 +134,23 @@ class _Crowd:
             along[0] * length / 2 + along[1] * width / 2,
             along[1] * length / 2 + along[0] * width / 2,
         )
-        if self._ways:
-            apart = np.abs(np.array(self._ways) - way)
-            reach = np.array(self._sizes)[:, None] + np.array(size)
-            if (apart < reach).all(-1).any():
-                return False
+        apart = np.abs(np.array(self._ways) - way)
+        reach = np.array(self._sizes)[:, None] + np.array(size)
+        if (apart < reach).all(-1).any():
+            return
         self.actors.append(actor)
         self._ways.append(way)
         self._sizes.append(size)
-        return True
 
 
 def _vehicle(rng: np.random.Generator) -> tuple[str, Mesh]:
     kind = ("Car", "Van", "Truck")[rng.choice(3, p=(0.86, 0.08, 0.06))]
     make = {"Car": vehicles.make_car, "Van": vehicles.make_van, "Truck": vehicles.make_truck}[kind]
     return kind, make(rng)
+
+
+def _width(mesh: Mesh) -> float:
+    return float(mesh.bounds[1, 1] * 2)
 
 
 def _length(mesh: Mesh) -> float:
@@ -163,12 +171,12 @@ def _fill_lane(
         kind, mesh = _vehicle(rng)
         length = _length(mesh)
         s += length / 2
-        heading = (0.0 if direction > 0 else np.pi) + rng.normal(0, 0.015)
+        heading = (0.0 if direction > 0 else np.pi) + crowd.askew(rng, 0.015)
         offset = rng.normal(0, 0.18)
         # Small enough that two neighbours never close the gap that is left between them.
         sway = rng.uniform(-0.8, 0.8) if crowd.duration_s else 0.0
         actor = Actor(kind, Vehicle(mesh), s, d + offset, 0.0, heading, speed, sway)
-        crowd.add(actor, length + 2.0, 1.8)
+        crowd.add(actor, length + 2.0, _width(mesh) + 0.2)
         s += length / 2 + 4.0 + rng.exponential(mean_gap)
 
 
@@ -178,6 +186,9 @@ def _park(crowd: _Crowd, street: Street, side: Side, rng: np.random.Generator) -
     taken = rng.uniform(0.05, 0.9)
     s = street.start
     while s < street.end:
+        if rng.random() > taken:
+            s += rng.uniform(4.0, 7.0)
+            continue
         kind, mesh = _vehicle(rng)
         length = _length(mesh)
         s += length / 2
@@ -185,37 +196,47 @@ def _park(crowd: _Crowd, street: Street, side: Side, rng: np.random.Generator) -
         heading = 0.0 if (side.sign < 0) == with_traffic else np.pi
         heading += rng.normal(0, 0.03)
         d = side.kerb - side.sign * (0.2 + mesh.bounds[1, 1] + rng.uniform(0, 0.15))
-        if kind != "Truck" and rng.random() < taken and not side.at_side_street(s, length / 2 + 1):
-            crowd.add(Actor(kind, Vehicle(mesh), s, d, 0.0, heading), length + 0.4, 1.8)
+        if kind != "Truck" and not side.at_side_street(s, length / 2 + 1):
+            actor = Actor(kind, Vehicle(mesh), s, d, 0.0, heading)
+            crowd.add(actor, length + 0.4, _width(mesh) + 0.1)
         s += length / 2 + rng.uniform(0.6, 2.0)
 
 
-def _fill_side_streets(
-    crowd: _Crowd, street: Street, side: Side, rng: np.random.Generator, moving: bool
-) -> None:
-    """Cars that wait, park or cross where streets join."""
+def _cross(crowd: _Crowd, street: Street, side: Side, rng: np.random.Generator) -> None:
+    """Cars on their way over the road, out of a side street or into it."""
+    other = street.right if side.sign > 0 else street.left
+    for middle, width in side.side_streets:
+        if rng.random() < 0.5:
+            continue
+        mesh = vehicles.make_car(rng)
+        length, way = _length(mesh), rng.choice((-1, 1))
+        crossroads = (middle, width) in other.side_streets
+        speed = rng.uniform(2.5, 6.0)
+        heading = way * np.pi / 2 + crowd.askew(rng, 0.1 if crossroads else 0.35)
+        s = middle + way * width / 4
+        inner, outer = other.kerb + side.sign * length / 2, side.kerb + side.sign * length
+        if crowd.duration_s:
+            if not crossroads:
+                continue  # its way would end at the kerb over there
+            speed = min(speed, 2 * _CROSSING_FROM_M / crowd.duration_s)
+            inner = -way * _CROSSING_FROM_M
+            outer = way * (_CROSSING_FROM_M - speed * crowd.duration_s)
+        d = rng.uniform(min(inner, outer), max(inner, outer))
+        actor = Actor("Car", Vehicle(mesh), s, d, 0.0, heading, speed)
+        crowd.add(actor, length + 1.5, _width(mesh) + 0.6)
+
+
+def _fill_side_streets(crowd: _Crowd, side: Side, rng: np.random.Generator) -> None:
+    """Cars that wait at the road and park along the streets that join it."""
     inwards = -side.sign * np.pi / 2
     for middle, width in side.side_streets:
         if rng.random() < 0.4:
-            _, mesh = _vehicle(rng)
+            kind, mesh = _vehicle(rng)
             length = _length(mesh)
             d = side.kerb + side.sign * (1.2 + length / 2 + rng.uniform(0, 1.5))
             s = middle - side.sign * width / 4
-            actor = Actor(_, Vehicle(mesh), s, d, 0.0, inwards + rng.normal(0, 0.12))
-            crowd.add(actor, length + 1, 2.0)
-        if rng.random() < 0.5:
-            _, mesh = "Car", vehicles.make_car(rng)
-            way = rng.choice((-1, 1))
-            s = middle + rng.uniform(-0.25, 0.25) * width
-            d = rng.uniform(street.right.kerb, street.left.kerb)
-            heading = way * np.pi / 2 + rng.normal(0, 0.35)
-            speed = rng.uniform(2.5, 6.0)
-            if moving:  # it comes from far enough away to cross at any time of the drive
-                back = rng.uniform(0, 1) * crowd.duration_s * speed
-                s, d = s - back * np.cos(heading), d - back * np.sin(heading)
-                heading = way * np.pi / 2
-            actor = Actor("Car", Vehicle(mesh), s, d, 0.0, heading, speed)
-            crowd.add(actor, _length(mesh) + 1.5, 2.6)
+            actor = Actor(kind, Vehicle(mesh), s, d, 0.0, inwards + rng.normal(0, 0.12))
+            crowd.add(actor, length + 1, _width(mesh) + 0.3)
         _park_in_side_street(crowd, side, middle, width, rng)
 
 
@@ -227,12 +248,16 @@ def _park_in_side_street(
         s = middle + edge * (width / 2 - 1.05)
         distance = rng.uniform(7, 14)
         while distance < 40:
+            if rng.random() > 0.4:
+                distance += rng.uniform(5.0, 7.0)
+                continue
             kind, mesh = _vehicle(rng)
-            if kind != "Truck" and rng.random() < 0.35:
+            if kind != "Truck":
                 heading = rng.choice((-1, 1)) * np.pi / 2
                 heading += rng.uniform(-0.8, 0.8) if slanted else rng.normal(0, 0.05)
                 d = side.kerb + side.sign * distance
-                crowd.add(Actor(kind, Vehicle(mesh), s, d, 0.0, heading), _length(mesh) + 0.5, 1.9)
+                actor = Actor(kind, Vehicle(mesh), s, d, 0.0, heading)
+                crowd.add(actor, _length(mesh) + 0.5, _width(mesh) + 0.2)
             distance += _length(mesh) + rng.uniform(0.8, 3.0)
 
 
@@ -247,7 +272,7 @@ def _add_cyclists(crowd: _Crowd, street: Street, rng: np.random.Generator) -> No
             s = rng.uniform(4, min(street.end, street.start + 160 + 2 * speed * crowd.duration_s))
             bike: Color = tuple(rng.uniform(0.02, 0.5, 3).tolist())
             rider = Rider(people.draw_looks(rng), bike, rng.uniform(0, 2 * np.pi))
-            heading = (0.0 if along > 0 else np.pi) + rng.normal(0, 0.04)
+            heading = (0.0 if along > 0 else np.pi) + crowd.askew(rng, 0.04)
             crowd.add(Actor("Cyclist", rider, s, d, 0.0, heading, speed), 2.4, 0.9)
 
 
@@ -258,7 +283,7 @@ def _add_walkers(crowd: _Crowd, street: Street, side: Side, rng: np.random.Gener
     density = rng.uniform(0.0, 0.09)
     for _ in range(rng.poisson(density * (street.end - street.start))):
         s = rng.uniform(street.start, street.end)
-        heading = rng.choice((0.0, np.pi)) + rng.normal(0, 0.04)
+        heading = rng.choice((0.0, np.pi)) + crowd.askew(rng, 0.04)
         speed = rng.uniform(0.9, 1.6) if rng.random() < 0.75 else 0.0
         if speed == 0:
             heading = rng.uniform(-np.pi, np.pi)
@@ -276,13 +301,11 @@ def _add_walkers(crowd: _Crowd, street: Street, side: Side, rng: np.random.Gener
 def _add_crossing_people(crowd: _Crowd, street: Street, rng: np.random.Generator) -> None:
     """People on the road, on their way to its other side."""
     for _ in range(rng.poisson(0.8)):
-        s = rng.uniform(7, 45) + rng.uniform(0, max(street.end - 160, 0))
+        s = rng.uniform(7, 45)
         d = rng.uniform(street.right.lanes_end, street.left.lanes_end)
-        speed, way = rng.uniform(0.9, 1.7), rng.choice((-1, 1))
-        crossing = (street.left.lanes_end - street.right.lanes_end) / speed
-        if crowd.duration_s > crossing / 2:
-            continue  # would walk on through houses
-        crowd.add(_walker(rng, s, d, 0.0, way * np.pi / 2 + rng.normal(0, 0.2), speed), 1.0, 1.0)
+        heading = rng.choice((-1, 1)) * np.pi / 2 + rng.normal(0, 0.2)
+        speed = rng.uniform(0.9, 1.7)
+        crowd.add(_walker(rng, s, d, 0.0, heading, speed), 1.0, 1.0)
 
 
 def _walker(

@@ -5,7 +5,8 @@ follow a side profile, with glass where the greenhouse is. Sizes follow KITTI's 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 from typing import TypeVar
 
@@ -320,21 +321,27 @@ def _trim(body: Body, length: float, half: float, height: float, paint: Color) -
 
 def _wheel_pair(x: float, half: float, radius: float, width: float) -> list[Mesh]:
     """Two wheels on an axle, in dark arches, within `half` of the middle."""
-    parts = []
+    wheel = _unit_wheel()
+    pair = []
     for sign in (-1, 1):
-        outer = sign * half
-        inner = outer - sign * width
-        arch = radius * 1.16
-        for start, end, size, material, color in (
-            (inner, outer - sign * 0.006, arch, Material.PLASTIC, _DARK),
-            (inner, outer - sign * 0.002, radius, Material.RUBBER, (0.03, 0.03, 0.032)),
-            (outer - sign * 0.05, outer, radius * 0.62, Material.METAL, _RIM),
-        ):
-            wheel = rod((x, start, radius), (x, end, radius), (size, size), material, color, 20)
-            if size == arch:
-                wheel = _above(wheel, 0.12)
-            parts.append(wheel)
-    return parts
+        scaled = wheel.triangles * np.array([radius, sign * width, radius], np.float32)
+        shift = np.array([x, sign * (half - width), radius], np.float32)
+        pair.append(replace(wheel, triangles=scaled + shift))
+    return pair
+
+
+@cache
+def _unit_wheel() -> Mesh:
+    """A wheel of radius and width 1 around the y axis, its outer side at y = 1, in its arch."""
+    parts = []
+    for start, end, radius, material, color in (
+        (0.0, 0.97, 1.16, Material.PLASTIC, _DARK),
+        (0.0, 0.99, 1.0, Material.RUBBER, (0.03, 0.03, 0.032)),
+        (0.75, 1.0, 0.62, Material.METAL, _RIM),
+    ):
+        part = rod((0, start, 0), (0, end, 0), (radius, radius), material, color, 20)
+        parts.append(_above(part, -0.6) if radius > 1 else part)
+    return merge(parts)
 
 
 def _above(mesh: Mesh, z: float) -> Mesh:
