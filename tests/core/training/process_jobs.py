@@ -1,0 +1,110 @@
+"""What each process of `test_processes.py` does; started by torchrun, or alone.
+
+process_jobs.py OUT STREET MODEL BATCH_SIZE
+"""
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from noise_task import InterruptedRunError, Network, Noise, StopsAt, config
+
+from kd3d_core.data.samples import Batch
+from kd3d_core.training.config import DataConfig, OptimizerConfig, TrainConfig
+from kd3d_core.training.loop import TrainingError, train
+from kd3d_core.training.tasks import make_task
+
+RANK = int(os.environ.get("RANK", "0"))
+
+
+class BreaksAtFrame7(Network):
+    """Its loss is not finite in the one process that has that frame."""
+
+    def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+        named = super().forward(batch)
+        return {"square": named["square"] * (torch.nan if "frame7" in batch.names else 1)}
+
+
+def in_double(batch: Batch) -> Batch:
+    """What the networks read in double precision; points pass as they are but in type."""
+    return replace(
+        batch,
+        images=batch.images.double(),
+        image_from_lidar=batch.image_from_lidar.double(),
+        points=batch.points.double(),
+    )
+
+
+def first_gradients(task_name: str, out: Path, street: str, model: str, batch_size: int) -> None:
+    """One step of the real loop on two frames, in all processes together."""
+    wanted = TrainConfig(
+        task=task_name,
+        model=model,
+        data=DataConfig(root=street, train=str(out / "two.txt")),
+        out=str(out / f"run_{task_name}"),
+        batch_size=batch_size,
+        workers=0,
+        precision="fp32",
+        optimizer=OptimizerConfig(clip=0),
+    )
+    task = make_task(wanted)
+    for module in task.model.modules():
+        if type(module).__name__ == "GlpnDropPath":
+            module.drop_prob = 0.0  # each process draws its own
+    if task_name == "detector":
+        # In single precision the sums of two processes round differently from those of one, and a
+        # ReLU over the many equal, empty pillars then opens or closes for all of them.
+        task.model.double()
+        task.model.register_forward_pre_hook(lambda _, inputs: (in_double(inputs[0]),))
+    summary = train(wanted, task, max_steps=1)
+    state = {
+        "losses": summary.losses,
+        "gradients": {name: p.grad for name, p in task.model.named_parameters()},
+        "buffers": dict(task.model.named_buffers()),
+    }
+    torch.save(state, out / f"{task_name}_{RANK}.pt")
+
+
+def whole_run(out: Path) -> None:
+    """Process 1 has a folder of its own: what it writes, if anything, is seen there."""
+    folder = out / ("whole" if RANK == 0 else "whole_of_process_1")
+    summary = train(config(folder, sync_norms=False), Noise())
+    _report(out, "whole", [summary.losses, summary.metrics])
+
+
+def run_in_two_parts(out: Path) -> None:
+    """Interrupted after step 3, then gone on with."""
+    try:
+        train(config(out / "parts", sync_norms=False), Noise(StopsAt(3)))
+    except InterruptedRunError:
+        summary = train(config(out / "parts", sync_norms=False), Noise())
+        _report(out, "parts", [summary.losses, summary.metrics])
+
+
+def broken_run(out: Path) -> None:
+    """One process meets a loss that is not finite."""
+    try:
+        train(config(out / "broken"), Noise(BreaksAtFrame7()))
+    except TrainingError as error:
+        _report(out, "broken", str(error))
+
+
+def _report(out: Path, name: str, value: object) -> None:
+    (out / f"{name}_{RANK}.json").write_text(json.dumps(value))
+
+
+def main() -> None:
+    out, street, model, batch_size = Path(sys.argv[1]), *sys.argv[2:4], int(sys.argv[4])
+    for task in ("depth", "detector"):
+        first_gradients(task, out, street, model, batch_size)
+    if "RANK" in os.environ:
+        whole_run(out)
+        run_in_two_parts(out)
+        broken_run(out)
+
+
+if __name__ == "__main__":
+    main()

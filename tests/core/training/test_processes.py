@@ -1,0 +1,96 @@
+"""Two processes of a run, over gloo, against one with the frames of both."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+JOBS = Path(__file__).with_name("process_jobs.py")
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+LIMIT_S = 300
+
+
+def start(words: list[str], log: Path) -> subprocess.Popen:
+    """A command of its own process group, on the CPU, whose words go to `log`."""
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    with log.open("w") as file:
+        return subprocess.Popen(
+            words, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+
+
+def wait(process: subprocess.Popen, log: Path) -> None:
+    """Until it ends well; a hang is ended, and what it said is the failure."""
+    try:
+        status = process.wait(LIMIT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, 9)
+        status = f"hang of {LIMIT_S} s"
+    assert status == 0, f"{status}: {log.read_text()}"
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, street, small_model) -> tuple[Path, Path]:
+    """What two processes with one frame each wrote, and one with both frames."""
+    running = []
+    for name, launcher, batch_size in (("two", TORCHRUN, "1"), ("one", [sys.executable], "2")):
+        out = tmp_path_factory.mktemp(name)
+        (out / "two.txt").write_text("000000\n000001\n")  # with one car and with four
+        words = [*launcher, str(JOBS), str(out), str(street), str(small_model), batch_size]
+        running.append((start(words, out / "log"), out))
+    for process, out in running:
+        wait(process, out / "log")
+    return running[0][1], running[1][1]
+
+
+@pytest.mark.parametrize(("task", "tolerance"), [("depth", 1e-4), ("detector", 1e-8)])
+def test_two_processes_have_the_gradients_of_one_with_the_double_batch(folders, task, tolerance):
+    two, one = folders
+    expected = torch.load(one / f"{task}_0.pt")
+    assert sum(gradient.norm() > 0 for gradient in expected["gradients"].values()) > 50
+    for rank in (0, 1):
+        state = torch.load(two / f"{task}_{rank}.pt")
+        assert state["losses"] == pytest.approx(expected["losses"], rel=1e-5)
+        assert state["gradients"].keys() == expected["gradients"].keys()
+        for name, gradient in state["gradients"].items():
+            wanted = expected["gradients"][name]
+            distance = (gradient - wanted).norm() / (wanted.norm() + 1e-4)
+            assert distance < tolerance, name
+        for name, buffer in state["buffers"].items():
+            torch.testing.assert_close(
+                buffer, expected["buffers"][name], rtol=1e-4, atol=1e-5, msg=name
+            )
+
+
+def test_only_the_first_process_writes(folders):
+    two, _ = folders
+    assert (two / "whole" / "latest" / "model.safetensors").is_file()
+    assert len(list((two / "whole" / "tensorboard").iterdir())) == 1
+    assert not (two / "whole_of_process_1").exists()
+
+
+def test_both_processes_report_the_same_losses_and_metrics(folders):
+    two, _ = folders
+    first, second = (json.loads((two / f"whole_{rank}.json").read_text()) for rank in (0, 1))
+    assert first[0] == second[0]
+
+
+def test_two_processes_go_on_bit_for_bit(folders):
+    two, _ = folders
+    whole, parts = (json.loads((two / f"{run}_0.json").read_text()) for run in ("whole", "parts"))
+    assert whole == parts
+    one, other = (
+        (two / run / "latest" / "model.safetensors").read_bytes() for run in ("whole", "parts")
+    )
+    assert one == other
+
+
+def test_a_loss_that_is_not_finite_in_one_process_stops_both_with_the_reason(folders):
+    two, _ = folders
+    reasons = {json.loads((two / f"broken_{rank}.json").read_text()) for rank in (0, 1)}
+    assert len(reasons) == 1
+    assert "frame7" in reasons.pop()

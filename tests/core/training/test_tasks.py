@@ -1,0 +1,141 @@
+"""Both tasks from configuration to weights that `CameraDetector` loads, on a small street."""
+
+import os
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from kd3d_core.cli import train as command
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.samples import Batch
+from kd3d_core.errors import DataError
+from kd3d_core.runtime.pipeline import CameraDetector
+from kd3d_core.training.config import DataConfig, OptimizerConfig, TrainConfig
+from kd3d_core.training.detector_task import DetectorLosses
+from kd3d_core.training.loop import TrainingError, train
+from kd3d_core.training.tasks import make_task
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch, street, small_model) -> TrainConfig:
+    """Twelve steps on two frames, with a cache of the test's own."""
+    monkeypatch.setenv("KD3D_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "two.txt").write_text("000001\n000003\n")
+    return TrainConfig(
+        task="detector",
+        model=str(small_model),
+        data=DataConfig(root=str(street), train=str(tmp_path / "two.txt")),
+        out=str(tmp_path / "run"),
+        epochs=12,
+        batch_size=2,
+        workers=0,
+        precision="fp32",
+        optimizer=OptimizerConfig(lr=2e-3),
+        validate_every=12,
+    )
+
+
+def losses_at(config: TrainConfig, steps: int) -> float:
+    first = replace(config, out=f"{config.out}_{steps}")
+    return sum(train(first, make_task(first), max_steps=steps).losses.values())
+
+
+def test_depth_learns_and_its_weights_load(config, street):
+    config = replace(config, task="depth")
+    before = losses_at(config, 1)
+    summary = train(config, make_task(config))
+    assert summary.losses["silog"] < 0.7 * before
+    assert {"abs_rel", "rmse", "silog"} <= summary.metrics.keys()
+    assert all(np.isfinite(value) for value in summary.metrics.values())
+
+    detector = CameraDetector.from_config(Path(config.out) / "model.yaml", "cpu")
+    frame = KittiDataset(street).frame("000001")
+    answer = detector(frame.image(), frame.camera())
+    assert answer.depth is not None
+    # One image, the median of what LiDAR says and what the network, as exported, says.
+    truth = float(np.median(frame.points_in_view()[:, 0]))
+    assert 0.4 * truth < float(answer.depth.median()) < 2.5 * truth
+
+
+def test_a_detector_learns_from_pseudo_lidar_and_its_weights_load(config, tmp_path):
+    config = replace(config, points="pseudo")
+    before = losses_at(config, 1)
+    clouds = list((tmp_path / "cache").rglob("*.npy"))
+    assert len(clouds) == 2
+    made = {path: path.stat().st_mtime_ns for path in clouds}
+    task = make_task(config)
+    batch = task.samples[0]
+    assert any(np.array_equal(batch.points, np.load(path)) for path in clouds)
+
+    summary = train(config, task)
+    assert sum(summary.losses.values()) < 0.7 * before
+    assert {path: path.stat().st_mtime_ns for path in clouds} == made
+    assert {"mAP_3d_moderate", "Car_3d", "Car_bev"} <= summary.metrics.keys()
+
+    loaded = CameraDetector.from_config(Path(config.out) / "model.yaml", "cpu")
+    trained = task.model.detector.network.state_dict()
+    for name, value in loaded.detector.network.state_dict().items():
+        assert torch.equal(value, trained[name]), name
+
+
+def test_frames_without_objects_are_reported(config, caplog):
+    config = replace(config, data=replace(config.data, train=None))
+    with caplog.at_level("INFO"):
+        make_task(config)
+    assert "1 of 6 frames have no object of the classes (first: 000005)" in caplog.text
+    assert "12 Car" in caplog.text
+
+
+def test_a_data_set_without_any_object_is_refused(config, street, tmp_path):
+    shutil.copytree(street, tmp_path / "empty")
+    for path in (tmp_path / "empty" / "training" / "label_2").iterdir():
+        path.write_text("")
+    config = replace(config, data=DataConfig(root=str(tmp_path / "empty")))
+    with pytest.raises(DataError, match="none of the 6 frames has a Pedestrian, Cyclist, Car"):
+        make_task(config)
+
+
+def test_a_loss_that_is_not_finite_names_the_frames_and_leaves_no_weights(config):
+    class Breaks(DetectorLosses):
+        def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
+            losses = super().forward(batch)
+            return {**losses, "cls": losses["cls"] / losses["cls"].detach().mul(0)}
+
+    task = make_task(config)
+    task.model = Breaks(task.model.detector)
+    with pytest.raises(TrainingError, match=r"step 0: cls is not finite for .*00000[13]") as caught:
+        train(config, task)
+    assert "00000" in str(caught.value).split("frames")[1]
+    assert not (Path(config.out) / "latest").exists()
+
+
+def test_a_dry_run_takes_a_step_and_writes_nothing(
+    config, street, small_model, tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        f"task: depth\nmodel: {small_model}\nout: {config.out}\nworkers: 0\n"
+        f"data: {{root: {street}}}\n"
+    )
+    before = _files(tmp_path) | _files(street)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["kd3d-train", str(path), "--dry-run"])
+    assert command.main() == 0
+    said = capsys.readouterr().out
+    assert said.startswith("6 frames; one step gives silog ")
+    assert said.rstrip().endswith("nothing was written")
+    assert _files(tmp_path) | _files(street) == before
+
+
+def _files(folder: Path) -> dict[str, tuple[int, int]]:
+    found = {}
+    for root, _, names in os.walk(folder):
+        for name in names:
+            status = os.stat(os.path.join(root, name))
+            found[os.path.join(root, name)] = (status.st_size, status.st_mtime_ns)
+    return found
