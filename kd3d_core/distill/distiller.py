@@ -30,11 +30,6 @@ class _Sum:
     value: torch.Tensor
     count: torch.Tensor
 
-    @classmethod
-    def nothing(cls, features: torch.Tensor) -> "_Sum":
-        """Nothing was compared; still of the graph, for gradients that are zero."""
-        return cls(0 * features.float().sum(), features.new_zeros((), dtype=torch.float32))
-
 
 class Distiller(nn.Module):
     """A student in training.
@@ -75,6 +70,9 @@ class Distiller(nn.Module):
         A part whose weight is 0 in the batch's epoch is left out and costs nothing. Frames without
         true points are left out of `feat_*` and `logit_*`; frames with neither labels nor true
         points teach nothing at all. In several processes, each mean is over the frames of all.
+
+        What is computed doesn't depend on what the frames lack, apart from the teacher's own part:
+        processes exchange gradients and statistics in the order of the graph, which must be one.
         """
         weights = self.weights(batch.epoch)
         features = self.student.forward_features(
@@ -143,11 +141,12 @@ class Distiller(nn.Module):
         for place in config.places:
             for level, projected in enumerate(self.projectors(place, getattr(features, place))):
                 name = f"{place}{level + 1}" if level or place == "backbone" else place
-                if taught is None:
-                    sums[name] = _Sum.nothing(projected)
-                    continue
-                theirs = taught.features[place][level]
-                cells = self._cell_weights(theirs, taught.filled, batch, boxes)
+                if taught is not None:
+                    theirs = taught.features[place][level]
+                    cells = self._cell_weights(theirs, taught.filled, batch, boxes)
+                else:
+                    theirs = torch.zeros_like(projected)
+                    cells = theirs[:, :1]
                 sums[name] = _Sum(feature_loss(projected, theirs, cells, config.loss), cells.sum())
         return sums
 
@@ -176,16 +175,14 @@ class Distiller(nn.Module):
     ) -> dict[str, _Sum]:
         """What each output of the head differs by, and how many anchors the teacher is sure of."""
         config = self._config.logit
-        if taught is None:
-            outputs = {"cls": maps.logits, "box": maps.deltas, "dir": maps.directions}
-            return {name: _Sum.nothing(output) for name, output in outputs.items()}
+        answers = maps if taught is None else taught.maps
         classes = self.student.head.num_classes
         (our_logits, their_logits), (our_boxes, their_boxes), (our_dirs, their_dirs) = (
             (per_anchor(ours, channels), per_anchor(theirs, channels))
             for ours, theirs, channels in (
-                (maps.logits, taught.maps.logits, classes),
-                (maps.deltas, taught.maps.deltas, 7),
-                (maps.directions, taught.maps.directions, 2),
+                (maps.logits, answers.logits.detach(), classes),
+                (maps.deltas, answers.deltas.detach(), 7),
+                (maps.directions, answers.directions.detach(), 2),
             )
         )
         seen = torch.tensor(batch.taught, dtype=torch.float32, device=maps.logits.device)[:, None]

@@ -9,6 +9,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from small_detector import small_lite
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kd3d_core.config import load_config
 from kd3d_core.data.kitti import KittiDataset
@@ -144,7 +145,9 @@ class TestRuns:
         model = load_model_config("lite")
         window = WindowConfig((64, 208), "crop", 120.0)
         model = replace(model, detector=replace(model.detector, window=window))
-        wanted = config(root, distill=replace(SETTINGS, start="model", label_score=0.4))
+        phases = (Phase(1, 1.0, 2.0, 1.0), Phase(2, 3.0, 1.5, 1.5), Phase(9, 1.0))
+        settings = replace(SETTINGS, phases=phases, start="model", label_score=0.4)
+        wanted = config(root, distill=settings)
         teacher = small_lite(1)
         before = {name: value.clone() for name, value in teacher.state_dict().items()}
         frames = KittiDataset(root)
@@ -153,6 +156,7 @@ class TestRuns:
         )
         summary = train(wanted, task)
         assert summary.steps == 4
+        assert "the last phase begins at epoch 2 and the run has 2" in caplog.text
         assert {name.split("_")[0] for name, value in summary.losses.items() if value} == {
             "det", "feat", "logit"
         }  # fmt: skip
@@ -169,6 +173,9 @@ class TestRuns:
         assert meta["config"]["distill"]["phases"][1]["det"] == 3.0
         stored = load_file(out / "latest" / "model.safetensors")
         assert {name.split(".")[0] for name in stored} == {"student", "projectors"}
+        curves = EventAccumulator(str(out / "tensorboard")).Reload()
+        for name, expected in (("det", [1, 3]), ("feat", [2, 1.5]), ("logit", [1, 1.5])):
+            assert [event.value for event in curves.Scalars(f"weight/{name}")] == expected
         assert train(wanted, task).steps == 4  # nothing is left to do, and nothing differs
 
     def test_validation_is_against_labels_where_there_are_any(self, write_frame):

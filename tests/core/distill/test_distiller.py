@@ -181,7 +181,7 @@ class TestParts:
     def test_the_epoch_of_the_batch_says_which_phase_it_is(self):
         phases = (Phase(2, 1.0), Phase(4, 3.0), Phase(6, 5.0, ramp_epochs=2))
         module = distiller(replace(ALL, phases=phases))
-        found = [float(module(replace(batch(), epoch=e))["det_cls"]) for e in (0, 1, 2, 4, 5, 9)]
+        found = [module(replace(batch(), epoch=e))["det_cls"].item() for e in (0, 1, 2, 4, 5, 9)]
         assert [value / found[0] for value in found] == pytest.approx([1, 1, 3, 3.5, 4.5, 5])
 
     @pytest.mark.parametrize("setting", ["background", "empty"])
