@@ -26,23 +26,23 @@ def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) ->
 
     from kd3d_core.config import load_config
     from kd3d_core.training.config import TrainConfig
-    from kd3d_core.training.loop import is_main_process
+    from kd3d_core.training.loop import processes
     from kd3d_core.training.loop import train as run_training
     from kd3d_core.training.tasks import make_task
 
     wanted = load_config(TrainConfig, configuration, set)
-    if not is_main_process():
+    if not processes().is_main_process:
         logging.getLogger().setLevel(logging.ERROR)
     task = make_task(wanted)
     if dry_run:
         with TemporaryDirectory() as folder:
             summary = run_training(replace(wanted, out=folder), task, max_steps=1)
         losses = ", ".join(f"{name} {value:.4g}" for name, value in summary.losses.items())
-        if is_main_process():
+        if processes().is_main_process:
             print(f"{len(task.samples)} frames; one step gives {losses}; nothing was written")
         return
     summary = run_training(wanted, task)
-    if not is_main_process():
+    if not processes().is_main_process:
         return
     table = Table("", "", title=f"{wanted.out}: {summary.steps} steps")
     for name, value in {**summary.losses, **summary.metrics}.items():

@@ -137,6 +137,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
         average = AveragedModel(raw_model, multi_avg_fn=multi_avg, use_buffers=True)
 
     step, best = 0, None
+    losses: dict[str, float] = {}
     metrics: dict[str, float] = {}
     latest = checkpoint.find(out / "latest")
     if latest is not None:
@@ -144,7 +145,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
         check_same_run(latest, meta, config, len(samples), world)
         state = checkpoint.load(latest, raw_model)
         step, best = restore(state, optimizer, schedule, average, accelerator)
-        metrics = meta["metrics"]
+        losses, metrics = meta["losses"], meta["metrics"]
         log.info("going on at step %d of %d from %s", step, total, latest)
     accelerator.wait_for_everyone()  # until all have read
     if accelerator.is_main_process:
@@ -153,10 +154,9 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
 
     def save(name: str, model: nn.Module, state: dict[str, Any]) -> None:
         if accelerator.is_main_process:
-            meta = run_meta(config, step, metrics, len(samples), world)
+            meta = run_meta(config, step, losses, metrics, len(samples), world)
             checkpoint.save(out / name, model, state, meta)
 
-    losses: dict[str, float] = {}
     last_line = 0.0
     with _progress(accelerator) as progress, _writer(accelerator, out, step) as writer:
         bar = progress.add_task(config.task, total=total, completed=step, loss="")
@@ -251,18 +251,8 @@ def collated(samples: Any, batch_size: int) -> Iterator[Batch]:
         yield collate([samples[index] for index in indices])
 
 
-def training_device() -> torch.device:
-    """Where this process trains."""
-    return _processes().device
-
-
-def is_main_process() -> bool:
-    """Whether this is the process that writes and speaks for all."""
-    return _processes().is_main_process
-
-
-def _processes() -> PartialState:
-    """This process among those that train together; finds them at the first call."""
+def processes() -> PartialState:
+    """This process, with its device, among those that train together; finds them when asked."""
     return PartialState(cpu=_on_cpu())
 
 

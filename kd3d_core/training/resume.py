@@ -63,11 +63,17 @@ def restore(
 
 
 def run_meta(
-    config: TrainConfig, step: int, metrics: Mapping[str, float], frames: int, processes: int
+    config: TrainConfig,
+    step: int,
+    losses: Mapping[str, float],
+    metrics: Mapping[str, float],
+    frames: int,
+    processes: int,
 ) -> dict[str, Any]:
     """What a reader of a checkpoint wants to know, and `check_same_run` compares."""
     return {
         "step": step,
+        "losses": dict(losses),
         "metrics": dict(metrics),
         "revision": _revision(),
         "frames": frames,

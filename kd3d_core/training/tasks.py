@@ -23,7 +23,7 @@ from kd3d_core.training.config import DataConfig, TrainConfig
 from kd3d_core.training.depth_task import DepthTask
 from kd3d_core.training.detector_task import DetectorTask
 from kd3d_core.training.distill_task import DistillTask
-from kd3d_core.training.loop import Task, training_device
+from kd3d_core.training.loop import Task, processes
 from kd3d_core.weights import resolve
 
 log = logging.getLogger(__name__)
@@ -80,14 +80,18 @@ def _points(
         return KittiFrame.points_in_view
     if model.depth.weights == "random":
         log.warning("the depth network is UNTRAINED: its pseudo-LiDAR is noise")
-    device = training_device()
+    here = processes()
     depth, depth_config = make_depth(model.depth, config.seed)
-    depth = depth.to(device)
+    depth = depth.to(here.device)
     cache = PseudoLidarCache(cache_dir() / "pseudo_lidar", depth, depth_config, model.pseudo_lidar)
-    with Progress(transient=True) as progress:
+    with Progress(transient=True, disable=not here.is_main_process) as progress:
         for frames in data_sets:
-            bar = progress.add_task("pseudo-LiDAR", total=len(frames))
-            cache.fill(frames, depth, device, partial(progress.advance, bar))
+            names = frames.names[here.process_index :: here.num_processes]
+            bar = progress.add_task("pseudo-LiDAR", total=len(names))
+            if names:
+                step = partial(progress.advance, bar)
+                cache.fill(frames.subset(names), depth, here.device, step)
+    here.wait_for_everyone()
     return cache
 
 
@@ -102,7 +106,8 @@ def _sampler(
             "augment.sample_objects needs points: lidar and a detector that reads points alone "
             "(second, pointpillars): the image shows none of the objects that are pasted in"
         )
-    with Progress(transient=True) as progress:
+    # One cuts them out, the others find them on disk.
+    with processes().main_process_first(), Progress(transient=True) as progress:
         bar = progress.add_task("objects to sample", total=len(train))
         return make_sampler(
             cache_dir() / "objects", train, classes, augment.sample_objects,
