@@ -50,6 +50,7 @@ class Network(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        torch.manual_seed(1)
         self.layers = nn.Sequential(
             nn.Flatten(), nn.Linear(48, 16), nn.BatchNorm1d(16), nn.Dropout(0.3), nn.Linear(16, 1)
         )
@@ -65,7 +66,6 @@ class Noise:
     score_name = "error"
 
     def __init__(self, model: nn.Module | None = None) -> None:
-        torch.manual_seed(1)
         self.model = model or Network()
         self.samples = Frames()
 
