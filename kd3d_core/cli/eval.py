@@ -2,7 +2,6 @@
 
 import json as jsonlib
 import math
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kd3d_core.cli.app import run
 from kd3d_core.cli.table import print_table
 from kd3d_core.errors import Kd3dError
+from kd3d_core.files import write_whole
 
 if TYPE_CHECKING:
     from kd3d_core.evaluation.depth import DepthReport
@@ -240,14 +240,7 @@ def _number(value: float) -> str:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    """Write at once or not at all, so that a reader never sees half a file."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(jsonlib.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise Kd3dError(f"{path}: cannot be written: {error}") from None
+    write_whole(path, (jsonlib.dumps(content, indent=2, allow_nan=False) + "\n").encode())
 
 
 def main() -> int:

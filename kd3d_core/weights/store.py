@@ -1,13 +1,13 @@
 """Where weights lie on this machine, and in which state."""
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from kd3d_core.errors import WeightsError
+from kd3d_core.files import write_whole
 from kd3d_core.paths import cache_dir
 from kd3d_core.weights.catalogue import Weights, WeightsFile, load_catalogue, lookup
 from kd3d_core.weights.download import download_file, sha256_of
@@ -157,10 +157,7 @@ def _read_record(name: str) -> dict[str, dict]:
 
 
 def _write_record(name: str, record: dict[str, dict]) -> None:
-    path = folder_of(name) / _RECORD
-    temporary = path.with_suffix(".json.part")
-    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(folder_of(name) / _RECORD, (json.dumps(record, indent=2) + "\n").encode())
 
 
 def _from_hub(repository: str) -> Path:
