@@ -18,12 +18,9 @@ import torch
 from kd3d_core.data.kitti import KittiDataset, label_boxes
 from kd3d_core.errors import DataError
 from kd3d_core.files import write_whole
-from kd3d_core.geometry.boxes import points_in_boxes
+from kd3d_core.geometry.boxes import footprints, points_in_boxes
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.ops import box_iou_rotated, nms_rotated
-
-_BEV = [0, 1, 3, 4, 6]
-"""x, y, length, width and yaw of a box, as the rotated overlap wants them."""
 
 
 @dataclass(frozen=True)
@@ -201,8 +198,8 @@ def _in_view(boxes: np.ndarray, camera: PinholeCamera) -> np.ndarray:
 
 def _untouched(boxes: np.ndarray, present: np.ndarray) -> np.ndarray:
     """Indices of boxes that overlap, from above, neither a present one nor an earlier one."""
-    candidates = torch.from_numpy(boxes[:, _BEV])
-    taken = torch.from_numpy(present[:, _BEV])
+    candidates = torch.from_numpy(footprints(boxes))
+    taken = torch.from_numpy(footprints(present))
     free = (box_iou_rotated(candidates, taken) == 0).all(1).nonzero()[:, 0]
     order = -torch.arange(len(free), dtype=torch.float32)
     kept = nms_rotated(candidates[free], order, 0.0)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from kd3d_core.geometry.boxes import footprints
 from kd3d_core.ops import nms_rotated_mask
 
 
@@ -93,7 +94,7 @@ def decode(
     kept = torch.stack(
         [
             nms_rotated_mask(
-                candidate_boxes[sample][:, [0, 1, 3, 4, 6]],
+                footprints(candidate_boxes[sample]),
                 candidate_scores[sample],
                 config.nms_iou,
                 valid=candidate_scores[sample] > config.score_threshold,

@@ -18,6 +18,7 @@ import torch
 from kd3d_core.data.messages import ObjectBoxes
 from kd3d_core.errors import DataError
 from kd3d_core.evaluation.matching import assign
+from kd3d_core.geometry.boxes import footprints
 from kd3d_core.ops.rotated import box_iou_rotated
 
 CLASSES = ("Car", "Pedestrian", "Cyclist")
@@ -31,8 +32,8 @@ class JudgeRules:
 
     Attributes:
         min_iou: intersection over union from above that a right detection exceeds.
-        min_score: detections with a lower score are left out. AP needs no such
-            choice; precision and recall do.
+        min_score: detections with a lower score are left out. AP needs no such choice; precision
+            and recall do.
         near_m: distance from the frame's origin, over ground, up to which labels are near.
     """
 
@@ -142,9 +143,9 @@ def _judge(name: str, rules: JudgeRules, truth: ObjectBoxes, found: ObjectBoxes)
 
 def _footprint_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """`(N, M)` overlap from above of `(N, 7)` and `(M, 7)` boxes."""
-    columns = [0, 1, 3, 4, 6]
-    rectangles = torch.from_numpy(boxes[:, columns].astype(np.float64))
-    other_rectangles = torch.from_numpy(others[:, columns].astype(np.float64))
+    rectangles, other_rectangles = (
+        torch.from_numpy(footprints(each).astype(np.float64)) for each in (boxes, others)
+    )
     return box_iou_rotated(rectangles, other_rectangles).numpy()
 
 

@@ -117,6 +117,18 @@ def corners(boxes: Array) -> Array:
     return rotated + boxes[:, None, :3]
 
 
+def footprints(boxes: Array) -> Array:
+    """Rectangles `(..., 5)` of boxes `(..., 7)` from above: x, y, length, width, yaw.
+
+    The order is that of `kd3d_core.ops.box_iou_rotated`.
+    """
+    # Slices, because a list of columns would be copied to a GPU first, which waits for it.
+    parts = [boxes[..., :2], boxes[..., 3:5], boxes[..., 6:7]]
+    if isinstance(boxes, torch.Tensor):
+        return torch.cat(parts, -1)
+    return np.concatenate(parts, -1)
+
+
 def points_in_boxes(points: Array, boxes: Array) -> Array:
     """Mask `(P, N)`: whether point p, `(P, 3+)`, is in box n, surface included."""
     xp = torch if isinstance(boxes, torch.Tensor) else np

@@ -313,3 +313,17 @@ def test_a_camera_that_looks_down_has_no_rotation_y():
     down[:3, :3] = [[0, -1, 0], [-1, 0, 0], [0, 0, -1]]
     with pytest.raises(CalibrationError, match="straight up or down"):
         boxes.to_kitti(np.ones((1, 7)), down)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy])
+def test_footprints_are_the_corners_outline_from_above(kind) -> None:
+    some = random_boxes()
+    found = boxes.footprints(kind(some))
+    assert isinstance(found, type(kind(some)))
+    for (x, y, length, width, yaw), corner in zip(found, boxes.corners(some), strict=True):
+        turn = Rotation.from_euler("z", float(yaw)).as_matrix()[:2, :2]
+        half = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * [float(length), float(width)] / 2
+        outline = half @ turn.T + [float(x), float(y)]
+        np.testing.assert_allclose(
+            np.sort(outline, 0), np.sort(corner[:4, :2].astype(float), 0), atol=1e-9
+        )
