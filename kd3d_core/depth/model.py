@@ -57,7 +57,8 @@ class DepthModel(nn.Module):
 
     def __init__(self, network: nn.Module, depth_scale: float = 1.0) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
+        # torch's stubs lack the overload for modules.
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.depth_scale = depth_scale
 
         for name in ("head", "metric_head"):
