@@ -30,9 +30,9 @@ def requirements(name: str) -> list[str]:
 
 
 def shared_files() -> list[tuple[str, list[str]]]:
-    """config/, launch/ and message definitions, as (folder of the install, files) pairs."""
+    """config/, launch/, weights/, message definitions: (folder of the install, files) pairs."""
     pairs = []
-    for top in ("config", "launch"):
+    for top in ("config", "launch", "weights"):
         for folder, subfolders, names in os.walk(ROOT / top):
             subfolders[:] = sorted(set(subfolders) - {"__pycache__"})
             relative = Path(folder).relative_to(ROOT)

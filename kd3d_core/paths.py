@@ -1,4 +1,4 @@
-"""Where kd3d finds its own configuration files and keeps what it downloads."""
+"""Where kd3d finds its own configuration and weights, and keeps what it downloads."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from kd3d_core.errors import Kd3dError
 
 
 def share_dir() -> Path:
-    """Folder that holds `config/`: the source tree, or `<prefix>/share/kd3d_ros` once installed.
+    """Folder of `config/` and `weights/`: the source tree, or once installed, `share/kd3d_ros`.
 
     Walking up from this file finds it for a checkout, for `pip install` and for a colcon
     workspace alike, without asking ROS.

@@ -1,4 +1,8 @@
-"""ModelConfig: everything that `CameraDetector` needs to know, as `config/models/*.yaml` say it."""
+"""ModelConfig: everything that `CameraDetector` needs to know, as YAML files say it.
+
+Those that have a name are `config/models/NAME.yaml` and, packed with their weights,
+`weights/NAME/model.yaml`.
+"""
 
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -14,6 +18,8 @@ from kd3d_core.errors import ConfigError
 from kd3d_core.files import write_whole
 from kd3d_core.paths import share_dir
 from kd3d_core.pseudo_lidar import PseudoLidarConfig
+
+_SHIPPED = "demo"  # the default of commands and node
 
 
 @dataclass(frozen=True)
@@ -34,23 +40,37 @@ class ModelConfig:
 
 
 def load_model_config(model: Path | str) -> ModelConfig:
-    """The configuration in a YAML file, or the one of that name in `config/models`.
+    """The configuration in a YAML file, or the one of that name.
 
     Weights that start with `./` or `../` are files relative to the YAML file's folder.
+
+    Raises:
+        ConfigError: there is no such model, or its file is wrong.
     """
     path = Path(model)
     if path.suffix not in (".yaml", ".yml"):
-        folder = share_dir() / "config" / "models"
-        path = folder / f"{model}.yaml"
-        if not path.is_file():
-            known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-            raise ConfigError(f"no model is called {str(model)!r}: use {known} or a .yaml file")
+        path = _file_of(str(model))
     config = load_config(ModelConfig, path)
     return replace(
         config,
         depth=_beside(config.depth, path.parent),
         detector=_beside(config.detector, path.parent),
     )
+
+
+def _file_of(name: str) -> Path:
+    share = share_dir()
+    files = {file.parent.name: file for file in (share / "weights").glob("*/model.yaml")}
+    files |= {file.stem: file for file in (share / "config" / "models").glob("*.yaml")}
+    if name in files:
+        return files[name]
+    others = f"use {', '.join(sorted(files))} or a .yaml file"
+    if name == _SHIPPED:
+        raise ConfigError(
+            f"the model {name!r} is missing in {share / 'weights' / name}: it comes with kd3d's "
+            f"repository, and scripts/train-demo makes it anew; or {others}"
+        )
+    raise ConfigError(f"no model is called {name!r}: {others}")
 
 
 def save_model_config(config: ModelConfig, path: Path) -> None:

@@ -70,7 +70,7 @@ def imported_modules(file):
 
 
 def shared_files():
-    files = [file for top in ("config", "launch") for file in (ROOT / top).rglob("*")]
+    files = [file for top in ("config", "launch", "weights") for file in (ROOT / top).rglob("*")]
     files += (ROOT / "interfaces").rglob("*.msg")
     return [file.relative_to(ROOT) for file in files if file.is_file() and file.suffix != ".pyc"]
 
@@ -133,7 +133,15 @@ def test_pip_install_without_ros_finds_its_configuration(tmp_path):
     source.mkdir()
     for name in ("setup.py", "setup.cfg", "pyproject.toml", "package.xml"):
         shutil.copy(ROOT / name, source)
-    for name in (*PACKAGES, "config", "interfaces", "launch", "requirements", "resource"):
+    for name in (
+        *PACKAGES,
+        "config",
+        "interfaces",
+        "launch",
+        "requirements",
+        "resource",
+        "weights",
+    ):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / name, source / name, ignore=ignored)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]

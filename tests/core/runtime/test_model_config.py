@@ -6,6 +6,7 @@ import pytest
 
 from kd3d_core.errors import ConfigError
 from kd3d_core.paths import share_dir
+from kd3d_core.runtime import model_config
 from kd3d_core.runtime.model_config import load_model_config, save_model_config
 
 NAMES = sorted(path.stem for path in (share_dir() / "config" / "models").glob("*.yaml"))
@@ -37,3 +38,29 @@ def test_weights_beside_the_file_are_found_from_anywhere(tmp_path, monkeypatch):
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ConfigError, match=f"no model is called 'x': use .*{NAMES[0]}"):
         load_model_config("x")
+
+
+@pytest.fixture
+def share(tmp_path, monkeypatch):
+    """A folder of configuration with the model `lite`, and no weights."""
+    folder = tmp_path / "share"
+    save_model_config(load_model_config("lite"), folder / "config" / "models" / "lite.yaml")
+    monkeypatch.setattr(model_config, "share_dir", lambda: folder)
+    return folder
+
+
+def test_a_packed_model_has_the_name_of_its_folder(share):
+    config = load_model_config("lite")
+    packed = replace(config, detector=replace(config.detector, weights="./detector.safetensors"))
+    save_model_config(packed, share / "weights" / "mine" / "model.yaml")
+    found = load_model_config("mine").detector.weights
+    assert found == str(share / "weights" / "mine" / "detector.safetensors")
+    with pytest.raises(ConfigError, match=r"'x': use lite, mine or a \.yaml file"):
+        load_model_config("x")
+
+
+def test_without_the_shipped_model_it_says_where_that_comes_from(share):
+    with pytest.raises(
+        ConfigError, match=r"'demo' is missing in .*/share/weights/demo: .*scripts/"
+    ):
+        load_model_config("demo")
