@@ -50,9 +50,9 @@ class DepthConfig:
 class DepthModel(nn.Module):
     """Images `(B, 3, H, W)`, RGB in [0, 1], to depth `(B, H, W)` in metres.
 
-    The last layers always compute in single precision: bf16 knows no number between 32.0 and 32.25,
-    and depth rounded so makes a cloud of shells. Channels come last in memory, which halves the
-    time of a training step on a CPU.
+    What the answer leaves by always computes in single precision: bf16 knows no number between 32.0
+    and 32.25, and depth rounded so makes a cloud of shells. Channels come last in memory, which
+    halves the time of a training step on a CPU.
     """
 
     def __init__(self, network: nn.Module, depth_scale: float = 1.0) -> None:
@@ -61,9 +61,8 @@ class DepthModel(nn.Module):
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.depth_scale = depth_scale
 
-        for name in ("head", "metric_head"):
-            if hasattr(network, name):
-                _compute_in_fp32(getattr(network, name))
+        for module in _last_layers(network):
+            _compute_in_fp32(module)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
@@ -74,6 +73,17 @@ class DepthModel(nn.Module):
         """Write a transformers folder, from which the same model can be loaded again."""
         network: Any = self.network
         network.save_pretrained(folder)
+
+
+def _last_layers(network: nn.Module) -> list[nn.Module]:
+    """What makes the numbers of the answer."""
+    heads = [getattr(network, name) for name in ("head", "metric_head") if hasattr(network, name)]
+    # GLPN's head is two convolutions at full size, and the first is most of the network's work.
+    inner = [getattr(head, "head", None) for head in heads]
+    return [
+        layers[-1] if isinstance(layers, nn.Sequential) else head
+        for head, layers in zip(heads, inner, strict=True)
+    ]
 
 
 def _compute_in_fp32(module: nn.Module) -> None:

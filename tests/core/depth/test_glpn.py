@@ -73,3 +73,15 @@ def test_missing_folder_and_missing_tensors_are_one_line(tmp_path, published):
     network.save_pretrained(folder, state_dict=state)
     with pytest.raises(WeightsError, match=r"head\.head\.2\.weight"):
         load_glpn(folder, CONFIG)
+
+
+def test_half_precision_does_not_round_the_answer(images):
+    """bf16 has 8 bits: it would round this depth to a handful of values."""
+    model = random_glpn(CONFIG, 1)
+    with torch.inference_mode():
+        exact = model(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            depth = model(images)
+    assert depth.dtype == torch.float32
+    assert depth.unique().numel() > depth.numel() // 2
+    torch.testing.assert_close(depth, exact, rtol=0.01, atol=0)
