@@ -5,7 +5,7 @@ size. The intrinsics move with it, so that back-projection and projection stay e
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -51,6 +51,20 @@ class WindowConfig:
             raise ConfigError(
                 f"window size {list(self.size)} and multiple_of {self.multiple_of} must be positive"
             )
+
+    def scaled(self, factor: float) -> "WindowConfig":
+        """The same view in another resolution: an object is `factor` times as large in it.
+
+        Raises:
+            ConfigError: `focal_px` is None, so that the resolution is the image's own.
+        """
+        if factor == 1:
+            return self
+        if self.mode == "crop" and self.focal_px is None:
+            raise ConfigError("a window without focal_px has its image's resolution: give it one")
+        height, width = (round(factor * side) for side in self.size)
+        focal = None if self.focal_px is None else factor * self.focal_px
+        return replace(self, size=(height, width), focal_px=focal)
 
     def window(self, camera: PinholeCamera) -> "ImageWindow":
         """The window of this configuration for images of `camera`."""

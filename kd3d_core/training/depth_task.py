@@ -53,6 +53,9 @@ class DepthTask:
                 "depth.window follows the image here, and the images of a batch need one size: "
                 "give the model's depth.window a size and mode crop"
             )
+        # Through the configuration, which knows what sizes its network can take.
+        window = replace(model.depth, window=window.scaled(config.window_scale)).window
+        assert window is not None
         self.samples = DepthSamples(train, window, config.augment, config.seed)
         self._val = DepthSamples(val, window)
         self._batch_size = config.batch_size

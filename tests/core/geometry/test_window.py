@@ -119,3 +119,21 @@ def test_windows_without_pixels_are_refused():
     for bad in ({"size": (0, 5)}, {"size": (5, 5), "multiple_of": 0}):
         with pytest.raises(ConfigError, match="positive"):
             WindowConfig(**bad)
+
+
+@pytest.mark.parametrize("day", KITTI_DAYS)
+@pytest.mark.parametrize("mode", ["crop", "letterbox"])
+def test_a_scaled_window_shows_the_same_in_another_resolution(day, mode):
+    camera = camera_of(*day)
+    whole = WindowConfig((192, 640), mode, focal_px=372.0)
+    half = whole.scaled(0.5)
+    assert half.size == (96, 320)
+    full_camera, half_camera = (c.window(camera).camera(camera) for c in (whole, half))
+    assert half_camera.focal_px == pytest.approx(0.5 * full_camera.focal_px)
+    ends = 0.5 * full_camera.projection[:2, 2]
+    assert half_camera.projection[:2, 2] == pytest.approx(ends, abs=1)  # cut at whole pixels
+
+
+def test_a_window_in_the_images_own_resolution_cannot_be_scaled():
+    with pytest.raises(ConfigError, match="focal_px"):
+        WindowConfig((352, 1216), "crop").scaled(0.5)

@@ -34,6 +34,8 @@ def test_settings_replace_those_of_the_file():
         ("epochs", "key=value"),
         ("optimizer.ema=1.5", "ema"),
         ("augment.flip=2", "flip is 2.0"),
+        ("window_scale=0", "window_scale is 0"),
+        ("window_scale=2", "window_scale is 2"),
     ],
 )
 def test_wrong_settings_are_one_line(change, reason):

@@ -15,6 +15,7 @@ from kd3d_core.cli import train as command
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.samples import Batch
 from kd3d_core.errors import DataError
+from kd3d_core.runtime.model_config import load_model_config, save_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 from kd3d_core.training.config import DataConfig, OptimizerConfig, TrainConfig
 from kd3d_core.training.detector_task import DetectorLosses
@@ -61,6 +62,18 @@ def test_depth_learns_and_its_weights_load(config, street):
     # One image, the median of what LiDAR says and what the network, as exported, says.
     truth = float(np.median(frame.points_in_view()[:, 0]))
     assert 0.4 * truth < float(answer.depth.median()) < 2.5 * truth
+
+
+def test_depth_can_begin_at_half_the_resolution(config, tmp_path):
+    model = load_model_config(config.model)
+    whole = replace(model.depth.window, mode="letterbox")
+    path = tmp_path / "letterbox.yaml"
+    save_model_config(replace(model, depth=replace(model.depth, window=whole)), path)
+    config = replace(config, task="depth", model=str(path), window_scale=0.5, epochs=1)
+    task = make_task(config)
+    assert task.samples[0].image.shape[1:] == tuple(side // 2 for side in whole.size)
+    train(config, task)
+    assert load_model_config(Path(config.out) / "model.yaml").depth.window == whole
 
 
 def test_a_detector_learns_from_pseudo_lidar_and_its_weights_load(config, tmp_path):
