@@ -27,8 +27,10 @@ class DetectorParameters:
     """
 
     model: str = field(
-        default="lite",
-        metadata=_about("Model: a name in config/models (lite, mvxnet_kitti) or a YAML file."),
+        default="demo",
+        metadata=_about(
+            "Model: a name in config/models or weights (demo, mvxnet_kitti), or a YAML file."
+        ),
     )
     device: str = field(
         default="auto", metadata=_about("Where the model runs: auto, cpu, cuda or cuda:N.")

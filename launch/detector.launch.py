@@ -22,7 +22,7 @@ ARGUMENTS = {
     "params_file": (str(CONFIG / "detector.yaml"), "YAML with the parameters of the node."),
     "model": (
         "",
-        "Model: a name in config/models, such as lite or mvxnet_kitti, or a YAML file. "
+        "Model: a name in config/models or weights, such as demo or mvxnet_kitti, or a YAML file. "
         "Empty: as params_file says.",
     ),
     "device": (

@@ -28,7 +28,7 @@ def detect(
     bag: Path | None = None,
     html: Path | None = None,
     rerun: Path | None = None,
-    model: str = "lite",
+    model: str = "demo",
     device: str = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     score_threshold: float = 0.0,
@@ -55,7 +55,7 @@ def detect(
         html: file for a page with pictures to play, latencies, and precision and recall where there
             are labels.
         rerun: file for the Rerun viewer; needs the package rerun-sdk.
-        model: a name in config/models, or a YAML file.
+        model: a name in config/models or weights, or a YAML file.
         device: auto, cpu, cuda or cuda:N.
         precision: of the networks; auto suits the device.
         score_threshold: boxes with a lower score are left out.
