@@ -60,5 +60,5 @@ class ReportSink:
                 facts=self._facts,
                 trained=self._trained,
                 rate_hz=self._rate_hz,
-                notes=["Latencies are times of the detector alone, added up over its stages."],
+                latency="Times of the detector alone, added up over its stages.",
             )
