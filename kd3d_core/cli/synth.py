@@ -2,6 +2,7 @@
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,14 +90,20 @@ def synth(
         folder = out
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kd3d-synth-")))
-        _render(config, folder, workers)
+        render(config, folder, workers)
         if out is not None:
             print(f"{out}: {frames} frames")
         if bag is not None:
             _write_bag(config, folder, bag, overwrite)
 
 
-def _render(config: "SynthConfig", folder: Path, workers: int) -> None:
+def render(
+    config: "SynthConfig", folder: Path, workers: int = 0, only: Sequence[int] | None = None
+) -> None:
+    """Render into a folder, with a progress bar; arguments as in `write_dataset`, workers 0: all.
+
+    What the folder holds already is kept, and told.
+    """
     import os
 
     from rich.console import Console
@@ -104,13 +111,14 @@ def _render(config: "SynthConfig", folder: Path, workers: int) -> None:
 
     from kd3d_core.data.synthetic.dataset import write_dataset
 
+    frames = config.frames if only is None else len(only)
     workers = workers or len(os.sched_getaffinity(0))
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("rendering", total=config.frames)
-        known = write_dataset(config, folder, workers, lambda: progress.advance(task))
+        task = progress.add_task("rendering", total=frames)
+        known = write_dataset(config, folder, workers, lambda: progress.advance(task), only)
     if known:
-        print(f"{folder}: {known} of {config.frames} frames were there already")
+        print(f"{folder}: {known} of {frames} frames were there already")
 
 
 def _write_bag(config: "SynthConfig", folder: Path, bag: Path, overwrite: bool) -> None:

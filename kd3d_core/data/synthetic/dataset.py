@@ -4,7 +4,7 @@ import io
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -93,6 +93,7 @@ def write_dataset(
     out: Path,
     workers: int = 1,
     on_frame: Callable[[], None] = lambda: None,
+    only: Sequence[int] | None = None,
 ) -> int:
     """Render a data set into a folder, and leave out the frames that it has already.
 
@@ -101,6 +102,7 @@ def write_dataset(
         out: the data set's folder; its frames go to `training/`.
         workers: processes.
         on_frame: called for each frame, new or not.
+        only: numbers of the frames that are wanted now; default: all.
 
     Returns:
         How many frames were there already.
@@ -109,8 +111,9 @@ def write_dataset(
         DataError: the folder holds frames of another configuration, or can't be written.
     """
     _claim(out, config)
-    missing = [index for index in range(config.frames) if not _is_whole(out, index)]
-    known = config.frames - len(missing)
+    wanted = range(config.frames) if only is None else only
+    missing = [index for index in wanted if not _is_whole(out, index)]
+    known = len(wanted) - len(missing)
     for _ in range(known):
         on_frame()
     for _ in _rendered(config, out, missing, min(workers, len(missing))):
