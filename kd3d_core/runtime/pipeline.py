@@ -89,7 +89,7 @@ class CameraDetector:
         """Load the models of a configuration.
 
         Args:
-            model: a YAML file, or a name in `config/models`.
+            model: a YAML file, or a name in `config/models` or `weights`.
             device: a torch device, or `auto`: CUDA if there is one, else the CPU.
             precision: see `__init__`.
 
