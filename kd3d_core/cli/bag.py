@@ -148,15 +148,20 @@ def info(bag: Path) -> None:
 
 
 _NEEDED = {
-    "sensor_msgs/msg/Image": "images (sensor_msgs/Image): nothing to detect in",
-    "sensor_msgs/msg/CameraInfo": "camera calibration (sensor_msgs/CameraInfo)",
-    "sensor_msgs/msg/PointCloud2": "LiDAR points (sensor_msgs/PointCloud2): nothing to learn from",
+    "images (sensor_msgs/Image or CompressedImage): nothing to detect in": (
+        "sensor_msgs/msg/Image",
+        "sensor_msgs/msg/CompressedImage",
+    ),
+    "camera calibration (sensor_msgs/CameraInfo)": ("sensor_msgs/msg/CameraInfo",),
+    "LiDAR points (sensor_msgs/PointCloud2): nothing to learn from": (
+        "sensor_msgs/msg/PointCloud2",
+    ),
 }
 _NO_TF = "extrinsics (/tf_static): where camera and LiDAR sit"
 
 
 def _lacking(types: set[str]) -> list[str]:
-    return [text for type_name, text in _NEEDED.items() if type_name not in types]
+    return [text for text, any_of in _NEEDED.items() if types.isdisjoint(any_of)]
 
 
 def _count(word: str) -> tuple[str, int]:

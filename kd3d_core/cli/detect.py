@@ -68,7 +68,7 @@ def detect(
         intrinsics: the same in four numbers, FX FY CX CY in pixels.
         camera_height: metres over the ground, where nothing says where the camera is.
         raw_images: the images are not rectified yet; their calibration says how to.
-        image_topic: images of a bag; default: the only one.
+        image_topic: images of a bag, raw or compressed (JPEG, PNG); default: the only one.
         info_topic: CameraInfo of a bag; default: the only one, or the one beside the images.
         detector_frame: frame of the results from a bag, joined to the camera's by /tf_static;
             default: one that is made up under the camera.

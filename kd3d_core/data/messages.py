@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kd3d_core.data.pixels import decode_rgb
+from kd3d_core.data.pixels import decode_compressed, decode_rgb
 
 if TYPE_CHECKING:  # it imports torch, which reading bags doesn't need
     from kd3d_core.geometry.camera import PinholeCamera
@@ -47,6 +47,27 @@ class Image:
     def rgb(self) -> np.ndarray:
         """`(H, W, 3)` uint8 RGB, a view of `data`; `ImageError` as `decode_rgb` has it."""
         return decode_rgb(self.height, self.width, self.step, self.encoding, self.data)
+
+
+@dataclass(frozen=True, eq=False)
+class CompressedImage:
+    """`sensor_msgs/CompressedImage`.
+
+    Attributes:
+        stamp_ns: header stamp, nanoseconds.
+        frame_id: the camera's optical frame.
+        layout: the message's `format`, such as `bgr8; jpeg compressed bgr8`.
+        data: `(N,)` uint8, the bytes of a JPEG or PNG file.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    layout: str
+    data: np.ndarray
+
+    def rgb(self) -> np.ndarray:
+        """`(H, W, 3)` uint8 RGB; `ImageError` as `decode_compressed` has it."""
+        return decode_compressed(self.layout, self.data)
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,4 +171,4 @@ class ObjectBoxes:
     scores: np.ndarray
 
 
-Message = Image | CameraInfo | PointCloud | Transforms | ObjectBoxes
+Message = Image | CompressedImage | CameraInfo | PointCloud | Transforms | ObjectBoxes

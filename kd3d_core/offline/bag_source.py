@@ -3,7 +3,7 @@
 import logging
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -13,6 +13,7 @@ from kd3d_core.data.bag import BagReader, RawMessage
 from kd3d_core.data.kitti_bag import TRUTH_TOPIC
 from kd3d_core.data.messages import (
     CameraInfo,
+    CompressedImage,
     Image,
     Message,
     ObjectBoxes,
@@ -32,6 +33,7 @@ _COMPRESSED = "sensor_msgs/msg/CompressedImage"
 _INFO = "sensor_msgs/msg/CameraInfo"
 _TRANSFORMS = "tf2_msgs/msg/TFMessage"
 _BOXES = "vision_msgs/msg/Detection3DArray"
+_TYPE_NAMES = {"image": "sensor_msgs/Image or CompressedImage", "info": "sensor_msgs/CameraInfo"}
 _LOG = logging.getLogger(__name__)
 
 
@@ -40,7 +42,7 @@ class BagSettings:
     """How to read a bag; the last three are the node's parameters of the same meaning.
 
     Attributes:
-        image_topic: empty: the only one with images.
+        image_topic: empty: the only one with images, raw or compressed; raw if it has both.
         info_topic: empty: the only CameraInfo, or the one beside the images.
         detector_frame: frame of the results, joined to the camera's by `/tf_static`; empty: a
             virtual one.
@@ -135,35 +137,36 @@ class _World:
     def frame(self, name: str, raw: RawMessage) -> Frame:
         """The frame of a raw image message; a `Kd3dError` if it can't be used."""
         image = self._reader.decode(raw)
-        assert isinstance(image, Image)
+        assert isinstance(image, (Image, CompressedImage))
         if self._infos:
             latest = max(bisect_right(self._info_stamps, image.stamp_ns) - 1, 0)
             self._cameras.set_info(self._infos[latest], self._infos[latest].frame_id)
         while self._transforms and self._transforms[0][0] <= raw.stamp_ns:
             self._learn_transform()
         pixels = image.rgb()
-        camera = self._camera(image)
+        height, width, _ = pixels.shape
+        camera = self._camera(image.frame_id, width, height)
         truth = self._truths.get(image.stamp_ns)
         if truth is not None and truth.frame_id != self._settings.detector_frame.lstrip("/"):
             truth = None
-        extrinsics = self._extrinsics(image, camera)
+        extrinsics = self._extrinsics(image.stamp_ns, image.frame_id, camera)
         return Frame(name, image.stamp_ns, pixels, camera, extrinsics, truth)
 
-    def _camera(self, image: Image) -> PinholeCamera:
+    def _camera(self, frame_id: str, width: int, height: int) -> PinholeCamera:
         while True:
             try:
-                return self._cameras.camera(image.frame_id, image.width, image.height)
+                return self._cameras.camera(frame_id, width, height)
             except NotYetError:
                 if not self._transforms:
                     raise
                 self._learn_transform()
 
-    def _extrinsics(self, image: Image, camera: PinholeCamera) -> Transform | None:
+    def _extrinsics(self, stamp_ns: int, frame_id: str, camera: PinholeCamera) -> Transform | None:
         """Where the virtual frame is, as the node tells TF: a child of the camera's."""
-        parent = self._cameras.frame_of(image.frame_id)
+        parent = self._cameras.frame_of(frame_id)
         if not self._cameras.is_virtual or not parent:
             return None
-        return Transform(image.stamp_ns, parent, VIRTUAL_FRAME, camera.camera_from_lidar)
+        return Transform(stamp_ns, parent, VIRTUAL_FRAME, camera.camera_from_lidar)
 
     def _learn_transform(self) -> None:
         _, found = self._transforms.popleft()
@@ -181,31 +184,44 @@ def _decoded(reader: BagReader, *topics: str) -> Iterator[tuple[int, Message]]:
 
 def _topics(reader: BagReader, settings: BagSettings) -> tuple[str, str]:
     """Names of the topics with images and with their CameraInfo."""
-    images = _names(reader, _IMAGE)
-    if not images and _names(reader, _COMPRESSED):
-        raise DataError(
-            f"{reader.path}: its images are compressed, which kd3d doesn't read: make raw ones "
-            "with `ros2 run image_transport republish`"
-        )
-    image = _chosen(reader, "image", settings.image_topic, images, "")
-    beside = f"{image.rpartition('/')[0]}/camera_info"
+    images = _names(reader, _IMAGE, _COMPRESSED)
+    if not settings.image_topic:
+        images = [name for name in images if not _is_depth_or_copy(name, images)]
+    image = _chosen(reader, "image", settings.image_topic, images, ())
+    folders = (_raw_name(image).rpartition("/")[0], image.rpartition("/")[0])
+    beside = [f"{folder}/camera_info" for folder in folders]
     return image, _chosen(reader, "info", settings.info_topic, _names(reader, _INFO), beside)
 
 
-def _names(reader: BagReader, type_name: str) -> list[str]:
+def _is_depth_or_copy(topic: str, images: list[str]) -> bool:
+    """Whether a topic has compressed depth, or the same images as another one, compressed."""
+    return topic.endswith("/compressedDepth") or (
+        _raw_name(topic) != topic and _raw_name(topic) in images
+    )
+
+
+def _raw_name(topic: str) -> str:
+    """Where image_transport has the raw images of a topic with compressed ones."""
+    return topic.removesuffix("/compressed")
+
+
+def _names(reader: BagReader, *types: str) -> list[str]:
     topics = reader.topics.values()
-    return [topic.name for topic in topics if topic.type == type_name and topic.count]
+    return [topic.name for topic in topics if topic.type in types and topic.count]
 
 
-def _chosen(reader: BagReader, kind: str, given: str, found: list[str], preferred: str) -> str:
-    type_name = {"image": _IMAGE, "info": _INFO}[kind].replace("/msg/", "/")
+def _chosen(
+    reader: BagReader, kind: str, given: str, found: list[str], preferred: Sequence[str]
+) -> str:
+    type_name = _TYPE_NAMES[kind]
     if given:
         if given not in found:
             there = ", ".join(found) or "none"
             raise DataError(f"{reader.path}: no {type_name} on {given}; there is {there}")
         return given
-    if preferred in found:
-        return preferred
+    for name in preferred:
+        if name in found:
+            return name
     if len(found) == 1:
         return found[0]
     if not found:

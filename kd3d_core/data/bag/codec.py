@@ -11,6 +11,7 @@ import numpy as np
 
 from kd3d_core.data.messages import (
     CameraInfo,
+    CompressedImage,
     Image,
     Message,
     ObjectBoxes,
@@ -23,6 +24,7 @@ from kd3d_core.geometry.pose import matrix_from_pose, pose_from_matrix
 
 TYPES: dict[type, str] = {
     Image: "sensor_msgs/msg/Image",
+    CompressedImage: "sensor_msgs/msg/CompressedImage",
     CameraInfo: "sensor_msgs/msg/CameraInfo",
     PointCloud: "sensor_msgs/msg/PointCloud2",
     Transforms: "tf2_msgs/msg/TFMessage",
@@ -81,6 +83,20 @@ def _decode_image(message: Any) -> Image:
         int(message.width),
         message.encoding,
         int(message.step),
+        np.asarray(message.data, np.uint8),
+    )
+
+
+def _encode_compressed(image: CompressedImage, types: _Types) -> Any:
+    header = _header(types, image.stamp_ns, image.frame_id)
+    return types[TYPES[CompressedImage]](header=header, format=image.layout, data=image.data)
+
+
+def _decode_compressed(message: Any) -> CompressedImage:
+    return CompressedImage(
+        _stamp_ns(message.header),
+        message.header.frame_id,
+        message.format,
         np.asarray(message.data, np.uint8),
     )
 
@@ -250,6 +266,7 @@ def _decode_boxes(message: Any) -> ObjectBoxes:
 
 _ENCODERS: dict[type, Callable[[Any, _Types], Any]] = {
     Image: _encode_image,
+    CompressedImage: _encode_compressed,
     CameraInfo: _encode_camera_info,
     PointCloud: _encode_cloud,
     Transforms: _encode_transforms,
@@ -257,6 +274,7 @@ _ENCODERS: dict[type, Callable[[Any, _Types], Any]] = {
 }
 _DECODERS: dict[str, Callable[[Any], Message]] = {
     "sensor_msgs/msg/Image": _decode_image,
+    "sensor_msgs/msg/CompressedImage": _decode_compressed,
     "sensor_msgs/msg/CameraInfo": _decode_camera_info,
     "sensor_msgs/msg/PointCloud2": _decode_cloud,
     "tf2_msgs/msg/TFMessage": _decode_transforms,

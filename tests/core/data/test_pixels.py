@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from kd3d_core.data.pixels import ENCODINGS, PixelsError, decode_rgb
+from kd3d_core.data.pixels import ENCODINGS, PixelsError, decode_compressed, decode_rgb
 
 RNG = np.random.default_rng(0)
 TO_RGB = {
@@ -49,3 +49,72 @@ def test_contradictions_are_told(layout, size: int, kind: str, reason: str) -> N
     with pytest.raises(PixelsError, match=reason) as error:
         decode_rgb(*layout, np.zeros(size, np.uint8))
     assert error.value.kind == kind
+
+
+# Compressed
+
+
+def encoded(ending: str, matrix: np.ndarray) -> np.ndarray:
+    """A file as image_transport makes it: OpenCV takes the first of three channels for blue."""
+    done, data = cv2.imencode(ending, matrix)
+    assert done
+    return data
+
+
+@pytest.mark.parametrize(
+    "layout", ["png", "bgr8; png compressed bgr8", "rgb8; png compressed bgr8"]
+)
+def test_png_is_exact(layout: str) -> None:
+    rgb = RNG.integers(0, 256, (9, 7, 3), np.uint8)
+    found = decode_compressed(layout, encoded(".png", rgb[..., ::-1]))
+    np.testing.assert_array_equal(found, rgb)
+
+
+@pytest.mark.parametrize("layout", ["jpeg", "jpg", "bgr8; jpeg compressed bgr8"])
+def test_jpeg_is_opencvs(layout: str) -> None:
+    smooth = cv2.resize(RNG.integers(0, 256, (5, 8, 3), np.uint8), (126, 44))
+    data = encoded(".jpg", smooth)
+    expected = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+    np.testing.assert_array_equal(decode_compressed(layout, data), expected)
+    assert np.abs(expected.astype(int) - smooth[..., ::-1]).mean() < 5
+
+
+def test_images_that_were_not_converted_to_bgr() -> None:
+    rgb = RNG.integers(0, 256, (9, 7, 3), np.uint8)
+    found = decode_compressed("rgb8; png compressed ", encoded(".png", rgb))
+    np.testing.assert_array_equal(found, rgb)
+
+
+@pytest.mark.parametrize("layout", ["png", "mono8; png compressed ", "mono8; png compressed mono8"])
+def test_grey(layout: str) -> None:
+    grey = RNG.integers(0, 256, (9, 7), np.uint8)
+    found = decode_compressed(layout, encoded(".png", grey))
+    np.testing.assert_array_equal(found, np.repeat(grey[..., None], 3, -1))
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg"])
+def test_data_that_is_cut_off_is_told(ending: str) -> None:
+    data = encoded(ending, RNG.integers(0, 256, (16, 24, 3), np.uint8))
+    reasons = set()
+    for size in range(0, len(data) - 24, 7):  # the last bytes are checksums
+        with pytest.raises(PixelsError) as error:
+            decode_compressed("bgr8; a compressed bgr8", data[:size])
+        assert error.value.kind == "bad_compression"
+        reasons.add(str(error.value))
+    assert len(reasons) == 1  # frames are counted by their reason
+
+
+@pytest.mark.parametrize(
+    ("layout", "ending", "dtype", "reason"),
+    [
+        ("bayer_rggb8; png compressed ", ".png", np.uint8, "'bayer_rggb8', which is none of rgb8"),
+        ("16UC1; compressedDepth png", ".png", np.uint16, "'16UC1'"),
+        ("mono16; png compressed ", ".png", np.uint16, "'mono16'"),
+        ("png", ".png", np.uint16, "mode I;16"),
+        ("tiff", ".tiff", np.uint8, "neither JPEG nor PNG"),
+    ],
+)
+def test_compressed_images_of_another_kind(layout: str, ending: str, dtype, reason: str) -> None:
+    data = encoded(ending, RNG.integers(0, 256, (8, 8)).astype(dtype))
+    with pytest.raises(PixelsError, match=reason):
+        decode_compressed(layout, data)

@@ -11,7 +11,14 @@ from kd3d_core.data.bag import LATCHED, BagWriter
 from kd3d_core.data.camera_file import read_camera_yaml
 from kd3d_core.data.kitti import KittiDataset, label_boxes
 from kd3d_core.data.kitti_bag import write_kitti_bag
-from kd3d_core.data.messages import CameraInfo, Image, Message, Transform, Transforms
+from kd3d_core.data.messages import (
+    CameraInfo,
+    CompressedImage,
+    Image,
+    Message,
+    Transform,
+    Transforms,
+)
 from kd3d_core.errors import CalibrationError, DataError, ImageError, Kd3dError
 from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
 from kd3d_core.offline.bag_source import BagSettings, bag_source
@@ -172,7 +179,7 @@ def test_images_of_one_name_and_no_image_at_all(tmp_path: Path) -> None:
 
 def write(path: Path, *messages: tuple[float, str, Message]) -> Path:
     """A bag of messages, each with the second at which it was recorded, and its topic."""
-    types = {Image: "Image", CameraInfo: "CameraInfo"}
+    types = {Image: "Image", CompressedImage: "CompressedImage", CameraInfo: "CameraInfo"}
     with BagWriter(path) as writer:
         known = set()
         for second, topic, message in messages:
@@ -322,9 +329,59 @@ def test_topics_are_found_by_type_and_place(tmp_path: Path) -> None:
         bag_source(bare, BagSettings(), ALL)
 
 
-def test_compressed_images_are_told(tmp_path: Path) -> None:
-    with BagWriter(tmp_path / "bag") as writer:
-        writer.add_topic("/image/compressed", "sensor_msgs/msg/CompressedImage")
-        writer.write("/image/compressed", 1, bytes(20))
-    with pytest.raises(DataError, match="image_transport republish"):
-        bag_source(tmp_path / "bag", BagSettings(), ALL)
+def compressed(raw: Image, ending: str = ".png", drop: int = 0) -> CompressedImage:
+    """The same image as image_transport compresses it, without its last bytes."""
+    data = cv2.imencode(ending, raw.rgb()[..., ::-1])[1]
+    layout = {".png": "rgb8; png compressed bgr8", ".jpg": "rgb8; jpeg compressed bgr8"}[ending]
+    return CompressedImage(raw.stamp_ns, raw.frame_id, layout, data[: len(data) - drop])
+
+
+def test_compressed_images_give_the_frames_of_raw_ones(tmp_path: Path) -> None:
+    raws = [image(second, 40 * second) for second in (1, 2)]
+    around = [(0.5, "/cam/camera_info", info(0.5)), (0.5, "/tf_static", transform(0.5, 1.5))]
+    path = write(tmp_path / "raw", *around, *((1, "/cam/image", raw) for raw in raws))
+    expected = loaded(bag_source(path, BagSettings(), ALL))
+    for ending, most in ((".png", 0), (".jpg", 3)):
+        topic = "/cam/image/compressed"
+        messages = [(1, topic, compressed(raw, ending)) for raw in raws]
+        path = write(tmp_path / ending, *around, *messages)
+        for frame, other in zip(
+            loaded(bag_source(path, BagSettings(), ALL)), expected, strict=True
+        ):
+            assert np.abs(frame.image.astype(int) - other.image).max() <= most
+            assert same(frame.camera, other.camera)
+            assert (frame.name, frame.stamp_ns) == (other.name, other.stamp_ns)
+            np.testing.assert_array_equal(
+                frame.extrinsics.parent_from_child, other.extrinsics.parent_from_child
+            )
+
+
+def test_damaged_compressed_images_are_bad_frames_and_the_others_are_not(tmp_path: Path) -> None:
+    good = image(1.0)
+    path = write(
+        tmp_path / "bag",
+        (0.5, "/info", info(0.5)),
+        (1.0, "/image/compressed", compressed(good, ".jpg", drop=40)),
+        (1.1, "/image/compressed", CompressedImage(10**9, "camera", "png", good.data)),
+        (1.2, "/image/compressed", compressed(good)),
+    )
+    *bad, third = bag_source(path, BagSettings(), ALL).references
+    for reference in bad:
+        with pytest.raises(ImageError, match="cut off, damaged"):
+            reference.load()
+    np.testing.assert_array_equal(third.load().image, picture(50))
+
+
+def test_raw_images_are_taken_where_there_are_both(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "bag",
+        (0.5, "/cam/camera_info", info(0.5)),
+        (0.5, "/other/camera_info", info(0.5)),
+        (1.0, "/cam/image", image(1.0, 10)),
+        (1.0, "/cam/image/compressed", compressed(image(1.0, 90))),
+        (1.0, "/cam/image/compressedDepth", compressed(image(1.0, 130))),
+    )
+    (frame,) = loaded(bag_source(path, BagSettings(), ALL))
+    assert frame.image[0, 0, 0] == 10
+    (frame,) = loaded(bag_source(path, BagSettings(image_topic="/cam/image/compressed"), ALL))
+    assert frame.image[0, 0, 0] == 90
