@@ -4,6 +4,7 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ os.environ.setdefault(
     "FASTDDS_DEFAULT_PROFILES_FILE", str(Path(__file__).parents[2] / "config" / "fastdds.xml")
 )
 
-_WITHOUT_ROS = {"test_mailbox.py"}
+_WITHOUT_ROS = {"test_demo_results.py", "test_mailbox.py"}
 _MISSING = [
     name
     for name in ("rclpy", "vision_msgs", "tf2_msgs", "diagnostic_msgs", "visualization_msgs")
@@ -44,3 +45,12 @@ def ros() -> Iterator[None]:
     rclpy.init()
     yield
     rclpy.try_shutdown()
+
+
+@pytest.fixture
+def start(ros: None) -> Iterator[Any]:
+    """Starts nodes, as `node_setup.Start` says."""
+    from node_setup import starter
+
+    with starter() as make:
+        yield make
