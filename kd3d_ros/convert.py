@@ -7,11 +7,11 @@ import numpy as np
 from sensor_msgs.msg import Image, PointField
 from std_msgs.msg import Header
 
+from kd3d_core.data.cdr import CdrWriter, header_block
 from kd3d_core.data.pixels import ENCODINGS, PixelsError, decode_rgb
 from kd3d_core.geometry import boxes as box_geometry
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.runtime.rejection import BadImageError
-from kd3d_ros.cdr import CdrWriter, header_block
 
 
 def image_view(message: Image) -> np.ndarray:
@@ -68,6 +68,11 @@ def _cv_bridge() -> Any:
         return error
 
 
+def encoded_header(header: Header) -> bytes:
+    """A header, serialised, for messages that are made as bytes."""
+    return header_block(header.stamp.sec, header.stamp.nanosec, header.frame_id)
+
+
 _XYZI = ("x", "y", "z", "intensity")
 
 
@@ -79,7 +84,7 @@ def points_message(points: np.ndarray, header: Header) -> bytes:
         header: of the cloud.
     """
     writer = CdrWriter()
-    writer.block(4, header_block(header))
+    writer.block(4, encoded_header(header))
     writer.numbers("2I", 1, len(points))  # height and width
     writer.block(4, _fields())
     writer.numbers("?", False)  # is_bigendian
@@ -114,12 +119,12 @@ def detections_message(
     no_covariances = np.zeros((len(poses), 36))
     # All that is float64 in a Detection3D stands together.
     rows = np.column_stack([detections.scores, poses, no_covariances, poses, sizes])
-    encoded_header = header_block(header)
+    header_bytes = encoded_header(header)
     writer = CdrWriter()
-    writer.block(4, encoded_header)
+    writer.block(4, header_bytes)
     writer.numbers("I", len(rows))
     for row, label in zip(rows, detections.labels.tolist(), strict=True):
-        writer.block(4, encoded_header)
+        writer.block(4, header_bytes)
         writer.numbers("I", 1)  # results
         writer.text(class_names[label])
         writer.array(row)

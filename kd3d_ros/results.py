@@ -16,8 +16,8 @@ from visualization_msgs.msg import MarkerArray
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.pose import pose_from_matrix
 from kd3d_core.runtime.detections import Detections
-from kd3d_ros.convert import detections_message, points_message
-from kd3d_ros.markers import markers_message
+from kd3d_core.visual.markers import markers_message
+from kd3d_ros.convert import detections_message, encoded_header, points_message
 
 # Reliable matches every subscriber; shallow, because old results are worth nothing.
 _RESULTS = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
@@ -60,7 +60,8 @@ class ResultPublisher:
             boxes = detections_message(detections, class_names, header)
             ready.append((self._detections, boxes))
         if self._markers.get_subscription_count():
-            ready.append((self._markers, markers_message(detections, class_names, header)))
+            markers = markers_message(detections, class_names, encoded_header(header))
+            ready.append((self._markers, markers))
         for publisher, message in ready:
             publisher.publish(message)
 

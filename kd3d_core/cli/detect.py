@@ -51,7 +51,7 @@ def detect(
         kitti: folder for a text file per frame in KITTI's format.
         png: folder for a picture per frame, with boxes, cloud and, where there are any, labels.
         mp4: file for a video of the same pictures.
-        bag: folder of a bag with points and detections.
+        bag: folder of a bag with points, detections and markers.
         html: file for a page with pictures to play, latencies, and precision and recall where there
             are labels.
         rerun: file for the Rerun viewer; needs the package rerun-sdk.

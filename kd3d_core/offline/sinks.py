@@ -13,14 +13,17 @@ import cv2
 import numpy as np
 
 from kd3d_core.data.bag import LATCHED, BagWriter
+from kd3d_core.data.cdr import header_block
 from kd3d_core.data.kitti import box_labels
 from kd3d_core.data.messages import PointCloud, Transform, Transforms
 from kd3d_core.errors import DataError
 from kd3d_core.files import write_whole
 from kd3d_core.offline.frames import FrameResult
+from kd3d_core.visual.markers import MARKERS_TYPE, markers_message
 
 POINTS_TOPIC = "/kd3d_detector/points"
 DETECTIONS_TOPIC = "/kd3d_detector/detections"
+MARKERS_TOPIC = "/kd3d_detector/markers"
 _TF_TOPIC = "/tf_static"
 
 
@@ -179,17 +182,21 @@ class BagSink:
             self._writer = stack.enter_context(BagWriter(self._path, self._overwrite))
             self._writer.add_topic(POINTS_TOPIC, "sensor_msgs/msg/PointCloud2")
             self._writer.add_topic(DETECTIONS_TOPIC, "vision_msgs/msg/Detection3DArray")
+            self._writer.add_topic(MARKERS_TOPIC, MARKERS_TYPE)
             self._stack = stack.pop_all()
         return self
 
     def add(self, result: FrameResult) -> None:
-        """Write points and boxes with the image's stamp, and the extrinsics when they change."""
+        """Write points, boxes and markers with the image's stamp, and extrinsics that changed."""
         stamp_ns = result.frame.stamp_ns
         if result.frame.extrinsics is not None:
             self._tell_tf(result.frame.extrinsics)
         cloud = PointCloud(stamp_ns, result.frame_id, result.detections.points)
         self._writer.write(POINTS_TOPIC, stamp_ns, cloud)
         self._writer.write(DETECTIONS_TOPIC, stamp_ns, result.found)
+        header = header_block(*divmod(stamp_ns, 10**9), result.frame_id)
+        markers = markers_message(result.detections, result.class_names, header)
+        self._writer.write(MARKERS_TOPIC, stamp_ns, markers)
 
     def __exit__(
         self,

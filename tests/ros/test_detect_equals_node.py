@@ -11,13 +11,14 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
+from visualization_msgs.msg import MarkerArray
 
 from kd3d_core.data.bag import BagReader
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import IMAGE_TOPIC, INFO_TOPIC, TF_TOPIC, write_kitti_bag
 from kd3d_core.offline.bag_source import BagSettings, bag_source
 from kd3d_core.offline.run import Outcome, detect_frames
-from kd3d_core.offline.sinks import DETECTIONS_TOPIC, POINTS_TOPIC, BagSink
+from kd3d_core.offline.sinks import DETECTIONS_TOPIC, MARKERS_TOPIC, POINTS_TOPIC, BagSink
 from kd3d_core.offline.store import ResultStore
 from kd3d_core.runtime.pipeline import CameraDetector
 from kd3d_ros.detector_node import DetectorNode
@@ -39,13 +40,15 @@ def bag(tracking: KittiDataset, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return path
 
 
-def published(detector: CameraDetector, bag: Path, detector_frame: str) -> tuple[list, list, list]:
-    """The node's points, detections and transforms for the messages of a bag."""
+def published(detector: CameraDetector, bag: Path, detector_frame: str) -> dict[str, list]:
+    """The node's messages, by topic, for the messages of a bag."""
     parameter = Parameter("detector_frame", value=detector_frame)
     node = DetectorNode(lambda *_: detector, parameter_overrides=[parameter])
     camera = Camera()
     transforms: list[TFMessage] = []
+    markers: list[MarkerArray] = []
     with Spinner(node, camera) as spinner, BagReader(bag) as reader:
+        camera.listen(MarkerArray, MARKERS_TOPIC, markers)
         spinner.until("connected", camera.is_connected)
         if detector_frame:
             static = camera.create_publisher(TFMessage, "/tf_static", LATCHED)
@@ -58,14 +61,21 @@ def published(detector: CameraDetector, bag: Path, detector_frame: str) -> tuple
             camera.images.publish(deserialize_message(raw.data, Image))
             spinner.until(
                 "results",
-                lambda count=count: len(camera.points) == len(camera.detections) == count,
+                lambda count=count: (
+                    {count} == {len(each) for each in (camera.points, camera.detections, markers)}
+                ),
                 limit_s=30.0,
             )
         if not detector_frame:
             camera.listen(TFMessage, "/tf_static", transforms, LATCHED)
             spinner.until("the virtual frame", lambda: transforms)
         node.finish()
-    return camera.points, camera.detections, transforms
+    return {
+        POINTS_TOPIC: camera.points,
+        DETECTIONS_TOPIC: camera.detections,
+        MARKERS_TOPIC: markers,
+        TF_TOPIC: transforms,
+    }
 
 
 def numbers(vector: Any) -> list[float]:
@@ -73,10 +83,10 @@ def numbers(vector: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("detector_frame", ["velodyne", ""])
-def test_points_and_detections_are_those_of_the_node(
+def test_points_detections_and_markers_are_those_of_the_node(
     lite: CameraDetector, bag: Path, tmp_path: Path, detector_frame: str
 ) -> None:
-    clouds, arrays, transforms = published(lite, bag, detector_frame)
+    expected = published(lite, bag, detector_frame)
     source = bag_source(bag, BagSettings(detector_frame=detector_frame), slice(None))
     store = ResultStore(tmp_path / "results", "lite")
     sink = BagSink(tmp_path / "found", overwrite=False)
@@ -85,12 +95,13 @@ def test_points_and_detections_are_those_of_the_node(
     found: dict[str, list] = {}
     with BagReader(tmp_path / "found") as reader:
         for raw in reader.messages():
-            kinds = {POINTS_TOPIC: type(clouds[0]), DETECTIONS_TOPIC: type(arrays[0])}
-            kind = kinds.get(raw.topic, TFMessage)
+            kind = type(expected[raw.topic][0])
             found.setdefault(raw.topic, []).append(deserialize_message(raw.data, kind))
-    assert found[POINTS_TOPIC] == clouds
-    assert all(array.detections for array in arrays)
-    assert found[DETECTIONS_TOPIC] == arrays
+    for topic in (POINTS_TOPIC, DETECTIONS_TOPIC, MARKERS_TOPIC):
+        assert found[topic] == expected[topic]
+    assert all(array.detections for array in found[DETECTIONS_TOPIC])
+    assert all(len(array.markers) > 2 for array in found[MARKERS_TOPIC])
+    transforms = expected[TF_TOPIC]
     assert len(found.get(TF_TOPIC, [])) == len(transforms)
     for ours, theirs in zip(found.get(TF_TOPIC, []), transforms, strict=True):
         (one,), (other,) = ours.transforms, theirs.transforms

@@ -18,15 +18,15 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import Marker, MarkerArray
 
+from kd3d_core.data.cdr import CdrWriter
 from kd3d_core.errors import ImageError
 from kd3d_core.geometry import boxes as box_geometry
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.runtime.rejection import BadImageError
 from kd3d_core.visual.colors import class_color
+from kd3d_core.visual.markers import markers_message
 from kd3d_ros import convert
-from kd3d_ros.cdr import CdrWriter
-from kd3d_ros.convert import detections_message, image_view, points_message
-from kd3d_ros.markers import markers_message
+from kd3d_ros.convert import detections_message, encoded_header, image_view, points_message
 
 HEADER = Header(frame_id="lidar")
 HEADER.stamp.sec, HEADER.stamp.nanosec = 12, 345
@@ -51,7 +51,7 @@ def read_detections(detections: Detections) -> Detection3DArray:
 
 
 def read_markers(detections: Detections) -> MarkerArray:
-    return read(markers_message(detections, NAMES, HEADER), MarkerArray)
+    return read(markers_message(detections, NAMES, encoded_header(HEADER)), MarkerArray)
 
 
 Install = Callable[[Any], None]
@@ -270,7 +270,8 @@ def test_names_of_any_length(frame: str, name: str) -> None:
     detections = answer(points=3, boxes=3)
     boxes = read(detections_message(detections, (name,) * 3, header), Detection3DArray)
     assert [box.results[0].hypothesis.class_id for box in boxes.detections] == [name] * 3
-    markers = read(markers_message(detections, (name,) * 3, header), MarkerArray)
+    encoded = markers_message(detections, (name,) * 3, encoded_header(header))
+    markers = read(encoded, MarkerArray)
     assert [text.text for text in markers.markers[4:]] == [
         f"{name} {s}" for s in ("0.90", "0.55", "0.20")
     ]

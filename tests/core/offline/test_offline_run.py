@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 from seeing_detector import SeeingDetector, picture
 
-from kd3d_core.data.bag import BagReader
+from kd3d_core.data.bag import BagReader, typestore
 from kd3d_core.data.kitti import KittiDataset, box_labels, read_detections
 from kd3d_core.errors import DataError, Kd3dError
 from kd3d_core.offline.image_files import kitti_source
 from kd3d_core.offline.run import Outcome, detect_frames
-from kd3d_core.offline.sinks import BagSink, KittiSink, PictureSink, VideoSink
+from kd3d_core.offline.sinks import (
+    MARKERS_TOPIC,
+    BagSink,
+    KittiSink,
+    PictureSink,
+    VideoSink,
+)
 from kd3d_core.offline.store import ResultStore, model_digest
 from kd3d_core.runtime.model_config import load_model_config
 
@@ -60,10 +66,12 @@ def test_every_output_says_what_the_detector_said(kitti: Path, tmp_path: Path) -
     with BagReader(out / "bag") as reader:
         found: dict[str, list] = {}
         for raw in reader.messages():
-            found.setdefault(raw.topic, []).append(reader.decode(raw))
+            message = raw if raw.topic == MARKERS_TOPIC else reader.decode(raw)
+            found.setdefault(raw.topic, []).append(message)
     assert {topic: len(messages) for topic, messages in found.items()} == {
         "/kd3d_detector/points": 4,
         "/kd3d_detector/detections": 4,
+        "/kd3d_detector/markers": 4,
         "/tf_static": 1,
     }
     for (answer, _), cloud, boxes in zip(
@@ -80,6 +88,29 @@ def test_every_output_says_what_the_detector_said(kitti: Path, tmp_path: Path) -
         np.testing.assert_array_equal(boxes.scores, answer.scores.astype(np.float64))
     ((transform,),) = [message.transforms for message in found["/tf_static"]]
     np.testing.assert_allclose(transform.parent_from_child, camera.lidar_from_camera, atol=1e-9)
+
+
+def test_markers_of_a_bag_mean_what_was_found(kitti: Path, tmp_path: Path) -> None:
+    """Read with rosbags' definition of the message, which the writer doesn't use."""
+    assert run(kitti, tmp_path, SeeingDetector(), score_threshold=0.5) == Outcome(4, 0, ())
+    kind = "visualization_msgs/msg/MarkerArray"
+    with BagReader(tmp_path / "bag") as reader:
+        raws = list(reader.messages((MARKERS_TOPIC,)))
+        clouds = [reader.decode(raw) for raw in reader.messages(("/kd3d_detector/points",))]
+    detector = SeeingDetector()
+    for frame, raw, cloud in zip(KittiDataset(kitti), raws, clouds, strict=True):
+        assert raw.type == kind
+        delete, lines, text = typestore((kind,)).deserialize_cdr(raw.data, kind).markers
+        for marker in (delete, lines, text):
+            stamp = marker.header.stamp
+            assert stamp.sec * 10**9 + stamp.nanosec == raw.stamp_ns == cloud.stamp_ns
+            assert marker.header.frame_id == "velodyne"
+        assert (delete.action, lines.action, text.action) == (3, 0, 0)
+        assert (lines.ns, text.ns, text.text) == ("boxes", "labels", "Car 0.90")
+        (x, y, z, *_, height, _), _ = detector(frame.image(), frame.camera()).boxes
+        center = (x, y, z + height / 2)
+        ends = np.array([(point.x, point.y, point.z) for point in lines.points])
+        np.testing.assert_allclose(ends[:24].mean(0), center, atol=1e-5)
 
 
 def test_the_video_shows_the_pictures(kitti: Path, tmp_path: Path) -> None:

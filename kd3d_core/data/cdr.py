@@ -14,7 +14,6 @@ import struct
 from functools import cache
 
 import numpy as np
-from std_msgs.msg import Header
 
 _LITTLE_ENDIAN = b"\x00\x01\x00\x00"
 
@@ -72,7 +71,7 @@ class CdrWriter:
         return b"".join(self._parts)
 
     def message(self) -> bytes:
-        """The whole message, for `Publisher.publish`."""
+        """The whole message, for `Publisher.publish` and `BagWriter.write`."""
         return b"".join([_LITTLE_ENDIAN, *self._parts])
 
 
@@ -82,9 +81,9 @@ def _packer(layout: str) -> tuple[int, struct.Struct]:
     return struct.calcsize("<" + layout.lstrip("0123456789")[0]), struct.Struct("<" + layout)
 
 
-def header_block(header: Header) -> bytes:
+def header_block(sec: int, nanosec: int, frame_id: str) -> bytes:
     """A `std_msgs/Header`, for `CdrWriter.block` with alignment 4."""
     writer = CdrWriter()
-    writer.numbers("iI", header.stamp.sec, header.stamp.nanosec)
-    writer.text(header.frame_id)
+    writer.numbers("iI", sec, nanosec)
+    writer.text(frame_id)
     return writer.content()

@@ -1,16 +1,23 @@
-"""Boxes as markers, which RViz and Foxglove show without any plugin."""
+"""Boxes as markers, which RViz and Foxglove show without any plugin.
+
+The node publishes them and `kd3d-detect` writes them into bags: here they are made for both.
+"""
 
 from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from std_msgs.msg import Header
-from visualization_msgs.msg import Marker
 
+from kd3d_core.data.cdr import CdrWriter, header_block
 from kd3d_core.geometry import boxes as box_geometry
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.visual.colors import class_color
-from kd3d_ros.cdr import CdrWriter, header_block
+
+MARKERS_TYPE = "visualization_msgs/msg/MarkerArray"
+
+# Of visualization_msgs/Marker.
+_ARROW, _LINE_LIST, _TEXT_VIEW_FACING = 0, 5, 9
+_ADD, _DELETEALL = 0, 3
 
 _LINE_WIDTH_M = 0.06
 _TEXT_HEIGHT_M = 0.6
@@ -19,29 +26,33 @@ _LINES = np.append(box_geometry.EDGES.ravel(), [8, 9])
 _NO_POINTS = np.empty((0, 3))
 
 
-def markers_message(detections: Detections, class_names: tuple[str, ...], header: Header) -> bytes:
+def markers_message(detections: Detections, class_names: tuple[str, ...], header: bytes) -> bytes:
     """A `visualization_msgs/MarkerArray`, serialised: wireframes with headings, class and score.
 
     First a marker that deletes all earlier ones, then lines for each class, then a text above
     each box. The lines of a class, in namespace `boxes`, are one LINE_LIST: for each box twelve
     edges and a line from its middle out of its front.
+
+    Args:
+        detections: the boxes.
+        class_names: of their labels.
+        header: of every marker, from `header_block`.
     """
     boxes = np.asarray(detections.boxes, np.float64)
     labels = detections.labels.tolist()
     lines, above = _lines(boxes), _above(boxes).tolist()
     present = sorted(set(labels))
 
-    encoded_header = header_block(header)
     writer = CdrWriter()
     writer.numbers("I", 1 + len(present) + len(boxes))
-    _write(writer, encoded_header, action=Marker.DELETEALL)
+    _write(writer, header, action=_DELETEALL)
     for label in present:
         _write(
             writer,
-            encoded_header,
+            header,
             namespace="boxes",
             number=label,
-            kind=Marker.LINE_LIST,
+            kind=_LINE_LIST,
             scale=(_LINE_WIDTH_M, 0.0, 0.0),
             color=_color(class_names[label]),
             points=lines[detections.labels == label],
@@ -50,10 +61,10 @@ def markers_message(detections: Detections, class_names: tuple[str, ...], header
     for number, (place, label, score) in enumerate(rows):
         _write(
             writer,
-            encoded_header,
+            header,
             namespace="labels",
             number=number,
-            kind=Marker.TEXT_VIEW_FACING,
+            kind=_TEXT_VIEW_FACING,
             position=place,
             scale=(0.0, 0.0, _TEXT_HEIGHT_M),
             color=_color(class_names[label]),
@@ -81,12 +92,12 @@ def _above(boxes: np.ndarray) -> np.ndarray:
 
 def _write(
     writer: CdrWriter,
-    encoded_header: bytes,
+    header: bytes,
     *,
     namespace: str = "",
     number: int = 0,
-    kind: int = Marker.ARROW,
-    action: int = Marker.ADD,
+    kind: int = _ARROW,
+    action: int = _ADD,
     position: Sequence[float] = (0.0, 0.0, 0.0),
     scale: tuple[float, float, float] = (0.0, 0.0, 0.0),
     color: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0),
@@ -94,7 +105,7 @@ def _write(
     text: str = "",
 ) -> None:
     """One Marker, not turned, that stays until deleted."""
-    writer.block(4, encoded_header)
+    writer.block(4, header)
     writer.text(namespace)
     writer.numbers("3i", number, kind, action)
     pose = (*position, 0.0, 0.0, 0.0, 1.0)
@@ -112,7 +123,7 @@ def _no_texture() -> bytes:
     writer = CdrWriter()
     writer.numbers("I", 0)  # colors
     writer.text("")  # texture_resource
-    writer.block(4, header_block(Header()))  # texture.header
+    writer.block(4, header_block(0, 0, ""))  # texture.header
     writer.text("")  # texture.format
     writer.numbers("I", 0)  # texture.data
     writer.numbers("I", 0)  # uv_coordinates
