@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from machine import device_name
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -42,7 +43,7 @@ def measure(
     """
     table = Table(
         "model", "depth", "detector", "stage: median ms", "total", "peak memory",
-        title=f"{WIDTH} x {HEIGHT}, {_machine(device)}",
+        title=f"{WIDTH} x {HEIGHT}, {device_name(device)}",
     )  # fmt: skip
     for name in models:
         config = load_model_config(name)
@@ -79,12 +80,6 @@ def _run(detector: CameraDetector, name: str, frames: int) -> list[dict[str, flo
 
 def _millions(module: torch.nn.Module) -> str:
     return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.1f} M"
-
-
-def _machine(device: str) -> str:
-    if "cuda" in device:
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
 
 
 if __name__ == "__main__":

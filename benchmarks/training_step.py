@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from machine import device_name
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -91,7 +92,7 @@ def measure(
     """
     table = Table(
         "model", "frames/s", "step: median ms", "peak memory",
-        title=f"{batch_size} frames per step, {data or 'random frames'}, {_machine(device)}",
+        title=f"{batch_size} frames per step, {data or 'random frames'}, {device_name(device)}",
     )  # fmt: skip
     for name in models:
         config = load_model_config(name).detector
@@ -167,12 +168,6 @@ def _peak_memory(device: str) -> str:
         torch.cuda.reset_peak_memory_stats(device)
         return f"{peak / 2**30:.2f} GiB of the GPU"
     return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
-
-
-def _machine(device: str) -> str:
-    if "cuda" in device:
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
 
 
 if __name__ == "__main__":
