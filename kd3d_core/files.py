@@ -1,6 +1,10 @@
 """Writing files so that a reader never sees half of one."""
 
+import fcntl
+import glob
 import os
+import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,3 +26,57 @@ def write_whole(path: Path, data: bytes) -> None:
         with suppress(OSError):
             partial.unlink()
         raise DataError(f"{path} can't be written: {error}") from None
+
+
+_LOCK = ".lock"
+
+
+class ClaimedFolder:
+    """A new folder to work in, which other processes see to be in use until it is released.
+
+    The claim is a lock that the kernel drops when the process ends, however that happens.
+
+    Attributes:
+        path: the folder.
+    """
+
+    def __init__(self, parent: Path, prefix: str) -> None:
+        """
+        Args:
+            parent: where to make it.
+            prefix: beginning of its name; the rest is made up.
+
+        Raises:
+            OSError: it can't be made.
+        """
+        self._lock = -1
+        while self._lock < 0:
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            self._lock = self._locked()
+
+    def release(self) -> None:
+        """End the claim; the folder stays."""
+        os.close(self._lock)
+
+    def _locked(self) -> int:
+        """The lock's descriptor; -1 if another process has just taken the folder for abandoned."""
+        lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_WRONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return -1
+        except OSError:
+            return lock  # this file system has no locks, so nobody takes it for abandoned either
+        if (self.path / _LOCK).exists():
+            return lock
+        os.close(lock)
+        return -1
+
+
+def abandoned_folders(parent: Path, prefix: str) -> Iterator[Path]:
+    """Claimed folders whose process has ended, each locked until the next is asked for."""
+    for folder in parent.glob(f"{glob.escape(prefix)}*"):
+        with suppress(OSError), (folder / _LOCK).open("r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield folder

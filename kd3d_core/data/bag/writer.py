@@ -19,6 +19,7 @@ from kd3d_core.data.bag.topics import QosProfile, rosbags_qos
 from kd3d_core.data.bag.types import typestore
 from kd3d_core.data.messages import Message
 from kd3d_core.errors import DataError
+from kd3d_core.files import ClaimedFolder, abandoned_folders
 
 # Version 9 writes QoS in a form that Humble cannot parse; every distribution since reads 8.
 _ROSBAG2_VERSION: Literal[8] = 8
@@ -33,7 +34,8 @@ class BagWriter:
 
     The bag appears under its name when it is complete. After an error nothing is left of it, or,
     with `keep_partial`, a bag of the messages written before; and until another is in its place, a
-    bag that was to be overwritten is still there.
+    bag that was to be overwritten is still there. What a killed process leaves in a hidden folder
+    is removed by the next writer of the same bag, unless it was written with `keep_partial`.
 
     Args:
         path: the folder to write.
@@ -56,11 +58,13 @@ class BagWriter:
         self.counts: dict[str, int] = {}
         self._overwrite, self._keep_partial = overwrite, keep_partial
         self._connections: dict[str, Connection] = {}
+        self._claim: ClaimedFolder | None = None
+        with self._explain():
+            self._tidy_up()
         self._check_free()
         with self._explain():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            prefix = f".{self.path.name}.partial-"
-            self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=self.path.parent))
+            self._folder = self._make_folder()
             try:
                 self._writer = _Writer(
                     self._folder / self.path.name,
@@ -69,8 +73,27 @@ class BagWriter:
                 )
                 self._writer.open()
             except BaseException:
-                shutil.rmtree(self._folder, ignore_errors=True)
+                self._remove_folder()
                 raise
+
+    def _tidy_up(self) -> None:
+        """Remove what killed processes left of this bag; one that they were replacing goes back."""
+        for folder in abandoned_folders(self.path.parent, self._prefix):
+            replaced = folder / f"{self.path.name}.replaced"
+            if replaced.exists() and not self.path.exists():
+                replaced.rename(self.path)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _make_folder(self) -> Path:
+        """Where the bag is written; claimed unless what is in it is to outlive this process."""
+        if self._keep_partial:
+            return Path(tempfile.mkdtemp(prefix=self._prefix, dir=self.path.parent))
+        self._claim = ClaimedFolder(self.path.parent, self._prefix)
+        return self._claim.path
+
+    @property
+    def _prefix(self) -> str:
+        return f".{self.path.name}.partial-"
 
     def _check_free(self) -> None:
         if not self.path.exists():
@@ -171,6 +194,9 @@ class BagWriter:
         replaced = self._folder / f"{self.path.name}.replaced"
         if self.path.exists() or not replaced.exists():
             shutil.rmtree(self._folder, ignore_errors=True)
+        if self._claim is not None:
+            self._claim.release()
+            self._claim = None
 
     @contextmanager
     def _explain(self) -> Iterator[None]:

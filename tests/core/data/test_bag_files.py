@@ -1,9 +1,12 @@
 """Reading and writing bags. rosbags itself is used here only to make bags of other kinds."""
 
 import errno
+import fcntl
 import io
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +22,7 @@ from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Ros2Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from kd3d_core import files
 from kd3d_core.data.bag import LATCHED, BagReader, BagWriter, QosProfile, codec, typestore
 from kd3d_core.data.messages import (
     CameraInfo,
@@ -586,3 +590,75 @@ def test_unusable_images_say_why() -> None:
         Image(0, "c", 2, 2, "rgb8", 6, np.zeros(11, np.uint8)).rgb()
     with pytest.raises(ImageError, match="step 5"):
         Image(0, "c", 2, 2, "rgb8", 5, np.zeros(12, np.uint8)).rgb()
+
+
+WRITE_UNTIL_KILLED = """
+import sys, time
+from kd3d_core.data.bag import BagWriter
+with BagWriter(sys.argv[1], overwrite=True, keep_partial=sys.argv[2] == "keep") as writer:
+    writer.add_topic("/image", "sensor_msgs/msg/Image")
+    writer.write("/image", 1, bytes(9))
+    print("written", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("kind", ["keep", "remove"])
+def test_what_a_killed_process_leaves_is_removed_by_the_next(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "bag"
+
+    def left() -> int:
+        return len(list(tmp_path.glob(".bag.partial-*")))
+
+    command = [sys.executable, "-c", WRITE_UNTIL_KILLED, str(path), kind]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"written\n"
+            write_images(path, 1)  # beside one that lives
+            assert left() == 1
+        finally:
+            process.kill()
+    assert left() == 1
+    with BagWriter(path, overwrite=True) as writer:
+        assert left() == (2 if kind == "keep" else 1)
+        writer.add_topic("/image", "sensor_msgs/msg/Image")
+        writer.write("/image", STAMP, IMAGE)
+    # A recording can't be had again, so it stays until somebody has looked at it.
+    assert left() == (1 if kind == "keep" else 0)
+    assert images_in(path) == 1
+
+
+def test_a_bag_that_a_killed_process_was_replacing_goes_back(tmp_path: Path) -> None:
+    path, left = tmp_path / "bag", tmp_path / ".bag.partial-x"
+    write_images(path, 2)
+    left.mkdir()
+    (left / ".lock").touch()
+    path.rename(left / "bag.replaced")
+    with pytest.raises(DataError, match="exists already"):
+        BagWriter(path)
+    assert images_in(path) == 2
+    assert [entry.name for entry in tmp_path.iterdir()] == ["bag"]
+
+
+def test_a_folder_taken_for_abandoned_while_it_is_claimed_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may look between the making of the lock and its locking."""
+    lock, tidied = fcntl.flock, []
+
+    def late(file: Any, how: int) -> None:
+        if not tidied:
+            tidied.append("in another process")
+            for folder in files.abandoned_folders(tmp_path, "a-"):
+                tidied.append(folder)
+                shutil.rmtree(folder)
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    claimed = files.ClaimedFolder(tmp_path, "a-")
+    assert len(tidied) == 2
+    assert list(tmp_path.iterdir()) == [claimed.path]
+    assert list(files.abandoned_folders(tmp_path, "a-")) == []
+    claimed.release()
+    assert list(files.abandoned_folders(tmp_path, "a-")) == [claimed.path]
