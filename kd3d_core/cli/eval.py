@@ -51,7 +51,9 @@ def kitti(
 def depth(
     *,
     data: Path,
-    predictions: Path,
+    predictions: Path | None = None,
+    model: str | None = None,
+    device: str = "auto",
     ids: Path | None = None,
     crop: Literal["garg", "eigen", "none"] = "garg",
     cap: float = 80.0,
@@ -65,6 +67,8 @@ def depth(
         data: data set in KITTI's layout, or its `training` folder.
         predictions: folder of depth maps as large as the images: 16-bit PNG with 256 units per
             metre, or .npy in metres.
+        model: instead, a model to ask: a name in config/models or weights, or a YAML file.
+        device: of the model: auto, cpu, cuda or cuda:N.
         ids: file that lists the frames to judge; default: all of the data set.
         crop: part of the image that is judged, as in the papers of Garg and Eigen.
         cap: farthest true distance that counts, metres; predictions are cut to it.
@@ -72,18 +76,32 @@ def depth(
         bands: borders in metres of the distances that are reported one by one.
         json: write the result to this file too.
     """
+    import torch
     from rich.console import Console
     from rich.progress import Progress
 
     from kd3d_core.data.kitti import KittiDataset, read_split
-    from kd3d_core.evaluation.depth import DepthRules, evaluate_depth
+    from kd3d_core.evaluation.depth import (
+        DepthRules,
+        evaluate_depth,
+        model_depth,
+        stored_depth,
+    )
+    from kd3d_core.runtime.pipeline import usable_device
 
+    if (predictions is None) == (model is None):
+        raise Kd3dError("give either --predictions, a folder of depth maps, or --model")
     rules = DepthRules(crop, cap, min_depth, tuple(_metres(word) for word in bands))
     dataset = KittiDataset(data, None if ids is None else read_split(ids))
+    if model is not None:
+        answers = model_depth(model, torch.device(usable_device(device)))
+    else:
+        assert predictions is not None
+        answers = stored_depth(predictions, dataset)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("comparing depth", total=len(dataset))
-        report = evaluate_depth(dataset, predictions, rules, lambda: progress.advance(task))
+        report = evaluate_depth(dataset, answers, rules, lambda: progress.advance(task))
     _print_depth(report)
     if json is not None:
         _write_json(json, report.to_json())
@@ -254,6 +272,7 @@ def main() -> int:
             "kd3d-eval kitti --labels LABELS --detections DETECTIONS --ids val.txt --json ap.json",
             "kd3d-eval kitti --labels LABELS --detections DETECTIONS --iou loose",
             "kd3d-eval depth --data data/kitti --predictions out/depth --crop eigen --cap 50",
+            "kd3d-eval depth --data data/kitti --model demo",
             "kd3d-eval report --labels LABELS --detections RUN --data data/kitti --out report.html",
             "kd3d-eval report --labels LABELS --detections RUN --other RUN2 --out both.html",
         ],

@@ -9,7 +9,7 @@ from rich.progress import Progress
 from kd3d_core.cli.eval import notes
 from kd3d_core.data.kitti import KittiDataset, read_split
 from kd3d_core.errors import Kd3dError
-from kd3d_core.evaluation.depth import DepthReport, DepthRules, evaluate_depth
+from kd3d_core.evaluation.depth import DepthReport, DepthRules, evaluate_depth, stored_depth
 from kd3d_core.evaluation.kitti_files import LabelledFrames, read_frames
 from kd3d_core.evaluation.kitti_rules import Strictness
 from kd3d_core.evaluation.report import break_down, mistakes
@@ -50,8 +50,9 @@ def write_evaluation(
         depth_report: DepthReport | None = None
         if dataset is not None and depth is not None:
             task = progress.add_task("comparing depth", total=len(dataset))
+            answers = stored_depth(depth, dataset)
             depth_report = evaluate_depth(
-                dataset, depth, DepthRules(), lambda: progress.advance(task)
+                dataset, answers, DepthRules(), lambda: progress.advance(task)
             )
         judged = Judged(
             runs[0].names, runs[0].ground_truth, tuple(judged_runs), min_score, depth_report

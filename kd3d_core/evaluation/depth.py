@@ -1,4 +1,4 @@
-"""Depth maps on disk against the velodyne of a data set."""
+"""Depth maps, on disk or of a model, against the velodyne of a data set."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,9 +11,12 @@ import torch
 from PIL import Image
 
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
+from kd3d_core.data.samples import windowed
+from kd3d_core.depth.build import make_depth
 from kd3d_core.depth.metrics import Crop, DepthScores, crop_mask, depth_totals, finish, judged
 from kd3d_core.errors import DataError, Kd3dError
 from kd3d_core.geometry.points import depth_map
+from kd3d_core.runtime.model_config import load_model_config
 
 _UNITS_PER_METRE = 256
 _SUFFIXES = (".png", ".npy")
@@ -88,7 +91,7 @@ def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
 
 def evaluate_depth(
     dataset: KittiDataset,
-    predictions: Path,
+    predictions: Callable[[KittiFrame], np.ndarray],
     rules: DepthRules,
     advance: Callable[[], None] = lambda: None,
 ) -> DepthReport:
@@ -96,19 +99,20 @@ def evaluate_depth(
 
     Args:
         dataset: frames with points and calibration.
-        predictions: folder with a file per frame, see `read_depth`.
+        predictions: depth of a frame, `(H, W)` float32 in metres, as large as its image; 0 has no
+            value. See `stored_depth` and `model_depth`.
         rules: which pixels count.
         advance: called after every frame.
 
     Raises:
         DataError: a prediction or a part of a frame is missing or malformed; the file is named.
     """
-    files = _prediction_files(predictions, dataset)
     totals = torch.zeros((), dtype=torch.float64)
     empty = 0
     for name in dataset.names:
-        prediction = read_depth(files[name])
-        target = _true_depth(dataset.frame(name), prediction.shape, files[name])
+        frame = dataset.frame(name)
+        prediction = predictions(frame)
+        target = _true_depth(frame, prediction.shape)
         height, width = target.shape
         inside = judged(
             torch.from_numpy(target),
@@ -134,6 +138,54 @@ def evaluate_depth(
             "image: check calibration, crop and cap"
         )
     return DepthReport(rules, len(dataset), scores, empty / scores["all"].pixels)
+
+
+def stored_depth(folder: Path, dataset: KittiDataset) -> Callable[[KittiFrame], np.ndarray]:
+    """Depth from a folder with a file per frame, see `read_depth`.
+
+    Raises:
+        DataError: a frame has no file, or two; from the returned function too, if a file is
+            malformed or has another size than the image.
+    """
+    files = _prediction_files(folder, dataset)
+
+    def answer(frame: KittiFrame) -> np.ndarray:
+        depth = read_depth(files[frame.name])
+        if "image_2" in frame.files and depth.shape != frame.image_size():
+            (height, width), (image_height, image_width) = depth.shape, frame.image_size()
+            raise DataError(
+                f"{files[frame.name]}: {width} x {height} pixels, but the image has "
+                f"{image_width} x {image_height}"
+            )
+        return depth
+
+    return answer
+
+
+def model_depth(model: str, device: torch.device) -> Callable[[KittiFrame], np.ndarray]:
+    """What the depth network of a model says; 0 where its window doesn't show the image.
+
+    Args:
+        model: a name in `config/models` or `weights`, or a YAML file.
+        device: where to compute.
+
+    Raises:
+        Kd3dError: the model can't be loaded.
+    """
+    config = load_model_config(model)
+    network, depth_config = make_depth(config.depth, config.seed)
+    network.to(device)
+    assert depth_config.window is not None, "make_depth says which window the model wants"
+    window_config = depth_config.window
+
+    @torch.inference_mode()
+    def answer(frame: KittiFrame) -> np.ndarray:
+        image, _ = windowed(frame, window_config)
+        camera = frame.camera()
+        depth = network(image[None].to(device) / 255).float()
+        return window_config.window(camera).restored(depth, camera)[0].cpu().numpy()
+
+    return answer
 
 
 def read_depth(path: Path | str) -> np.ndarray:
@@ -188,11 +240,7 @@ def _prediction_files(folder: Path, dataset: KittiDataset) -> dict[str, Path]:
     return files
 
 
-def _true_depth(frame: KittiFrame, size: tuple[int, ...], prediction: Path) -> np.ndarray:
-    height, width = frame.image_size() if "image_2" in frame.files else size
-    if size != (height, width):
-        raise DataError(
-            f"{prediction}: {size[1]} x {size[0]} pixels, but the image has {width} x {height}"
-        )
+def _true_depth(frame: KittiFrame, size: tuple[int, ...]) -> np.ndarray:
+    height, width = size
     camera = frame.camera((height, width))
     return depth_map(frame.points(), camera.image_from_lidar, (height, width))

@@ -149,3 +149,30 @@ class ImageWindow:
             self.top + self.height - height,
         )
         return functional.pad(images, border)
+
+    def restored(self, maps: torch.Tensor, camera: PinholeCamera) -> torch.Tensor:
+        """The reverse of `extract`: `(B, h, w)` maps of the window at the size of the image.
+
+        Args:
+            maps: one number per pixel of the window, for example depth.
+            camera: of the image.
+
+        Returns:
+            `(B, H, W)`; between pixels of the window it is interpolated, and what the window
+            doesn't show is 0.
+        """
+        columns, rows = (
+            ((torch.arange(size, device=maps.device) + 0.5) * self.scale - start) * 2 / side - 1
+            for size, start, side in (
+                (camera.width, self.left, self.width),
+                (camera.height, self.top, self.height),
+            )
+        )
+        places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).to(maps.dtype)
+        sampled = functional.grid_sample(
+            maps[:, None],
+            places.expand(len(maps), -1, -1, -1),
+            padding_mode="border",
+            align_corners=False,
+        )[:, 0]
+        return torch.where((places.abs() <= 1).all(-1), sampled, 0)

@@ -98,7 +98,7 @@ class CameraDetector:
             WeightsError: weights are missing or don't fit; says which command gets them.
         """
         config = load_model_config(model)
-        device = _usable_device(device)
+        device = usable_device(device)
         depth, depth_config = make_depth(config.depth, config.seed)
         config = replace(config, depth=depth_config)
         if config.detector.weights == "random":
@@ -204,7 +204,12 @@ def _check_image(image: np.ndarray, camera: PinholeCamera) -> None:
         )
 
 
-def _usable_device(device: str) -> str:
+def usable_device(device: str) -> str:
+    """The torch device that a user asked for; `auto` is CUDA if there is one, else the CPU.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -6,16 +6,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from kd3d_core.cli import eval as command
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.depth.metrics import MEASURES
 from kd3d_core.errors import DataError
-from kd3d_core.evaluation.depth import read_depth
+from kd3d_core.evaluation.depth import model_depth, read_depth
 from kd3d_core.geometry.points import depth_map
 
 FRAMES = ("000000", "000003")
+
+MODEL = """
+depth:
+  weights: random
+  encoder: b0
+  window: {size: [96, 320], mode: crop, focal_px: 186.0}
+detector:
+  type: lite
+  weights: random
+  window: {size: [96, 320], mode: crop, focal_px: 186.0}
+"""
 
 
 @pytest.fixture
@@ -168,3 +180,17 @@ def test_errors_are_one_line(truth, arguments, run, tmp_path: Path) -> None:
     fails(f"{folder / FRAMES[1]}.npy: 30 x 20 pixels, but the image has 12")
     write_png(folder / f"{FRAMES[1]}.png", truth[FRAMES[1]])
     fails(f"{folder / FRAMES[1]}.png: there is {FRAMES[1]}.npy too")
+
+
+def test_a_model_is_judged_as_its_maps_would_be(kitti_object, arguments, run, tmp_path) -> None:
+    model = tmp_path / "model.yaml"
+    model.write_text(MODEL)
+    answer = model_depth(str(model), torch.device("cpu"))
+    for name in FRAMES:
+        np.save(tmp_path / "depth" / name, answer(kitti_object.frame(name)))
+    stored = run(*arguments)
+    asked = run("--data", kitti_object.root, "--model", model, *arguments[-2:])
+    assert stored == asked
+    assert stored[0] == 0
+    status, _, error = run(*arguments, "--model", model)
+    assert (status, "either --predictions" in error) == (1, True)

@@ -137,3 +137,34 @@ def test_a_scaled_window_shows_the_same_in_another_resolution(day, mode):
 def test_a_window_in_the_images_own_resolution_cannot_be_scaled():
     with pytest.raises(ConfigError, match="focal_px"):
         WindowConfig((352, 1216), "crop").scaled(0.5)
+
+
+@pytest.mark.parametrize("day", KITTI_DAYS)
+@pytest.mark.parametrize(
+    "config",
+    [
+        WindowConfig((192, 640), "crop", 372.0),
+        WindowConfig((352, 1216), "crop", 721.5),
+        WindowConfig((256, 640), "letterbox"),
+    ],
+)
+def test_restored_is_the_reverse_of_extract(day, config):
+    """A plane survives both ways, except within a pixel of the border; what wasn't seen is 0."""
+    camera = camera_of(*day)
+    plane = 5 + torch.arange(camera.width) / 50 + torch.arange(camera.height)[:, None] / 20
+    window = config.window(camera)
+    seen = window.extract(torch.ones(1, 1, camera.height, camera.width))[:, 0]
+    again = window.restored(window.extract(plane[None, None])[:, 0], camera)[0]
+    known = window.restored(seen, camera)[0] > 0
+    assert again.shape == plane.shape
+    assert not again[~known].any()
+    inner = known[3:-3, 3:-3] & (again[3:-3, 3:-3] > 0)
+    height, width = config.size
+    shown = min(1, height / window.scale / camera.height) * min(
+        1, width / window.scale / camera.width
+    )
+    assert inner.float().mean() > 0.95 * shown
+    # Half a pixel of the window, of which none is interpolated with padding.
+    edge = torch.zeros_like(known)
+    edge[3:-3, 3:-3] = inner
+    assert (again - plane)[edge].abs().max() < 0.12 / window.scale
