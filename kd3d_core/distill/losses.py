@@ -5,9 +5,10 @@ the number of anchors that the teacher is sure of) may have to be counted over s
 Anchors are rows: `per_anchor` in `kd3d_core.detectors.decode` makes them of a head's maps.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 FeatureKind = Literal["mse", "smooth_l1"]
@@ -28,9 +29,27 @@ def feature_loss(
         weights: `(B, 1, h, w)` of the cells.
         kind: square of the difference, or torch's smooth L1 with beta 1.
     """
-    compare = functional.mse_loss if kind == "mse" else functional.smooth_l1_loss
-    error = compare(student.float(), teacher.float(), reduction="none").mean(1, keepdim=True)
-    return (error * weights).sum()
+    if kind == "mse":
+        difference = student.float() - teacher
+        return _WeightedSquares.apply(difference, weights) / student.shape[1]
+    error = functional.smooth_l1_loss(student.float(), teacher.float(), reduction="none")
+    return (error.mean(1, keepdim=True) * weights).sum()
+
+
+class _WeightedSquares(torch.autograd.Function):
+    """`sum(weights * difference^2)`; the maps are large, and this reads them once each way."""
+
+    @staticmethod
+    def forward(ctx: Any, difference: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(difference, weights)
+        lengths = torch.linalg.vector_norm(difference, dim=1, keepdim=True)
+        return (lengths.square() * weights).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        difference, weights = ctx.saved_tensors
+        return difference * (2 * gradients[0] * weights), None
 
 
 def confidence_weights(
