@@ -18,6 +18,9 @@ from kd3d_core.geometry.window import WindowConfig
 PointSource = Callable[[KittiFrame], np.ndarray]
 """Gives a frame's points `(N, 4)`: true LiDAR (`KittiFrame.points_in_view`) or pseudo-LiDAR."""
 
+AnswerSource = Callable[[KittiFrame], dict[str, torch.Tensor] | None]
+"""Gives what a teacher said about a frame, as it is stored; None for a frame that it can't see."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -34,7 +37,9 @@ class Batch:
         depth: `(B, H, W)` float32 true depth in metres, 0 where unknown; None if not asked for.
         teacher_points: `(K, 4)` float32, a second cloud of the same frames; None if not asked for.
         teacher_samples: `(K,)` int64, the frame that each of them belongs to.
-        taught: for each frame, whether it has any of them.
+        teacher_answers: for each frame what its teacher said, empty for one that it can't see;
+            None if not asked for.
+        taught: for each frame, whether it has points or answers of the teacher.
         labelled: for each frame, whether its boxes are known; if not, it has none here.
         epoch: that the frames were drawn for.
     """
@@ -49,6 +54,7 @@ class Batch:
     depth: torch.Tensor | None = None
     teacher_points: torch.Tensor | None = None
     teacher_samples: torch.Tensor | None = None
+    teacher_answers: tuple[dict[str, torch.Tensor], ...] | None = None
     taught: tuple[bool, ...] = ()
     labelled: tuple[bool, ...] = ()
     epoch: int = 0
@@ -61,6 +67,8 @@ class Batch:
                 return value.to(device, non_blocking=True)
             if isinstance(value, tuple):
                 return tuple(move(item) for item in value)
+            if isinstance(value, dict):
+                return {name: move(item) for name, item in value.items()}
             return value
 
         return Batch(**{field.name: move(getattr(self, field.name)) for field in fields(self)})
@@ -78,14 +86,23 @@ class Sample:
     labels: torch.Tensor
     depth: torch.Tensor | None = None
     teacher_points: torch.Tensor | None = None
+    teacher_answers: dict[str, torch.Tensor] | None = None
     labelled: bool = True
     epoch: int = 0
+
+    @property
+    def taught(self) -> bool:
+        """Whether there is anything of a teacher."""
+        return bool(self.teacher_answers) or (
+            self.teacher_points is not None and len(self.teacher_points) > 0
+        )
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stack samples."""
     depths = [sample.depth for sample in samples if sample.depth is not None]
     clouds = [sample.teacher_points for sample in samples if sample.teacher_points is not None]
+    answers = [sample.teacher_answers for sample in samples if sample.teacher_answers is not None]
     return Batch(
         names=tuple(sample.name for sample in samples),
         images=torch.stack([sample.image for sample in samples]),
@@ -97,7 +114,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
         depth=torch.stack(depths) if depths else None,
         teacher_points=torch.cat(clouds) if clouds else None,
         teacher_samples=_owners(clouds) if clouds else None,
-        taught=tuple(len(cloud) > 0 for cloud in clouds),
+        teacher_answers=tuple(answers) or None,
+        taught=tuple(sample.taught for sample in samples),
         labelled=tuple(sample.labelled for sample in samples),
         epoch=samples[0].epoch,
     )
@@ -156,15 +174,17 @@ class DetectionSamples(_WindowedFrames):
         seed: int = 0,
         sampler: ObjectSampler | None = None,
         teacher_points: PointSource | None = None,
+        teacher_answers: AnswerSource | None = None,
     ) -> None:
         super().__init__(frames, window, augment, seed)
-        if sampler is not None and teacher_points is not None:
+        if sampler is not None and (teacher_points is not None or teacher_answers is not None):
             raise ConfigError(
                 "augment.sample_objects must be empty with a teacher: it sees none of the objects "
                 "that are pasted in"
             )
         self._points = points
         self._teacher_points = teacher_points
+        self._teacher_answers = teacher_answers
         self._sampler = sampler
         self._classes = {name: index for index, name in enumerate(classes)}
 
@@ -184,6 +204,9 @@ class DetectionSamples(_WindowedFrames):
         taught = None
         if self._teacher_points is not None:
             taught = torch.from_numpy(self._teacher_points(frame))
+        answers = None
+        if self._teacher_answers is not None:
+            answers = self._teacher_answers(frame) or {}
         projection = torch.from_numpy(camera.image_from_lidar).float()
         change = self._drawn(index)
         if change is not None:
@@ -191,7 +214,7 @@ class DetectionSamples(_WindowedFrames):
             points, boxes = change.points(points), change.boxes(boxes)
             taught = None if taught is None else change.points(taught)
         return Sample(
-            frame.name, image, projection, points, boxes, labels, None, taught, labelled,
+            frame.name, image, projection, points, boxes, labels, None, taught, answers, labelled,
             self._epoch,
         )  # fmt: skip
 

@@ -19,11 +19,14 @@ class TeacherConfig:
             only its detector is used.
         weights: a file or a name in `config/weights.yaml`; None takes those of `model`.
         points: what it reads: the true LiDAR, or the same pseudo-LiDAR as the student.
+        cache: whether its answers are kept on disk and read from there. Only where nothing that it
+            sees is augmented; otherwise it is asked in every step, and a warning says why.
     """
 
     model: str
     weights: str | None = None
     points: Literal["lidar", "pseudo"] = "lidar"
+    cache: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,11 @@ class DistillConfig:
     def places(self) -> tuple[Place, ...]:
         """Where features are compared in any of the phases."""
         return self.feature.places if any(phase.feat for phase in self.phases) else ()
+
+    @property
+    def compares_answers(self) -> bool:
+        """Whether the head's answers are compared in any of the phases."""
+        return any(phase.logit for phase in self.phases)
 
     @property
     def parts_rest(self) -> bool:

@@ -8,7 +8,8 @@ from torch import distributed, nn
 
 from kd3d_core.data.samples import Batch
 from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
-from kd3d_core.detectors.decode import HeadMaps, per_anchor
+from kd3d_core.detectors.decode import HeadMaps
+from kd3d_core.distill.cache import CachedTeacher
 from kd3d_core.distill.cells import foreground_cells, resized
 from kd3d_core.distill.config import DistillConfig
 from kd3d_core.distill.losses import (
@@ -43,21 +44,21 @@ class Distiller(nn.Module):
     def __init__(
         self,
         student: AnchorDetector,
-        teacher: AnchorDetector,
+        teacher: Teacher | CachedTeacher,
         channels: dict[str, list[tuple[int, int]]],
         config: DistillConfig,
     ) -> None:
         """
         Args:
             student: to be trained.
-            teacher: frozen from here on.
+            teacher: who is asked about each batch.
             channels: at `config.places`, as `check_fit` gives them.
             config: the settings.
         """
         super().__init__()
         self.student = student
         self.projectors = Projectors(channels)
-        self.teacher = Teacher(teacher, config.places)
+        self.teacher = teacher
         self._config = config
 
     def weights(self, epoch: int) -> LossWeights:
@@ -99,9 +100,9 @@ class Distiller(nn.Module):
     ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Boxes and labels of each frame: its own, or the teacher's where it has no label file."""
         boxes, labels = list(batch.boxes), list(batch.labels)
-        if taught is None or all(batch.labelled):
+        if taught is None or taught.boxes is None:
             return boxes, labels
-        slots = self.teacher.detector.boxes(taught.maps)
+        slots = taught.boxes
         sure = slots.valid & (slots.scores >= self._config.label_score)
         for row, (labelled, seen) in enumerate(zip(batch.labelled, batch.taught, strict=True)):
             if seen and not labelled:
@@ -153,7 +154,7 @@ class Distiller(nn.Module):
     def _cell_weights(
         self,
         features: torch.Tensor,
-        filled: torch.Tensor,
+        filled: torch.Tensor | None,
         batch: Batch,
         boxes: Sequence[torch.Tensor],
     ) -> torch.Tensor:
@@ -165,7 +166,7 @@ class Distiller(nn.Module):
         if config.background != 1:
             inside = foreground_cells(boxes, self.student.grid, (height, width))
             weights = torch.where(inside, weights, config.background * weights)
-        if config.empty != 1:
+        if filled is not None:
             covered = resized(filled, (height, width))
             weights = torch.where(covered, weights, config.empty * weights)
         return weights
@@ -175,28 +176,39 @@ class Distiller(nn.Module):
     ) -> dict[str, _Sum]:
         """What each output of the head differs by, and how many anchors the teacher is sure of."""
         config = self._config.logit
-        answers = maps if taught is None else taught.maps
+        answers = maps if taught is None or taught.maps is None else taught.maps
         classes = self.student.head.num_classes
         (our_logits, their_logits), (our_boxes, their_boxes), (our_dirs, their_dirs) = (
-            (per_anchor(ours, channels), per_anchor(theirs, channels))
+            (_by_anchor(ours, channels), _by_anchor(theirs.detach(), channels))
             for ours, theirs, channels in (
-                (maps.logits, answers.logits.detach(), classes),
-                (maps.deltas, answers.deltas.detach(), 7),
-                (maps.directions, answers.directions.detach(), 2),
+                (maps.logits, answers.logits, classes),
+                (maps.deltas, answers.deltas, 7),
+                (maps.directions, answers.directions, 2),
             )
         )
-        seen = torch.tensor(batch.taught, dtype=torch.float32, device=maps.logits.device)[:, None]
+        seen = torch.tensor(batch.taught, dtype=torch.float32, device=maps.logits.device)
+        seen = seen[:, None, None, None]
         sure = seen * confidence_weights(their_logits, config.threshold)
-        cells = seen * confidence_weights(their_logits, config.threshold, config.background)
-        cls = class_loss(our_logits, their_logits, cells, config.loss, config.temperature)
-        box = box_loss(our_boxes, their_boxes, sure)
-        direction = direction_loss(our_dirs, their_dirs, sure)
+        every = seen * confidence_weights(their_logits, config.threshold, config.background)
+        # Few of the anchors count, and there are a hundred thousand in a frame.
+        at, cls_at = (weights.nonzero(as_tuple=True) for weights in (sure, every))
+        cls = class_loss(
+            our_logits[cls_at], their_logits[cls_at], every[cls_at], config.loss,
+            config.temperature,
+        )  # fmt: skip
+        box = box_loss(our_boxes[at], their_boxes[at], sure[at])
+        direction = direction_loss(our_dirs[at], their_dirs[at], sure[at])
         anchors = (sure > 0).sum().float()
         return {
             "cls": _Sum(config.cls * cls, anchors),
             "box": _Sum(config.box * box, anchors),
             "dir": _Sum(config.dir * direction, anchors),
         }
+
+
+def _by_anchor(maps: torch.Tensor, channels: int) -> torch.Tensor:
+    """`(B, h, w, A, C)` view of a head's `(B, A * C, h, w)`."""
+    return maps.permute(0, 2, 3, 1).unflatten(-1, (-1, channels))
 
 
 def _means(sums: Mapping[str, _Sum]) -> dict[str, torch.Tensor]:

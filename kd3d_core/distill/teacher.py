@@ -9,10 +9,10 @@ import torch
 from kd3d_core.data.samples import Batch
 from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
 from kd3d_core.detectors.build import DetectorConfig
-from kd3d_core.detectors.decode import HeadMaps
+from kd3d_core.detectors.decode import BoxSlots, HeadMaps
 from kd3d_core.detectors.second import PointDetector
 from kd3d_core.distill.cells import filled_cells
-from kd3d_core.distill.config import Place
+from kd3d_core.distill.config import DistillConfig, Place
 from kd3d_core.errors import ConfigError
 
 
@@ -22,13 +22,16 @@ class TeacherOutputs:
 
     Attributes:
         features: by place, its maps `(B, C, h, w)`.
-        maps: the head's answers.
-        filled: `(B, 1, y, x)` bool, the cells of its voxel encoder's bird's-eye view with points.
+        maps: the head's answers; None if nobody reads them.
+        filled: `(B, 1, y, x)` bool, the cells of its voxel encoder's bird's-eye view with points;
+            None if nobody reads them.
+        boxes: what it finds; None if all frames have labels.
     """
 
     features: dict[str, tuple[torch.Tensor, ...]]
-    maps: HeadMaps
-    filled: torch.Tensor
+    maps: HeadMaps | None
+    filled: torch.Tensor | None
+    boxes: BoxSlots | None
 
 
 class Teacher:
@@ -39,14 +42,14 @@ class Teacher:
     the batches to their device.
     """
 
-    def __init__(self, detector: AnchorDetector, places: Sequence[Place]) -> None:
+    def __init__(self, detector: AnchorDetector, config: DistillConfig) -> None:
         """
         Args:
             detector: with its weights; put into eval mode and frozen.
-            places: whose features are wanted.
+            config: says what is wanted of it.
         """
         self.detector = detector.eval().requires_grad_(False)
-        self._places = tuple(places)
+        self._config = config
 
     def __deepcopy__(self, _: dict[int, Any]) -> "Teacher":
         """Itself: what never changes needs no copy."""
@@ -61,10 +64,15 @@ class Teacher:
         features = self.detector.forward_features(
             batch.teacher_points, batch.teacher_samples, batch.images, batch.image_from_lidar
         )
+        asked_for_boxes = not all(batch.labelled)
+        maps = None
+        if self._config.compares_answers or asked_for_boxes:
+            maps = self.detector.head_maps(features.neck)
         return TeacherOutputs(
-            {place: getattr(features, place) for place in self._places},
-            self.detector.head_maps(features.neck),
-            filled_cells(features.voxels[0]),
+            {place: getattr(features, place) for place in self._config.places},
+            maps,
+            filled_cells(features.voxels[0]) if self._config.feature.empty != 1 else None,
+            self.detector.boxes(maps) if maps is not None and asked_for_boxes else None,
         )
 
 

@@ -16,11 +16,13 @@ from kd3d_core.detectors.build import DetectorConfig
 from kd3d_core.distill.config import DistillConfig
 from kd3d_core.distill.distiller import Distiller
 from kd3d_core.distill.schedule import Phase
-from kd3d_core.distill.teacher import check_fit
+from kd3d_core.distill.teacher import Teacher, check_fit
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.runtime.model_config import ModelConfig
+from kd3d_core.training.cached_teacher import changes_seen, filled_cache
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.detector_task import export_detector
+from kd3d_core.training.loop import processes
 from kd3d_core.training.validation import SCORE, DetectionFrames, average_precision
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,7 @@ class DistillTask:
             model: what the student is.
             student: its detector, with the weights that `model` names.
             teacher_config: what the teacher is.
-            teacher: its detector, with its weights.
+            teacher: its detector, with its weights; not kept if its answers are cached.
             points: what the student reads.
             train: frames to train on.
             val: frames to validate on.
@@ -79,10 +81,15 @@ class DistillTask:
         if config.teacher.points == "lidar":
             teacher_points = true_points
             train = frames_to_learn_from(train, settings)
-        self.model = Distiller(student, teacher, channels, settings)
+        answers = None
+        if _is_cached(config, teacher):
+            answers = filled_cache(teacher, teacher_config, teacher_points, train, settings)
+        asked = Teacher(teacher, settings) if answers is None else answers.teacher()
+        self.model = Distiller(student, asked, channels, settings)
         self.samples = DetectionSamples(
             train, model.detector.window, points, model.detector.classes, config.augment,
-            config.seed, teacher_points=teacher_points,
+            config.seed, teacher_points=teacher_points if answers is None else None,
+            teacher_answers=answers,
         )  # fmt: skip
         self._model_config = model
         self._label_score = settings.label_score
@@ -97,13 +104,18 @@ class DistillTask:
             val, teacher_config, teacher_points, config.batch_size
         )
         self._teachers_boxes: dict[str, list[Label]] = {}
+        if self._labelled is None and answers is not None:
+            device = processes().device
+            self._answers(teacher.to(device), device)  # while it is there
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """See `average_precision`."""
         assert isinstance(model, Distiller)
         found = self._frames.detect(model.student, device)
         if self._labelled is None:
-            truth = self._answers(model.teacher.detector.to(device), device)
+            truth = self._teachers_boxes
+            if isinstance(model.teacher, Teacher):
+                truth = self._answers(model.teacher.detector.to(device), device)
         else:
             truth = {name: self._labelled.frame(name).labels() for name in found}
         return average_precision(truth, found, self._model_config.detector.classes)
@@ -133,6 +145,18 @@ class DistillTask:
                 for name, boxes in self._teacher_frames.detect(teacher, device).items()
             }
         return self._teachers_boxes
+
+
+def _is_cached(config: TrainConfig, teacher: AnchorDetector) -> bool:
+    """Whether a teacher's answers are to be kept, and can be; warns if they can't."""
+    assert config.teacher is not None
+    changes = changes_seen(config.augment, teacher)
+    if config.teacher.cache and changes:
+        log.warning(
+            "teacher.cache is off: augment changes what the teacher sees in every epoch (%s); it "
+            "is asked in every step", ", ".join(changes),
+        )  # fmt: skip
+    return config.teacher.cache and not changes
 
 
 def _check_length(phases: Sequence[Phase], epochs: int) -> None:

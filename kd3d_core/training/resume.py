@@ -17,7 +17,7 @@ from kd3d_core.config import make_config
 from kd3d_core.errors import ConfigError
 from kd3d_core.training.config import TrainConfig
 
-_FREE = {"out", "workers", "precision", "validate_every", "checkpoint_every"}
+_FREE = {"out", "workers", "precision", "validate_every", "checkpoint_every", "teacher.cache"}
 """Settings that may change while a run is interrupted."""
 
 
@@ -87,8 +87,8 @@ def check_same_run(
 ) -> None:
     """Refuse to go on with a run under other settings: its end would be that of neither.
 
-    How often to validate and to write checkpoints, the precision, the number of workers and the
-    run's folder may change.
+    How often to validate and to write checkpoints, the precision, the number of workers, the run's
+    folder and whether the teacher's answers are cached may change.
 
     Args:
         folder: the checkpoint.

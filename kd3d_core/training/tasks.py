@@ -19,6 +19,7 @@ from kd3d_core.distill.config import TeacherConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.paths import cache_dir
 from kd3d_core.runtime.model_config import ModelConfig, load_model_config
+from kd3d_core.training.cached_teacher import fill_together
 from kd3d_core.training.config import DataConfig, TrainConfig
 from kd3d_core.training.depth_task import DepthTask
 from kd3d_core.training.detector_task import DetectorTask
@@ -84,14 +85,12 @@ def _points(
     depth, depth_config = make_depth(model.depth, config.seed)
     depth = depth.to(here.device)
     cache = PseudoLidarCache(cache_dir() / "pseudo_lidar", depth, depth_config, model.pseudo_lidar)
-    with Progress(transient=True, disable=not here.is_main_process) as progress:
-        for frames in data_sets:
-            names = frames.names[here.process_index :: here.num_processes]
-            bar = progress.add_task("pseudo-LiDAR", total=len(names))
-            if names:
-                step = partial(progress.advance, bar)
-                cache.fill(frames.subset(names), depth, here.device, step)
-    here.wait_for_everyone()
+    for frames in data_sets:
+        fill_together(
+            "pseudo-LiDAR",
+            frames,
+            lambda share, on_frame: cache.fill(share, depth, here.device, on_frame),
+        )
     return cache
 
 

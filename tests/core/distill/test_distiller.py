@@ -15,7 +15,7 @@ from kd3d_core.distill.config import DistillConfig, FeatureConfig
 from kd3d_core.distill.distiller import Distiller
 from kd3d_core.distill.losses import class_loss
 from kd3d_core.distill.schedule import Phase
-from kd3d_core.distill.teacher import feature_shapes
+from kd3d_core.distill.teacher import Teacher, feature_shapes
 
 ALL = DistillConfig(
     phases=(Phase(10, 1.0, 2.0, 1.5),),
@@ -65,7 +65,7 @@ def distiller(config: DistillConfig = ALL, student: int = 0, teacher: int = 1) -
     ours, theirs = small_lite(student), small_lite(teacher)
     shapes = feature_shapes(ours)
     channels = {place: [(s[1], s[1]) for s in shapes[place]] for place in config.places}
-    return Distiller(ours, theirs, channels, config)
+    return Distiller(ours, Teacher(theirs, config), channels, config)
 
 
 def tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -1,0 +1,303 @@
+"""A teacher's answers on disk, so that training doesn't run it again and again.
+
+A file's name is a digest of everything that the answers depend on: the teacher's weights and
+settings, its points, the image and the calibration. Whatever changes, another file is read or
+made; none is ever stale. Features, answers of the head and so on lie in files of their own: runs
+that compare at other places share what they have in common.
+
+Of each map only the cells are stored that differ from those of an empty street, which are the same
+in every frame and stored once. Of the boxes and headings that the head says, only those of cells in
+which it is confident are kept: nothing else is compared.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch.nn.utils.rnn import pad_sequence
+
+from kd3d_core.data.kitti import KittiDataset, KittiFrame
+from kd3d_core.data.pseudo_cache import weights_digest
+from kd3d_core.data.samples import Batch, DetectionSamples, PointSource, collate
+from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
+from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.decode import BoxSlots, HeadMaps
+from kd3d_core.distill.cells import filled_cells
+from kd3d_core.distill.config import DistillConfig
+from kd3d_core.distill.teacher import TeacherOutputs, feature_shapes
+from kd3d_core.errors import DataError
+from kd3d_core.files import write_whole
+
+Tensors = dict[str, torch.Tensor]
+_HEAD = ("logits", "deltas", "directions")
+_BOXES = ("boxes", "scores", "labels")
+_MARGIN = 0.9
+"""Of the threshold of confidence, so that rounding takes no anchor that counts."""
+
+
+class TeacherCache:
+    """Answers of one teacher; an `AnswerSource` once filled."""
+
+    def __init__(
+        self,
+        folder: Path,
+        detector: AnchorDetector,
+        config: DetectorConfig,
+        points: PointSource,
+        settings: DistillConfig,
+    ) -> None:
+        """
+        Args:
+            folder: where the answers of all teachers lie.
+            detector: the teacher, with its weights; not kept.
+            config: what it was built from.
+            points: what it reads; a frame of which there are none has no answers.
+            settings: say what is compared.
+        """
+        kind = json.dumps([asdict(replace(config, weights="")), weights_digest(detector)])
+        self._folder = folder / hashlib.sha256(kind.encode()).hexdigest()[:16]
+        self._window = config.window
+        self._points = points
+        self._settings = settings
+        self._threshold = _MARGIN * settings.logit.threshold
+        self._head = f"head_{settings.logit.threshold:g}"
+        self._parts = (*settings.places, self._head)
+
+    def __call__(self, frame: KittiFrame) -> Tensors | None:
+        """A frame's answers as they are stored, if `fill` has seen it; None without points."""
+        digest = self._digest(frame)
+        if digest is None:
+            return None
+        return self._read(digest)
+
+    def teacher(self) -> "CachedTeacher":
+        """What a batch's answers are read by, once `fill` is done."""
+        return CachedTeacher(self._read("empty"), self._settings)
+
+    @torch.inference_mode()
+    def fill(
+        self,
+        frames: KittiDataset,
+        detector: AnchorDetector,
+        device: torch.device,
+        processes: int = 1,
+        on_frame: Callable[[], None] = lambda: None,
+    ) -> int:
+        """Make the answers that aren't there yet; the number of frames asked about.
+
+        Args:
+            frames: whose answers will be needed.
+            detector: the one of `__init__`; put into eval mode and moved to `device`.
+            device: where to compute.
+            processes: that fill the same disk at the same time, each with such a share.
+            on_frame: called after each frame.
+
+        Raises:
+            DataError: the disk has too little space.
+        """
+        self._fill_empty(detector.eval().cpu())
+        empty = self._read("empty")
+        detector.to(device)
+        samples = DetectionSamples(frames, self._window, self._points, ())
+        lacking = []
+        for index in range(len(frames)):
+            digest = self._digest(frames[index])
+            if digest is not None and self._lacks(digest):
+                lacking.append((index, digest))
+            else:
+                on_frame()
+        for index, digest in lacking:
+            answers = _answers(detector, collate([samples[index]]).to(device), self._threshold)
+            stored = {part: _packed(tensors, empty) for part, tensors in self._by_part(answers)}
+            if index == lacking[0][0]:
+                self._check_space(stored, len(lacking) * processes)
+            for part, tensors in stored.items():
+                self._write(digest, part, tensors)
+            on_frame()
+        return len(lacking)
+
+    def _fill_empty(self, detector: AnchorDetector) -> None:
+        if self._lacks("empty"):
+            answers = _of_empty_street(detector, self._threshold)
+            for part, tensors in self._by_part(answers):
+                self._write("empty", part, tensors)
+
+    def _by_part(self, answers: Mapping[str, Tensors]) -> list[tuple[str, Tensors]]:
+        """What of all answers is stored, and where."""
+        return [(part, answers["head" if part == self._head else part]) for part in self._parts]
+
+    def _check_space(self, stored: Mapping[str, Tensors], count: int) -> None:
+        """Refuse to begin what can't be ended, as far as one frame tells."""
+        sizes = [value.nbytes for tensors in stored.values() for value in tensors.values()]
+        needed, free = count * sum(sizes), shutil.disk_usage(self._folder).free
+        if needed > free:
+            raise DataError(
+                f"{self._folder}: the teacher's answers to {count} frames need about "
+                f"{needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: set KD3D_CACHE to a "
+                "larger disk, compare at fewer places, or set teacher.cache to false"
+            )
+
+    def _digest(self, frame: KittiFrame) -> str | None:
+        points = self._points(frame)
+        if not len(points):
+            return None
+        digest = hashlib.sha256(points.tobytes())
+        for part in ("image_2", "calib"):
+            digest.update(frame.path(part).read_bytes())
+        return digest.hexdigest()[:32]
+
+    def _path(self, name: str, part: str) -> Path:
+        return self._folder / f"{name}.{part}.safetensors"
+
+    def _lacks(self, name: str) -> bool:
+        return not all(self._path(name, part).is_file() for part in self._parts)
+
+    def _write(self, name: str, part: str, tensors: Tensors) -> None:
+        path = self._path(name, part)
+        if not path.is_file():
+            write_whole(path, save({key: value.contiguous() for key, value in tensors.items()}))
+
+    def _read(self, name: str) -> Tensors:
+        tensors: Tensors = {}
+        for part in self._parts:
+            path = self._path(name, part)
+            try:
+                tensors |= load_file(path)
+            except (OSError, SafetensorError) as error:
+                raise DataError(
+                    f"a teacher's answer can't be read from {path}: {error}; delete the file and "
+                    "start again"
+                ) from None
+        return tensors
+
+
+class CachedTeacher:
+    """Stands for a teacher whose answers come with the batches. Like it, nobody's child."""
+
+    def __init__(self, empty: Tensors, settings: DistillConfig) -> None:
+        """
+        Args:
+            empty: `(C, h, w)` of each map, that of an empty street.
+            settings: say what is wanted of them.
+        """
+        self._settings = settings
+        self._empty = {
+            name: map_
+            for name, map_ in empty.items()
+            if (settings.compares_answers or name not in _HEAD)
+            and (settings.feature.empty != 1 or name != "filled")
+        }
+
+    def __deepcopy__(self, _: dict[int, Any]) -> "CachedTeacher":
+        """Itself: what never changes needs no copy."""
+        return self
+
+    @torch.no_grad()
+    def __call__(self, batch: Batch) -> TeacherOutputs:
+        """The answers that a batch brought along, on its device."""
+        assert batch.teacher_answers is not None
+        answers, device = batch.teacher_answers, batch.images.device
+        self._empty = {name: value.to(device) for name, value in self._empty.items()}
+        maps = {name: _stacked(name, answers, base) for name, base in self._empty.items()}
+        features: dict[str, tuple[torch.Tensor, ...]] = {
+            place: tuple(maps[name] for name in sorted(maps) if name.startswith(f"{place}."))
+            for place in self._settings.places
+        }
+        return TeacherOutputs(
+            features,
+            HeadMaps(*(maps[name] for name in _HEAD)) if self._settings.compares_answers else None,
+            maps["filled"].bool() if "filled" in maps else None,
+            None if all(batch.labelled) else _slots(answers, device),
+        )
+
+
+def _answers(detector: AnchorDetector, batch: Batch, threshold: float) -> dict[str, Tensors]:
+    """What a detector says about the points of a frame, as `_storable`, and its boxes."""
+    features = detector.forward_features(
+        batch.points, batch.samples, batch.images, batch.image_from_lidar
+    )
+    maps = detector.head_maps(features.neck)
+    answers = _storable(features, maps, threshold)
+    slots = detector.boxes(maps)
+    valid = slots.valid[0]
+    answers["head"] |= {name: getattr(slots, name)[0][valid] for name in _BOXES}
+    return answers
+
+
+@torch.inference_mode()
+def _of_empty_street(detector: AnchorDetector, threshold: float) -> dict[str, Tensors]:
+    """What a detector says where there are no points at all."""
+    (shape,) = feature_shapes(detector)["voxels"]
+    canvas = next(detector.parameters()).new_zeros(shape)
+    scales = detector.backbone(canvas)
+    features = BevFeatures((canvas,), tuple(scales), tuple(detector.neck(scales)))
+    return _storable(features, detector.head_maps(features.neck), threshold)
+
+
+def _storable(features: BevFeatures, maps: HeadMaps, threshold: float) -> dict[str, Tensors]:
+    """By part and name, a frame's maps `(C, h, w)` in half precision.
+
+    Features are bf16, which has the range of float32. What the head says is small, and float16
+    is finer there.
+    """
+    logits = maps.logits[0].half()
+    sure = (logits.float().sigmoid() > threshold).any(0)
+    return {
+        place: {
+            f"{place}.{level}": map_[0].bfloat16()
+            for level, map_ in enumerate(getattr(features, place))
+        }
+        for place in ("voxels", "backbone", "neck")
+    } | {
+        "head": {
+            "logits": logits,
+            "deltas": torch.where(sure, maps.deltas[0].half(), 0),
+            "directions": torch.where(sure, maps.directions[0].half(), 0),
+            "filled": filled_cells(features.voxels[0])[0].to(torch.uint8),
+        }
+    }
+
+
+def _packed(tensors: Tensors, empty: Tensors) -> Tensors:
+    """Of each map the cells that differ from an empty street's: which, and `(C, K)` values."""
+    packed: Tensors = {}
+    for name, value in tensors.items():
+        if name not in empty:
+            packed[name] = value.cpu()
+            continue
+        map_ = value.cpu().flatten(1)
+        cells = (map_ != empty[name].flatten(1)).any(0).nonzero()[:, 0]
+        packed |= {f"{name}.cells": cells.int(), f"{name}.values": map_[:, cells]}
+    return packed
+
+
+def _stacked(name: str, answers: tuple[Tensors, ...], empty: torch.Tensor) -> torch.Tensor:
+    """`(B, C, h, w)` of a map, from what `_packed` left of it."""
+    stacked = empty.expand(len(answers), *empty.shape).clone()
+    for map_, answer in zip(stacked.flatten(2), answers, strict=True):
+        if answer:
+            map_.index_copy_(1, answer[f"{name}.cells"].long(), answer[f"{name}.values"])
+    return stacked
+
+
+def _slots(answers: tuple[Tensors, ...], device: torch.device) -> BoxSlots:
+    """The boxes of each frame, as many slots as the frame with most of them has."""
+    nothing = {
+        "boxes": torch.zeros(0, 7, device=device),
+        "scores": torch.zeros(0, device=device),
+        "labels": torch.zeros(0, dtype=torch.int64, device=device),
+    }
+    boxes, scores, labels = (
+        pad_sequence([answer.get(name, empty) for answer in answers], batch_first=True)
+        for name, empty in nothing.items()
+    )
+    counts = torch.tensor([len(answer.get("boxes", ())) for answer in answers], device=device)
+    valid = torch.arange(boxes.shape[1], device=device) < counts[:, None]
+    return BoxSlots(boxes, scores, labels, valid)

@@ -1,0 +1,84 @@
+"""Whether a teacher's answers can be kept, and filling the cache of them, in all processes."""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from rich.progress import Progress
+
+from kd3d_core.data.augment import AugmentConfig
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.samples import PointSource
+from kd3d_core.detectors.anchor_detector import AnchorDetector
+from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.second import PointDetector
+from kd3d_core.distill.cache import TeacherCache
+from kd3d_core.distill.config import DistillConfig
+from kd3d_core.paths import cache_dir
+from kd3d_core.training.loop import processes
+
+log = logging.getLogger(__name__)
+
+_WORLD = {"flip": 0.0, "rotation": 0.0, "scale": (1.0, 1.0)}
+_IMAGE = {"image_scale": (1.0, 1.0), "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
+
+
+def filled_cache(
+    detector: AnchorDetector,
+    config: DetectorConfig,
+    points: PointSource,
+    frames: KittiDataset,
+    settings: DistillConfig,
+) -> TeacherCache:
+    """The answers of a teacher to all frames, made where they aren't on disk yet.
+
+    Args:
+        detector: the teacher; may be forgotten afterwards.
+        config: what it was built from.
+        points: what it reads.
+        frames: that will be asked for.
+        settings: say what is compared.
+    """
+    cache = TeacherCache(cache_dir() / "teacher", detector, config, points, settings)
+    here = processes()
+
+    def fill(share: KittiDataset, on_frame: Callable[[], None]) -> None:
+        made = cache.fill(share, detector, here.device, here.num_processes, on_frame)
+        log.info("the teacher answered %d of %d frames; the rest was there", made, len(share))
+
+    fill_together("teacher", frames, fill)
+    return cache
+
+
+def fill_together(
+    what: str,
+    frames: KittiDataset,
+    fill: Callable[[KittiDataset, Callable[[], None]], object],
+) -> None:
+    """Let every process fill a cache for its share of the frames, and wait for the others.
+
+    Args:
+        what: is being made, for the progress bar.
+        frames: of all processes.
+        fill: makes it for some frames, and calls its second argument after each.
+    """
+    here = processes()
+    names = frames.names[here.process_index :: here.num_processes]
+    with Progress(transient=True, disable=not here.is_main_process) as progress:
+        bar = progress.add_task(what, total=len(names))
+        if names:
+            fill(frames.subset(names), partial(progress.advance, bar))
+    here.wait_for_everyone()
+
+
+def changes_seen(augment: AugmentConfig | None, teacher: AnchorDetector) -> list[str]:
+    """The settings of an augmentation that change what a teacher sees from epoch to epoch.
+
+    Args:
+        augment: of the run.
+        teacher: reads points, and unless it is a `PointDetector` the image.
+    """
+    if augment is None:
+        return []
+    still = _WORLD if isinstance(teacher, PointDetector) else {**_WORLD, **_IMAGE}
+    return [name for name, value in still.items() if getattr(augment, name) != value]
