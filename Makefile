@@ -18,7 +18,7 @@ help:  ## list these targets
 env:  ## make .venv with all that kd3d needs (again: takes a moment)
 	@scripts/make-env
 
-demo: env  ## play a KITTI sequence through the detector node; pictures in out/demo
+demo: env  ## play a rendered drive through the detector node; out/demo/report.html
 	scripts/with-env $(VENV)/bin/kd3d-demo $(ARGS)
 
 test: env  ## run the tests, except for the slow ones

@@ -1,6 +1,6 @@
 """`kd3d-demo`: the main job from end to end, each part in a process of its own over DDS.
 
-A KITTI sequence becomes a bag; the detector node starts; the bag is played at its own rate; the
+A rendered drive or a KITTI sequence becomes a bag; the detector node starts; the bag is played; the
 results are recorded to a second bag; and what was recorded becomes pictures, a summary and a page.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from kd3d_core.cli.app import exit_on_sigterm, run
-from kd3d_core.errors import DataError, Kd3dError
+from kd3d_core.errors import Kd3dError
 
 _NODE = "kd3d_detector"
 _RECORDED = {
@@ -25,7 +25,7 @@ _RECORDED = {
     f"/{_NODE}/detections": "vision_msgs/msg/Detection3DArray",
     f"/{_NODE}/markers": "visualization_msgs/msg/MarkerArray",
 }
-_START_LIMIT_S = 120.0
+_START_LIMIT_S = 300.0
 _DRAIN_LIMIT_S = 60.0
 _STOP_LIMIT_S = 30.0
 
@@ -34,38 +34,48 @@ def demo(
     *,
     data: Path | None = None,
     out: Path = Path("out/demo"),
-    model: str = "lite",
+    model: str = "demo",
     device: str = "auto",
+    speed: float = 0.15,
     rate: float = 10.0,
     frames: str = ":",
 ) -> None:
     """Run the demo.
 
     Args:
-        data: sequence in KITTI's layout; default: $KD3D_DATA, else
-            ../shared/data/kitti_tracking_0001.
+        data: sequence in KITTI's layout; default: a drive that is rendered and kept in OUT/drive.
         out: folder for bags, pictures, logs, summary.json and report.html.
-        model: a name in config/models, or a YAML file.
+        model: a name in config/models or weights, or a YAML file.
         device: auto, cpu, cuda or cuda:N.
+        speed: of playing; 1 is real time. The default lets a CPU keep up: images that come while
+            the detector is busy are dropped, but for the newest.
         rate: frames per second of the bag.
         frames: which frames, as a:b, counted from 0 and without b.
     """
+    from kd3d_core.data.kitti_bag import write_kitti_bag
     from kd3d_core.runtime.model_config import load_model_config
     from kd3d_core.visual.recording import read_results
-    from kd3d_ros import demo_results
+    from kd3d_ros import demo_input, demo_results
 
-    data = data or find_sequence()
-    config = load_model_config(model)  # a wrong name should not wait for the bag
+    for name, value in (("speed", speed), ("rate", rate)):
+        if not 0 < value < 1e6:
+            raise Kd3dError(f"--{name} {value:g}: give a number above 0")
+    config = load_model_config(model)  # a wrong name should not wait for the drive
     out.mkdir(parents=True, exist_ok=True)
     # A domain of its own: no other node of this network takes part. Up to 101 the ports are safe.
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
-    print(f"1/4 writing a bag of {data}")
-    bag_args = ["from-kitti", str(data), "--out", str(out / "input"), "--overwrite"]
-    _check(_bag_command(*bag_args, "--rate", str(rate), "--frames", frames), out / "bag.log")
+    if data is None:
+        print(f"1/4 rendering a drive, about a second per frame; kept in {out / 'drive'}")
+        dataset = demo_input.rendered_drive(out / "drive", frames)
+    else:
+        print(f"1/4 reading {data}")
+        dataset = demo_input.kitti_sequence(data, frames)
+    drive, note = demo_input.in_words(dataset)
+    write_kitti_bag(dataset, out / "input", rate, overwrite=True)
 
-    print(f"2/4 starting the detector node with {model}")
+    print(f"2/4 starting the detector node with the model {model}")
     record = ["record", *(f"{topic}:{kind}" for topic, kind in _RECORDED.items())]
     record += ["--out", str(out / "output"), "--overwrite"]
     with (
@@ -73,8 +83,9 @@ def demo(
         _process("node", _node_command(model, device), out / "node.log") as node,
     ):
         _wait_until_recording(recorder, node)
-        print("3/4 playing the bag over DDS")
-        sent = _play(out / "input", node)
+        seconds = len(dataset) / rate / speed
+        print(f"3/4 playing {len(dataset)} frames over DDS, {seconds:.0f} s at speed {speed:g}")
+        sent = _play(out / "input", speed, node)
         counters, is_trained = _drain(len(sent), node)
 
     print("4/4 drawing what was recorded")
@@ -84,7 +95,7 @@ def demo(
         "detector": config.detector.weights,
         "trained": is_trained,
     }
-    played = demo_results.Played(data, model, rate, sent, counters, weights)
+    played = demo_results.Played(drive, note, model, rate, speed, sent, counters, weights)
     drawn = demo_results.draw(out, read_results(out / "output", points, detections), played)
     summary = demo_results.summarize(drawn, played)
     text = json.dumps(summary, indent=2)
@@ -94,29 +105,6 @@ def demo(
     print(f"to leaf through in a browser: {out / 'report.html'}")
     if not is_trained:
         print("UNTRAINED: the weights are random, the boxes mean nothing")
-
-
-def find_sequence() -> Path:
-    """The KITTI sequence to play: `$KD3D_DATA`, else the one beside the project.
-
-    Raises:
-        DataError: there is none; says what to download.
-    """
-    from kd3d_core.data.kitti import PARTS
-    from kd3d_core.paths import share_dir
-
-    given = os.environ.get("KD3D_DATA")
-    beside = share_dir().parent / "shared" / "data"
-    root = Path(given).expanduser() if given else beside
-    for folder in (root / "kitti_tracking_0001", root):
-        for parts in (folder / "training", folder):
-            if any((parts / part).is_dir() for part in PARTS):
-                return folder
-    raise DataError(
-        f"no KITTI sequence in {root}: download KITTI's object or tracking data (images, calib, "
-        "and labels and velodyne if you like) from cvlibs.net and set KD3D_DATA to the folder "
-        "that holds training/image_2 and training/calib"
-    )
 
 
 @dataclass
@@ -180,13 +168,6 @@ def _wait_until_recording(recorder: _Process, node: _Process) -> None:
         time.sleep(0.05)
 
 
-def _check(command: list[str], log: Path) -> None:
-    with log.open("wb") as output:
-        status = subprocess.run(command, stdout=output, stderr=output, check=False).returncode
-    if status != 0:
-        raise Kd3dError(f"{_last_line(log)} (whole log: {log})")
-
-
 def _bag_command(*args: str) -> list[str]:
     return [sys.executable, "-m", "kd3d_core.cli.bag", *args]
 
@@ -206,7 +187,7 @@ def _node_command(model: str, device: str) -> list[str]:
     return [sys.executable, "-m", "kd3d_ros.detector_node", "--ros-args", *args]
 
 
-def _play(bag: Path, node: _Process) -> dict[int, int]:
+def _play(bag: Path, speed: float, node: _Process) -> dict[int, int]:
     """Play `bag`; when each image was sent, by its header stamp, both in nanoseconds."""
     from kd3d_core.data.bag import RawMessage
     from kd3d_core.data.kitti_bag import IMAGE_TOPIC
@@ -215,12 +196,13 @@ def _play(bag: Path, node: _Process) -> dict[int, int]:
     sent: dict[int, int] = {}
 
     def on_sent(message: RawMessage) -> None:
-        if message.topic == IMAGE_TOPIC:  # stored under its header stamp by `kd3d-bag from-kitti`
+        if message.topic == IMAGE_TOPIC:  # stored under its header stamp by `write_kitti_bag`
             sent[message.stamp_ns] = time.time_ns()
 
     with _stop_without(node) as stop:
         play_bag(
             bag,
+            rate=speed,
             wait_for={IMAGE_TOPIC: 1},
             wait_timeout_s=_START_LIMIT_S,
             stop=stop,
@@ -303,12 +285,14 @@ def main() -> int:
             demo,
             prog="kd3d-demo",
             description=(
-                "Play a KITTI sequence through the detector node, over DDS, and draw the results."
+                "Play a drive through the detector node, over DDS, compare what it finds with the "
+                "labels, and draw it. Without --data the drive is rendered: no data is needed."
             ),
             examples=[
                 "kd3d-demo",
+                "kd3d-demo --device cuda --speed 1",
                 "kd3d-demo --data ~/kitti/tracking_0001 --frames 0:10 --out out/short",
-                "kd3d-demo --model mvxnet_kitti --device cuda",
+                "kd3d-demo --model runs/kitti_lite_pseudo/model.yaml --out out/mine",
             ],
         )
 

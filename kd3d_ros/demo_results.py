@@ -24,17 +24,21 @@ class Played:
     """What is known of a finished run.
 
     Attributes:
-        data: the sequence that was played.
+        drive: what was played, in a few words.
+        note: what to know of numbers that come from it.
         model: name or file of the model.
-        rate_hz: frames per second.
+        rate_hz: frames per second of the bag.
+        speed: of playing; 1 is real time.
         sent: when each image was sent, by its header stamp, both in nanoseconds.
         counters: the node's.
         weights: what the summary says of them; `trained` says whether the answers mean anything.
     """
 
-    data: Path
+    drive: str
+    note: str
     model: str
     rate_hz: float
+    speed: float
     sent: dict[int, int]
     counters: dict[str, int]
     weights: dict[str, Any]
@@ -84,6 +88,8 @@ def summarize(frames: Sequence[DriveFrame], played: Played) -> dict[str, Any]:
     processed, dropped = played.counters["processed"], played.counters["dropped"]
     names = Counter(name for frame in frames for name in frame.found.names)
     return {
+        "model": played.model,
+        "drive": played.drive,
         "frames_sent": len(played.sent),
         "frames_processed": processed,
         "frames_dropped": dropped,
@@ -105,14 +111,16 @@ def write_page(
     median = summary["latency_ms"]["median"]
     write_report(
         path,
-        f"kd3d on {played.data.name}",
+        f"kd3d: model {played.model} on {played.drive}",
         frames,
         lead=(
-            f"{len(played.sent)} images, played at {played.rate_hz:g} Hz over DDS to the detector "
-            "node; what it published was recorded and drawn."
+            f"{len(played.sent)} images, {played.rate_hz:g} per second of the drive, played "
+            f"{_pace(played)} over DDS to the detector node; what it published was recorded and "
+            "drawn."
         ),
         facts={
-            "model": Path(played.model).stem,
+            "model": played.model,
+            "drive": played.drive,
             "images sent": str(summary["frames_sent"]),
             "processed": str(summary["frames_processed"]),
             "dropped": str(summary["frames_dropped"]),
@@ -127,9 +135,13 @@ def write_page(
             "The node takes the newest image when it is ready, and drops those that came before. "
             "Only processed frames are shown and judged: a dropped one counts neither as found "
             "nor as missed.",
-            "KITTI's DontCare areas are not in the bag, so detections there count as wrong.",
+            played.note,
         ],
     )
+
+
+def _pace(played: Played) -> str:
+    return "in real time" if played.speed == 1 else f"at {played.speed:g} times real time"
 
 
 def _picture(recorded: RecordedFrame, played: Played) -> np.ndarray:

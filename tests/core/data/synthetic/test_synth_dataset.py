@@ -100,6 +100,15 @@ def test_more_frames_are_added_to_what_is_there(rendered: Path, tmp_path: Path) 
     }
 
 
+def test_only_the_wanted_frames_are_rendered(rendered: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+    assert write_dataset(_SMALL, tmp_path, on_frame=lambda: seen.append(1), only=[1]) == 0
+    assert len(seen) == 1
+    assert KittiDataset(tmp_path).names == ("000001",)
+    assert _digests(tmp_path).items() <= _digests(rendered).items()
+    assert write_dataset(_SMALL, tmp_path, only=[1]) == 1
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
