@@ -13,8 +13,8 @@ _REPOSITORY = Path(__file__).resolve().parents[1]
 def shared_data(name: str) -> Path:
     """Folder or file `name` of the shared samples, in `$KD3D_DATA` or `../shared/data`.
 
-    `$KD3D_DATA` may also be one of the samples itself, as `make demo` takes it. Skips the test if
-    there is no such thing, saying where it was looked for.
+    `$KD3D_DATA` may also be one of the samples itself. Skips the test if there is no such thing,
+    saying where it was looked for.
     """
     given = os.environ.get("KD3D_DATA")
     if given:
