@@ -73,6 +73,26 @@ def load(folder: Path, model: nn.Module) -> dict[str, Any]:
     return state
 
 
+def validated_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a run's newest checkpoint that validation would use, by the model's names.
+
+    They are the averaged ones if the run averages, else the model's own.
+    """
+    try:
+        state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
+        if state["average"] is None:
+            return load_file(folder / _WEIGHTS)
+        average: dict[str, torch.Tensor] = state["average"]
+    except Exception as error:
+        raise _unreadable(folder, error) from None
+    prefix = "module."  # beside them it counts how many it has averaged
+    return {
+        name.removeprefix(prefix): value
+        for name, value in average.items()
+        if name.startswith(prefix)
+    }
+
+
 def _unreadable(folder: Path, error: Exception) -> WeightsError:
     reason = str(error).strip().splitlines()[0]
     return WeightsError(f"checkpoint {folder} can't be read: {reason}; delete it to start again")

@@ -1,4 +1,7 @@
-"""Plots as SVG for a page: text and axes take the page's colour, so light and dark both work."""
+"""Plots as SVG for a page: text and axes take the page's colour, so light and dark both work.
+
+Those that stand alone are PNG.
+"""
 
 import hashlib
 import io
@@ -93,9 +96,67 @@ def bars(
         return _svg(figure)
 
 
+def seed_dots(values: Mapping[str, Mapping[str, Sequence[float]]], label: str, title: str) -> bytes:
+    """A PNG with a panel for each metric: by name, a dot for each value and a line at their mean.
+
+    Args:
+        values: by metric, and in it by name.
+        label: of the axis that the metrics share.
+        title: above all panels.
+    """
+    with rc_context(_STYLE):
+        rows = max((len(by_name) for by_name in values.values()), default=1)
+        figure = Figure((2.6 * len(values) + 1.2, 0.35 * rows + 1.5), layout="constrained")
+        panels = figure.subplots(1, len(values), sharey=True, squeeze=False)[0]
+        for axes, (metric, by_name) in zip(panels, values.items(), strict=True):
+            for place, found in enumerate(by_name.values()):
+                colour = _SERIES[place % len(_SERIES)]
+                if len(found):
+                    mean = float(np.mean(found))
+                    axes.plot([mean] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2)
+                axes.plot(found, [place] * len(found), "o", color=colour, alpha=0.6)
+            axes.set_yticks(range(len(by_name)), list(by_name))
+            axes.set(title=metric, xlabel=label)
+            axes.grid(axis="x", alpha=0.25)
+        panels[0].invert_yaxis()
+        figure.suptitle(title)
+        return _png(figure)
+
+
+def epoch_lines(
+    series: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]],
+    title: str,
+    labels: tuple[str, str],
+) -> bytes:
+    """A PNG with a line through (x, y) for each run, those of a name in one colour."""
+    with rc_context(_STYLE):
+        figure, axes = _axes((7.0, 3.4))
+        styles = ("-", "--", ":", "-.")
+        for place, (name, runs) in enumerate(series.items()):
+            colour = _SERIES[place % len(_SERIES)]
+            style = styles[place // len(_SERIES) % len(styles)]
+            for index, (x, y) in enumerate(runs):
+                axes.plot(
+                    x, y, style, color=colour, label=name if index == 0 else None, marker=".",
+                    linewidth=1.4, alpha=0.8,
+                )  # fmt: skip
+        axes.set(xlabel=labels[0], ylabel=labels[1], title=title)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.25)
+        if series:
+            figure.legend(loc="outside right upper")
+        return _png(figure)
+
+
 def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:
     figure = Figure(size, layout="constrained")
     return figure, figure.add_subplot()
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def _svg(figure: Figure) -> str:

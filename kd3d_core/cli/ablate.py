@@ -1,0 +1,154 @@
+"""`kd3d-ablate`: many training runs that differ in one thing, and the table that compares them."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kd3d_core.cli.app import exit_on_sigterm, run
+from kd3d_core.errors import Kd3dError
+
+if TYPE_CHECKING:
+    from kd3d_core.study.config import StudyConfig
+    from kd3d_core.study.runs import StudyRun
+
+
+def ablate(
+    study: Path,
+    *,
+    only: list[str] = [],  # noqa: B006 - never changed; the parser wants a list
+    seeds: list[str] = [],  # noqa: B006
+    table: bool = False,
+    workers: int = 0,
+    set: list[str] = [],  # noqa: B006
+) -> int:
+    """Run what isn't finished yet of a study, and write its table.
+
+    Frames are rendered and pseudo-LiDAR is made first, where the study asks for them. Each run is
+    kd3d-train in a folder of its own; table.md, table.json, table.csv and two pictures are written
+    after each. A run that fails is noted, and tried again by the next call.
+
+    Args:
+        study: YAML file, for example config/study/small.yaml.
+        only: variants to run; `teacher` is the teacher's run. Default: all.
+        seeds: which of the study's seeds to run; default: all.
+        table: run nothing; write table and pictures of the runs that are finished.
+        workers: processes that render; 0 for one per CPU.
+        set: values that replace those of the file, as key=value.
+    """
+    from kd3d_core.config import load_config
+    from kd3d_core.study.conduct import write_results
+    from kd3d_core.study.config import StudyConfig
+    from kd3d_core.study.process import locked
+    from kd3d_core.study.runs import check_unchanged, student_runs, teacher_run
+
+    wanted = load_config(StudyConfig, study, set)
+    if table:
+        write_results(wanted)
+        _print_table(wanted)
+        return 0
+    runs = _chosen(wanted, only, seeds)
+    with exit_on_sigterm(), locked(Path(wanted.out)) as lock:
+        check_unchanged([teacher_run(wanted), *student_runs(wanted)])
+        failed = _conduct(wanted, runs, lock, workers)
+    _print_table(wanted)
+    for each in failed:
+        print(f"kd3d-ablate: {each.name} failed: {each.failure()}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _chosen(study: "StudyConfig", only: Sequence[str], seeds: Sequence[str]) -> list["StudyRun"]:
+    """The runs that are asked for, and the teacher's if any of them needs it."""
+    from kd3d_core.study.config import TEACHER
+    from kd3d_core.study.runs import student_runs, teacher_run
+
+    known = [TEACHER, *study.variants]
+    if unknown := [name for name in only if name not in known]:
+        raise Kd3dError(f"--only {unknown[0]}: the study has {', '.join(known)}")
+    words = [str(seed) for seed in study.seeds]
+    if unknown := [word for word in seeds if word not in words]:
+        raise Kd3dError(f"--seeds {unknown[0]}: the study has {', '.join(words)}")
+    students = [] if list(only) == [TEACHER] else student_runs(
+        study, [name for name in only if name != TEACHER], [int(word) for word in seeds]
+    )  # fmt: skip
+    needed = not only or TEACHER in only or any(each.config.teacher for each in students)
+    return [teacher_run(study), *students] if needed else students
+
+
+def _conduct(
+    study: "StudyConfig", runs: Sequence["StudyRun"], lock: int, workers: int
+) -> list["StudyRun"]:
+    import os
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from kd3d_core.study.conduct import conduct
+    from kd3d_core.study.prepare import prepare
+    from kd3d_core.study.table import brief
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[said]}", markup=False),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        steps = progress.add_task("preparing", total=None, said="")
+        prepared = prepare(
+            study,
+            workers or len(os.sched_getaffinity(0)),
+            lambda what, done, total: progress.update(
+                steps, description=what, completed=done, total=total
+            ),
+        )
+        progress.remove_task(steps)
+        bar = progress.add_task("runs", total=len(runs), said="")
+        begun: list[StudyRun] = []
+
+        def on_run(each: "StudyRun") -> None:
+            if begun:
+                progress.advance(bar)
+                print(f"  {brief(begun[-1], study)}", flush=True)
+            begun.append(each)
+            print(f"{len(begun)}/{len(runs)} {each.name}: {each.log}", flush=True)
+            progress.update(bar, description=each.name, said="")
+
+        failed = conduct(
+            study, runs, prepared, lock, on_run,
+            lambda line: progress.update(bar, said=line[-100:]),
+        )  # fmt: skip
+        progress.advance(bar)
+        if begun:
+            print(f"  {brief(begun[-1], study)}", flush=True)
+    return failed
+
+
+def _print_table(study: "StudyConfig") -> None:
+    path = Path(study.out) / "table.md"
+    print(path.read_text())
+    print(f"{path}, with table.json, table.csv, ap.png and epochs.png beside it")
+
+
+def main() -> int:
+    """Entry point."""
+    return run(
+        ablate,
+        prog="kd3d-ablate",
+        description=(
+            "Train a teacher and students that differ in one thing, over several seeds, and "
+            "compare them in a table. Interrupted, the same command goes on."
+        ),
+        examples=[
+            "kd3d-ablate config/study/small.yaml",
+            "kd3d-ablate config/study/small.yaml --only control both --seeds 0",
+            "kd3d-ablate config/study/small.yaml --table",
+            "kd3d-ablate config/study/small.yaml --set out=runs/longer run.epochs=40",
+        ],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

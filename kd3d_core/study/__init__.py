@@ -1,0 +1,1 @@
+"""Studies: many training runs that differ in one thing, and the table that compares them."""

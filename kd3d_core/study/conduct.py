@@ -1,0 +1,63 @@
+"""Conducting a study: what isn't finished is run, one run after the other."""
+
+from collections.abc import Callable, Sequence
+
+from kd3d_core.errors import Kd3dError
+from kd3d_core.study import process
+from kd3d_core.study.config import StudyConfig
+from kd3d_core.study.judge import judge
+from kd3d_core.study.plots import write_plots
+from kd3d_core.study.prepare import Prepared
+from kd3d_core.study.runs import StudyRun
+from kd3d_core.study.table import make_table, write_table
+
+
+def conduct(
+    study: StudyConfig,
+    runs: Sequence[StudyRun],
+    prepared: Prepared,
+    lock: int,
+    on_run: Callable[[StudyRun], None],
+    on_line: Callable[[str], None],
+) -> list[StudyRun]:
+    """Train and judge the runs that aren't finished; the table follows each of them.
+
+    Args:
+        study: the study.
+        runs: in their order, the teacher's before those that it teaches.
+        prepared: what all share.
+        lock: see `process.locked`.
+        on_run: called before each run, finished or not.
+        on_line: told what a run in training says.
+
+    Returns:
+        The runs that failed; the others were not held up by them.
+    """
+    failed: list[StudyRun] = []
+    for run in runs:
+        on_run(run)
+        if run.result() is not None:
+            continue
+        run.forget_failure()
+        try:
+            if run.lacks_teacher:
+                raise Kd3dError("its teacher has no weights: the teacher's run failed")
+            process.train(run, lock, on_line)
+            on_line("judging")
+            judge(run, prepared)
+        except (Kd3dError, RuntimeError, OSError) as error:
+            run.fail(_one_line(error))
+            failed.append(run)
+        write_results(study)
+    return failed
+
+
+def write_results(study: StudyConfig) -> None:
+    """The table and the pictures of the runs that are finished."""
+    table = make_table(study)
+    write_table(table)
+    write_plots(table)
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

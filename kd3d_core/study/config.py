@@ -1,0 +1,158 @@
+"""StudyConfig: what is compared with what, as `config/study/*.yaml` say it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kd3d_core.data.synthetic.dataset import SynthConfig
+from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.errors import ConfigError
+from kd3d_core.evaluation.kitti_rules import Strictness, min_overlap
+from kd3d_core.pseudo_lidar import PseudoLidarConfig
+from kd3d_core.training.config import DataConfig
+
+TEACHER = "teacher"
+"""The name of the teacher's run."""
+
+_NOT_IN_RUNS = ("task", "model", "data", "out", "seed", "points")
+"""Settings of a run that the study itself decides."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of the table: AP R40 moderate.
+
+    Attributes:
+        class_name: car, pedestrian or cyclist.
+        iou: what a right detection exceeds: 0.7 or 0.5 for cars, 0.5 or 0.25 for the others.
+        kind: where overlap is measured.
+    """
+
+    class_name: Literal["car", "pedestrian", "cyclist"] = "car"
+    iou: float = 0.5
+    kind: Literal["3d", "bev"] = "3d"
+
+    def __post_init__(self) -> None:
+        _ = self.strictness
+
+    @property
+    def name(self) -> str:
+        """As the table says it."""
+        kind = "" if self.kind == "3d" else " BEV"
+        return f"{self.class_name}{kind} {self.iou:g}"
+
+    @property
+    def strictness(self) -> Strictness:
+        """Which of KITTI's two sets of overlaps has this one; `ConfigError` if none has."""
+        kinds: tuple[Strictness, Strictness] = ("strict", "loose")
+        known = {kind: min_overlap(kind, self.class_name, self.kind) for kind in kinds}
+        for kind in kinds:
+            if known[kind] == self.iou:
+                return kind
+        raise ConfigError(
+            f"a metric asks for {self.class_name} at IoU {self.iou}: "
+            f"give {known['strict']} or {known['loose']}"
+        )
+
+
+@dataclass(frozen=True)
+class RenderConfig:
+    """Frames that are rendered first; what is there already is kept.
+
+    Attributes:
+        train: into `data.root`.
+        val: into `data.val_root`.
+    """
+
+    train: SynthConfig
+    val: SynthConfig
+
+    def __post_init__(self) -> None:
+        if self.train.seed == self.val.seed:
+            raise ConfigError(
+                f"render.train and render.val have seed {self.train.seed}: the frames to validate "
+                "on would be among those that are trained on"
+            )
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A study: one teacher on true LiDAR, and students on pseudo-LiDAR with and without it.
+
+    Attributes:
+        out: folder of the study: a folder for each run, and the table.
+        data: the frames of all runs.
+        depth: model (a name or a YAML file) whose depth network makes the pseudo-LiDAR.
+        detector: what teacher and students are.
+        run: settings of a training run that all share.
+        variants: by name, what differs in a student's run. Students with a `distill` section are
+            taught; others train on labels alone.
+        teacher: what differs in the teacher's run.
+        teacher_seed: of the teacher's run; there is one.
+        seeds: of the students' runs; variants with the same seed see the same frames in the same
+            order.
+        control: the variant that the others are compared with.
+        metrics: columns of the table.
+        pseudo_lidar: how depth becomes points.
+        render: frames to render first; None takes those that are there.
+    """
+
+    out: str
+    data: DataConfig
+    depth: str
+    detector: DetectorConfig
+    run: dict[str, Any]
+    variants: dict[str, dict[str, Any]]
+    teacher: dict[str, Any] = field(default_factory=dict)
+    teacher_seed: int = 0
+    seeds: tuple[int, ...] = (0, 1, 2)
+    control: str = "control"
+    metrics: tuple[Metric, ...] = (
+        Metric("car", 0.7),
+        Metric("car", 0.5),
+        Metric("pedestrian", 0.5),
+        Metric("cyclist", 0.5),
+    )
+    pseudo_lidar: PseudoLidarConfig = field(default_factory=PseudoLidarConfig)
+    render: RenderConfig | None = None
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ConfigError(f"seeds is {list(self.seeds)}: give one or more, each once")
+        if not self.metrics:
+            raise ConfigError("metrics is empty: give at least one, or leave it out")
+        if self.control not in self.variants:
+            raise ConfigError(
+                f"control is {self.control}, and variants has {', '.join(self.variants)}: the "
+                "control must be one of them"
+            )
+        for name, changes in self.variants.items():
+            if not name.replace("-", "_").isidentifier() or name == TEACHER:
+                raise ConfigError(f"a variant is called {name!r}: give a word other than {TEACHER}")
+            _check_settings(f"variants.{name}", changes)
+        _check_settings("run", self.run)
+        _check_settings("teacher", self.teacher)
+        if "distill" in self.teacher or "distill" in self.run:
+            raise ConfigError("distill belongs to a variant: the teacher and the control have none")
+        if self.data.val is None and self.data.val_root is None:
+            raise ConfigError("data names no val and no val_root: a study needs other frames")
+        if self.render is not None and self.data.val_root is None:
+            raise ConfigError("render needs data.val_root: the folder for render.val")
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `changes`; settings within settings are merged too."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            result[key] = merged(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _check_settings(where: str, settings: Mapping[str, Any]) -> None:
+    taken = [key for key in _NOT_IN_RUNS if key in settings]
+    if taken:
+        raise ConfigError(f"{where} has {', '.join(taken)}: the study itself decides that")

@@ -1,0 +1,149 @@
+"""What all runs of a study share: frames, the model's file, pseudo-LiDAR on disk."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kd3d_core.data.kitti import KittiDataset, KittiFrame, read_split
+from kd3d_core.data.pseudo_cache import PseudoLidarCache, weights_digest
+from kd3d_core.data.samples import PointSource
+from kd3d_core.data.synthetic.dataset import write_dataset
+from kd3d_core.depth.build import make_depth
+from kd3d_core.errors import ConfigError, DataError
+from kd3d_core.files import write_whole
+from kd3d_core.paths import cache_dir
+from kd3d_core.runtime.model_config import ModelConfig, load_model_config, save_model_config
+from kd3d_core.study.config import StudyConfig
+from kd3d_core.study.runs import StudyRun, model_file
+
+OnStep = Callable[[str, int, int], None]
+"""Told what is being prepared, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What judging a run needs.
+
+    Attributes:
+        model: of all runs.
+        val: frames to validate on.
+        pseudo_points: the pseudo-LiDAR of all frames.
+        device: where to compute.
+    """
+
+    model: ModelConfig
+    val: KittiDataset
+    pseudo_points: PointSource
+    device: torch.device
+
+    def points(self, run: StudyRun) -> PointSource:
+        """What the detector of a run reads."""
+        return self.pseudo_points if run.config.points == "pseudo" else KittiFrame.points_in_view
+
+
+def prepare(study: StudyConfig, workers: int, on_step: OnStep) -> Prepared:
+    """Render frames, write the model's file and fill the pseudo-LiDAR cache, where not yet done.
+
+    Args:
+        study: the study.
+        workers: processes that render.
+        on_step: called as things are made.
+
+    Raises:
+        Kd3dError: frames or weights are missing, or aren't those that the study began with.
+    """
+    _render(study, workers, on_step)
+    train, val = _frames(study)
+    for frames in (train, val):
+        frames.require(("image_2", "calib", "label_2", "velodyne"))
+    depth_config = load_model_config(study.depth).depth
+    if depth_config.weights == "random":
+        raise ConfigError(
+            f"depth is {study.depth}, whose depth network is untrained: train one "
+            "(config/train/synth_depth.yaml) and name the model.yaml that the run leaves"
+        )
+    model = ModelConfig(depth_config, study.detector, study.pseudo_lidar)
+    depth, windowed_config = make_depth(depth_config, model.seed)
+    _claim(study, model, weights_digest(depth), (train, val))
+    save_model_config(model, model_file(study))
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    depth = depth.to(device)
+    folder = cache_dir() / "pseudo_lidar"
+    cache = PseudoLidarCache(folder, depth, windowed_config, study.pseudo_lidar)
+    done, total = 0, len(train) + len(val)
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        on_step("pseudo-LiDAR", done, total)
+
+    for frames in (train, val):
+        cache.fill(frames, depth, device, count)
+    return Prepared(model, val, cache, device)
+
+
+def _render(study: StudyConfig, workers: int, on_step: OnStep) -> None:
+    if study.render is None:
+        return
+    assert study.data.val_root is not None, "StudyConfig has checked it"
+    pairs = ((study.data.root, study.render.train), (study.data.val_root, study.render.val))
+    for root, config in pairs:
+        done = 0
+
+        def count(total: int = config.frames) -> None:
+            nonlocal done
+            done += 1
+            on_step("frames", done, total)
+
+        write_dataset(config, Path(root), workers, count)
+
+
+def _frames(study: StudyConfig) -> tuple[KittiDataset, KittiDataset]:
+    data = study.data
+    train = KittiDataset(data.root, read_split(data.train) if data.train else None)
+    names = read_split(data.val) if data.val else None
+    return train, KittiDataset(data.val_root or data.root, names)
+
+
+def _claim(
+    study: StudyConfig, model: ModelConfig, digest: str, frames: tuple[KittiDataset, KittiDataset]
+) -> None:
+    """Write down what all runs depend on, or check that it is what the study began with."""
+    train, val = frames
+    now = {
+        "depth": {**asdict(replace(model.depth, weights="")), "sha256 of the weights": digest},
+        "detector": asdict(model.detector),
+        "pseudo_lidar": asdict(model.pseudo_lidar),
+        "frames": {"to train on": len(train), "to validate on": len(val)},
+    }
+    now = json.loads(json.dumps(now))
+    path = Path(study.out) / "study.json"
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read: {error}") from None
+        changed = list(_differences(before, now))
+        if changed:
+            raise ConfigError(
+                f"{study.out} holds a study with other settings: {', '.join(changed[:3])}; set "
+                "that back to go on, or give another `out` to start anew"
+            )
+        return
+    write_whole(path, (json.dumps(now, indent=2) + "\n").encode())
+
+
+def _differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
+) -> Iterator[str]:
+    for key in {**before, **now}:
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield f"{prefix}{key} is {new} and was {old}"

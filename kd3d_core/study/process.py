@@ -1,0 +1,100 @@
+"""One run of `kd3d-train`, in a process and with a log of its own."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from kd3d_core.errors import Kd3dError
+from kd3d_core.files import write_whole
+from kd3d_core.study.runs import StudyRun
+from kd3d_core.training.resume import plain
+
+_POLL_S = 1.0
+_GRACE_S = 20.0
+"""How long a process may take to end when it is asked to."""
+
+
+class RunError(Kd3dError):
+    """A training run ended without its last checkpoint."""
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[int]:
+    """Hold a study's folder, and give the descriptor that holds it.
+
+    Training processes inherit it: if this one is killed, the folder stays taken until they end.
+
+    Raises:
+        RunError: the folder is taken.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(out / "lock", os.O_RDWR | os.O_CREAT)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(
+                f"{out} is in use by another kd3d-ablate, or by a training run that one left "
+                "behind when it was killed: wait for it, or end it"
+            ) from None
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def train(run: StudyRun, lock: int, on_line: Callable[[str], None]) -> None:
+    """Run `kd3d-train` on a run's settings; it goes on where it was interrupted.
+
+    Args:
+        run: the run; its settings are written to `train.yaml`, what is said to `train.log`.
+        lock: see `locked`.
+        on_line: called about once a second with the newest line of the log.
+
+    Raises:
+        RunError: it failed; says its last line.
+    """
+    settings = run.folder / "train.yaml"
+    write_whole(settings, yaml.safe_dump(plain(run.config), sort_keys=False).encode())
+    command = [sys.executable, "-m", "kd3d_core.cli.train", str(settings)]
+    with run.log.open("ab") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(lock,)
+        )
+    try:
+        while True:
+            try:
+                status = process.wait(_POLL_S)
+                break
+            except subprocess.TimeoutExpired:
+                on_line(_last_line(run.log))
+    finally:
+        _end(process)
+    if status < 0:
+        name = signal.Signals(-status).name
+        raise RunError(f"it was ended by {name} (out of memory?); its log is {run.log}")
+    if status:
+        raise RunError(f"{_last_line(run.log)} (its log is {run.log})")
+
+
+def _end(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _last_line(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        lines = file.read().decode(errors="replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "starting")

@@ -1,0 +1,166 @@
+"""The runs of a study: their settings, their folders, and what became of them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kd3d_core.config import make_config
+from kd3d_core.errors import ConfigError, DataError
+from kd3d_core.study.config import TEACHER, StudyConfig, merged
+from kd3d_core.training import checkpoint
+from kd3d_core.training.config import TrainConfig
+from kd3d_core.training.resume import check_same_run
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """A training run of a study.
+
+    Attributes:
+        variant: its name, `teacher` for the teacher's.
+        seed: its seed.
+        config: as `kd3d-train` takes it.
+    """
+
+    variant: str
+    seed: int
+    config: TrainConfig
+
+    @property
+    def name(self) -> str:
+        """For a reader."""
+        return f"{self.variant}, seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where all of it lies."""
+        return Path(self.config.out)
+
+    @property
+    def log(self) -> Path:
+        """What `kd3d-train` said."""
+        return self.folder / "train.log"
+
+    @property
+    def detections(self) -> Path:
+        """KITTI files of what it detects in the validation frames."""
+        return self.folder / "detections"
+
+    @property
+    def lacks_teacher(self) -> bool:
+        """Whether it needs a teacher's weights that aren't there."""
+        teacher = self.config.teacher
+        return teacher is not None and not Path(teacher.model).is_file()
+
+    def result(self) -> dict[str, Any] | None:
+        """What `judge` wrote; None if the run isn't finished."""
+        path = self.folder / "metrics.json"
+        if not path.is_file():
+            return None
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"{path}: cannot be read: {error}; delete it to judge the run again"
+            ) from None
+
+    def failure(self) -> str | None:
+        """Why the last attempt failed, if it did."""
+        path = self._failure
+        return path.read_text().strip() if path.is_file() else None
+
+    @property
+    def _failure(self) -> Path:
+        return self.folder / "failed.txt"
+
+    def fail(self, reason: str) -> None:
+        """Record that an attempt failed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._failure.write_text(reason + "\n")
+
+    def forget_failure(self) -> None:
+        """Begin another attempt."""
+        self._failure.unlink(missing_ok=True)
+
+
+def student_runs(
+    study: StudyConfig, only: Sequence[str] = (), seeds: Sequence[int] = ()
+) -> list[StudyRun]:
+    """The students' runs, seed by seed: a study that is cut off can be compared in what it has.
+
+    Args:
+        study: the study.
+        only: names of the variants; default: all.
+        seeds: which of the study's seeds; default: all.
+    """
+    return [
+        StudyRun(name, seed, _student_config(study, name, seed))
+        for seed in study.seeds
+        if not seeds or seed in seeds
+        for name in study.variants
+        if not only or name in only
+    ]
+
+
+def teacher_run(study: StudyConfig) -> StudyRun:
+    """The teacher's run: the students' detector on true LiDAR."""
+    settings = merged(study.run, study.teacher)
+    config = _config(study, settings, TEACHER, study.teacher_seed, task="detector", points="lidar")
+    return StudyRun(TEACHER, study.teacher_seed, config)
+
+
+def model_file(study: StudyConfig) -> Path:
+    """The model of all runs; `kd3d_core.study.prepare` writes it."""
+    return Path(study.out) / "model.yaml"
+
+
+def last_model(folder: Path) -> Path:
+    """The model with the last weights of the run in `folder`; `judge` writes it."""
+    return folder / "last" / "model.yaml"
+
+
+def check_unchanged(runs: Sequence[StudyRun]) -> None:
+    """Refuse to go on if a run was begun or finished with other settings.
+
+    Raises:
+        ConfigError: names the run and what differs.
+    """
+    for run in runs:
+        latest = checkpoint.find(run.folder / "latest")
+        if latest is not None:
+            meta = checkpoint.read_meta(latest)
+            check_same_run(latest, meta, run.config, meta.get("frames", 0), meta["processes"])
+
+
+def _student_config(study: StudyConfig, name: str, seed: int) -> TrainConfig:
+    settings = merged(study.run, study.variants[name])
+    task = "detector"
+    if settings.get("distill") is not None:
+        task = "distill"
+        weights = last_model(_folder(study, TEACHER, study.teacher_seed))
+        teacher = {"model": str(weights), "points": "lidar"}
+        settings["teacher"] = merged(teacher, settings.get("teacher") or {})
+    return _config(study, settings, name, seed, task=task, points="pseudo")
+
+
+def _config(
+    study: StudyConfig, settings: dict[str, Any], name: str, seed: int, **decided: str
+) -> TrainConfig:
+    values = {
+        **settings,
+        **decided,
+        "model": str(model_file(study)),
+        "data": json.loads(json.dumps(asdict(study.data))),
+        "out": str(_folder(study, name, seed)),
+        "seed": seed,
+    }
+    try:
+        return make_config(TrainConfig, values, name)
+    except ConfigError as error:
+        raise ConfigError(f"the run of {error}") from None
+
+
+def _folder(study: StudyConfig, name: str, seed: int) -> Path:
+    return Path(study.out) / "runs" / name / f"seed{seed}"

@@ -1,0 +1,288 @@
+"""A study's table: what each variant reached, over its seeds, and how that compares."""
+
+import csv
+import io
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from kd3d_core.files import write_whole
+from kd3d_core.study.config import TEACHER, Metric, StudyConfig
+from kd3d_core.study.judge import MODERATE
+from kd3d_core.study.runs import StudyRun, student_runs, teacher_run
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Some seeds' values.
+
+    Attributes:
+        mean: of them.
+        deviation: their sample standard deviation; None for a single one.
+    """
+
+    mean: float
+    deviation: float | None
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread | None":
+        """None if there are no values."""
+        if not values:
+            return None
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        return cls(statistics.fmean(values), deviation)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one variant reached.
+
+    Attributes:
+        name: of the variant.
+        seeds: those whose runs are finished.
+        ap: by metric, percent.
+        difference: by metric, to the control with the same seed, in points; None where there is
+            none, such as for the control itself.
+        gap_closed: by metric, the difference as a share of teacher minus control, in the mean of
+            the same seeds; None where the teacher isn't better.
+        seconds: of a run.
+        values: by metric and seed, percent.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    ap: dict[str, Spread | None]
+    difference: dict[str, Spread | None]
+    gap_closed: dict[str, float | None]
+    seconds: float | None
+    values: dict[str, dict[int, float]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """All that is known of a study.
+
+    Attributes:
+        study: its settings.
+        rows: teacher first, then the variants in their order.
+        results: by variant and seed, what `judge` wrote.
+        failures: by the run's name, why it failed.
+    """
+
+    study: StudyConfig
+    rows: tuple[Row, ...]
+    results: dict[str, dict[int, dict[str, Any]]]
+    failures: dict[str, str]
+
+    @property
+    def finished(self) -> int:
+        """Number of finished runs."""
+        return sum(len(row.seeds) for row in self.rows)
+
+    @property
+    def planned(self) -> int:
+        """Number of runs that the study has."""
+        return 1 + len(self.study.variants) * len(self.study.seeds)
+
+
+def make_table(study: StudyConfig) -> Table:
+    """The table of the runs that are finished."""
+    results: dict[str, dict[int, dict[str, Any]]] = {
+        name: {} for name in (TEACHER, *study.variants)
+    }
+    failures = {}
+    for run in (teacher_run(study), *student_runs(study)):
+        result = run.result()
+        failure = run.failure()
+        if result is not None:
+            results[run.variant][run.seed] = result
+        elif failure is not None:
+            failures[run.name] = failure
+    values = {
+        name: {metric.name: _values(by_seed, metric) for metric in study.metrics}
+        for name, by_seed in results.items()
+    }
+    # One teacher stands against every seed of the control.
+    compared = {**values, TEACHER: {
+        metric: {seed: value for seed in study.seeds for value in by_seed.values()}
+        for metric, by_seed in values[TEACHER].items()
+    }}  # fmt: skip
+    rows = tuple(
+        Row(
+            name,
+            tuple(results[name]),
+            {metric: Spread.of(list(by_seed.values())) for metric, by_seed in ap.items()},
+            *_against(name, study.control, compared),
+            _mean_seconds(results[name].values()),
+            ap,
+        )
+        for name, ap in values.items()
+    )
+    return Table(study, rows, results, failures)
+
+
+def brief(run: StudyRun, study: StudyConfig) -> str:
+    """A finished run's numbers, or why there are none, in a line."""
+    result = run.result()
+    if result is None:
+        return f"failed: {run.failure()}"
+    found = [
+        f"{metric.name} {value:.2f}"
+        for metric in study.metrics
+        for value in _values({run.seed: result}, metric).values()
+    ]
+    return f"AP R40 moderate: {', '.join(found)}; {result['seconds'] / 60:.1f} minutes"
+
+
+def _values(by_seed: Mapping[int, Mapping[str, Any]], metric: Metric) -> dict[int, float]:
+    """AP R40 moderate by seed, of those runs in whose frames there are such objects."""
+    found = {}
+    for seed, result in by_seed.items():
+        value = result["ap"][metric.strictness][metric.class_name][metric.kind]["R40"][MODERATE]
+        if value is not None and result["objects"][metric.class_name]:
+            found[seed] = float(value)
+    return found
+
+
+def _against(
+    name: str, control: str, values: Mapping[str, Mapping[str, Mapping[int, float]]]
+) -> tuple[dict[str, Spread | None], dict[str, float | None]]:
+    """By metric, a variant's difference to the control and the share of the gap that it closed."""
+    difference: dict[str, Spread | None] = {}
+    gap_closed: dict[str, float | None] = {}
+    for metric, mine in values[name].items():
+        base, best = values[control][metric], values[TEACHER][metric]
+        seeds = [seed for seed in base if seed in mine and name != control]
+        difference[metric] = Spread.of([mine[seed] - base[seed] for seed in seeds])
+        gap = Spread.of([best[seed] - base[seed] for seed in seeds if seed in best])
+        gained = difference[metric]
+        gap_closed[metric] = None
+        if name != TEACHER and gained is not None and gap is not None and gap.mean > 0:
+            gap_closed[metric] = gained.mean / gap.mean
+    return difference, gap_closed
+
+
+def _mean_seconds(results: Iterable[Mapping[str, Any]]) -> float | None:
+    spread = Spread.of([float(result["seconds"]) for result in results])
+    return None if spread is None else spread.mean
+
+
+def write_table(table: Table) -> None:
+    """Write `table.md`, `table.json` and `table.csv` into the study's folder."""
+    out = Path(table.study.out)
+    write_whole(out / "table.md", markdown(table).encode())
+    write_whole(out / "table.json", (json.dumps(as_json(table), indent=2) + "\n").encode())
+    write_whole(out / "table.csv", as_csv(table).encode())
+
+
+def as_json(table: Table) -> dict[str, Any]:
+    """The table as JSON has it."""
+    study = table.study
+    return {
+        "runs": {"finished": table.finished, "planned": table.planned, "failed": table.failures},
+        "control": study.control,
+        "metrics": [metric.name for metric in study.metrics],
+        "rows": [asdict(row) for row in table.rows],
+    }
+
+
+def as_csv(table: Table) -> str:
+    """A line for each finished run."""
+    metrics = [metric.name for metric in table.study.metrics]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["variant", "seed", *metrics, "seconds", "steps", "revision"])
+    for row in table.rows:
+        for seed in row.seeds:
+            result = table.results[row.name][seed]
+            values = [f"{row.values[metric].get(seed, math.nan):.4f}" for metric in metrics]
+            rest = [f"{result['seconds']:.0f}", result["steps"], result["revision"]]
+            writer.writerow([row.name, seed, *values, *rest])
+    return buffer.getvalue()
+
+
+def markdown(table: Table) -> str:
+    """The table for a reader."""
+    study = table.study
+    metrics = [metric.name for metric in study.metrics]
+    planned = len(study.seeds)
+    only_3d = all(metric.kind == "3d" for metric in study.metrics)
+    parts = [
+        f"# {Path(study.out).name}",
+        f"{table.finished} of {table.planned} runs are in. AP R40 moderate in percent"
+        f"{', in 3D' if only_3d else ', in 3D where BEV is not said'}; class and IoU above each "
+        "column; mean over seeds ± sample standard deviation.",
+        _lines(
+            ["", "seeds", *metrics, "s per run"],
+            (
+                [
+                    row.name,
+                    f"{len(row.seeds)} of {1 if row.name == TEACHER else planned}",
+                    *(_text(row.ap[metric]) for metric in metrics),
+                    "-" if row.seconds is None else f"{row.seconds:.0f}",
+                ]
+                for row in table.rows
+            ),
+        ),
+        f"Against `{study.control}` with the same seeds, in points, and the share of the way from "
+        "there to the teacher (- where the teacher isn't ahead):",
+        _lines(
+            ["", *metrics],
+            (
+                [row.name, *(_gain(row, metric) for metric in metrics)]
+                for row in table.rows
+                if row.name != study.control
+            ),
+        ),
+        "\n".join(f"- {note}" for note in _notes(table)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _notes(table: Table) -> list[str]:
+    study = table.study
+    notes = [
+        "Every run is judged with the weights of its last epoch (averaged, if the run averages); "
+        "no frame of the validation set decided which.",
+        "All objects of KITTI's moderate level count, also those beyond the detector's range.",
+    ]
+    result = next((r for by_seed in table.results.values() for r in by_seed.values()), None)
+    if result is not None:
+        counts = ", ".join(
+            f"{count} {name} ({result['beyond_range'][name]} beyond the range)"
+            for name, count in result["objects"].items()
+        )
+        notes.append(f"{result['frames']} frames to validate on, with {counts}.")
+    if len(study.seeds) > 1:
+        notes.append(
+            "There is one teacher, so its row has no spread; ± of a difference is over seeds, each "
+            "compared with the control's run of the same seed."
+        )
+    notes.append(
+        "s per run is the time of training with its validations, without starting up, on whatever "
+        "else the machine did."
+    )
+    notes += [f"FAILED: {name}: {reason}" for name, reason in table.failures.items()]
+    return notes
+
+
+def _lines(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _text(spread: Spread | None, sign: str = "") -> str:
+    if spread is None:
+        return "-"
+    text = f"{spread.mean:{sign}.2f}"
+    return text if spread.deviation is None else f"{text} ± {spread.deviation:.2f}"
+
+
+def _gain(row: Row, metric: str) -> str:
+    text = _text(row.difference[metric], "+")
+    share = row.gap_closed[metric]
+    return text if share is None else f"{text} ({share:.0%})"
