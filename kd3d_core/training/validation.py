@@ -62,17 +62,22 @@ def average_precision(
 ) -> dict[str, float]:
     """AP R40 moderate in 3D and from above, by class, and `SCORE`.
 
+    `*_3d_loose` asks for the IoU that cameras are judged by as well: 0.5 for cars, 0.25 for others.
+
     Args:
         truth: labels of the frames, by name.
         found: detections in them, by name.
         classes: names of the classes.
     """
-    result = evaluate([truth[name] for name in found], list(found.values()))
+    labels, detections = [truth[name] for name in found], list(found.values())
+    result = evaluate(labels, detections)
+    loose = evaluate(labels, detections, "loose")
     metrics = {}
     for name in classes:
         curves = result.curves[name.lower()]
         metrics[f"{name}_3d"] = curves["3d"].r40[1]
         metrics[f"{name}_bev"] = curves["bev"].r40[1]
+        metrics[f"{name}_3d_loose"] = loose.curves[name.lower()]["3d"].r40[1]
     present = [name for name in classes if result.objects[name.lower()][1]]
     scores = [metrics[f"{name}_3d"] for name in present]
     return {SCORE: sum(scores) / max(len(scores), 1), **metrics}
