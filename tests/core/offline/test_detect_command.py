@@ -3,15 +3,19 @@
 import shlex
 import sys
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from seeing_detector import YAML, SeeingDetector, picture
 
 from kd3d_core.cli import detect
+from kd3d_core.data.bag import BagReader
 from kd3d_core.data.kitti import KittiDataset, box_labels
 from kd3d_core.data.kitti_bag import write_kitti_bag
+from kd3d_core.offline.sinks import DETECTIONS_TOPIC, POINTS_TOPIC
 from kd3d_core.runtime.model_config import load_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 
@@ -133,6 +137,38 @@ def test_rerun_files(run: Run, kitti: Path, tmp_path: Path) -> None:
     content = (tmp_path / "r" / "a.rrd").read_bytes()
     assert content[:3] == b"RRF"
     assert len(content) > 10_000
+
+
+def test_reruns_own_reader_finds_what_the_bag_holds(run: Run, kitti: Path, tmp_path: Path) -> None:
+    pytest.importorskip("rerun", reason="rerun-sdk is not installed")
+    chunk = pytest.importorskip("rerun.chunk", reason="this rerun-sdk can't read its files")
+    assert run("data --rerun a.rrd --bag b") == 0
+    rows: dict[str, list[tuple[int, dict]]] = {}
+    for each in chunk.RrdReader(tmp_path / "a.rrd").stream().to_chunks():
+        batch = each.to_record_batch()
+        if "stamp" in batch.schema.names:
+            stamps = batch.column("stamp").cast("int64").to_pylist()
+            logged = batch.select([name for name in batch.schema.names if ":" in name]).to_pylist()
+            rows.setdefault(each.entity_path, []).extend(zip(stamps, logged, strict=True))
+    assert {path: len(found) for path, found in rows.items()} == {
+        "/scene/camera": 4,
+        "/scene/camera/image": 8,  # of each frame the lens and the picture
+        "/scene/points": 4,
+        "/scene/detections": 4,
+        "/scene/truth": 2,
+    }
+    with BagReader(tmp_path / "b") as reader:
+        clouds = [reader.decode(raw) for raw in reader.messages((POINTS_TOPIC,))]
+        founds = [reader.decode(raw) for raw in reader.messages((DETECTIONS_TOPIC,))]
+    points = sorted(rows["/scene/points"], key=itemgetter(0))
+    boxes = sorted(rows["/scene/detections"], key=itemgetter(0))
+    assert [stamp for stamp, _ in boxes] == [found.stamp_ns for found in founds]
+    for cloud, found, (_, dots), (_, cuboids) in zip(clouds, founds, points, boxes, strict=True):
+        np.testing.assert_array_equal(dots["Points3D:positions"], cloud.points[:, :3])
+        sizes = 2 * np.array(cuboids["Boxes3D:half_sizes"])
+        np.testing.assert_allclose(sizes, found.boxes[:, 3:6], atol=1e-6)
+        labels = zip(found.names, found.scores, strict=True)
+        assert cuboids["Boxes3D:labels"] == [f"{name} {score:.2f}" for name, score in labels]
 
 
 def test_help_shows_examples(run: Run, capsys) -> None:
