@@ -10,6 +10,7 @@ from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.visual.colors import Color
 
 _NEAR_M = 0.1
+_FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
 
 
 def draw_boxes(
@@ -27,7 +28,8 @@ def draw_boxes(
         boxes: `(N, 7)` in the detector frame.
         camera: of the (rectified) image.
         colors: RGB per box.
-        texts: written over each box; none if empty.
+        texts: written over each box, the last one first; none if empty. One that would cover
+            another stands higher, and is left out where there is no room either.
         thickness: of the lines in pixels.
     """
     corners = box_geometry.corners(np.asarray(boxes, np.float64).reshape(-1, 7))
@@ -35,6 +37,7 @@ def draw_boxes(
     homogeneous = corners @ matrix[:, :3].T + matrix[:, 3]
     front_cross = np.array([[0, 5], [1, 4]])
     edges = np.concatenate([box_geometry.EDGES, front_cross])
+    labels = []
     for index, box in enumerate(homogeneous):
         if (box[:, 2] < _NEAR_M).all():
             continue
@@ -44,19 +47,44 @@ def draw_boxes(
                 cv2.line(image, *line, colors[index], thickness, cv2.LINE_AA)
         if texts:
             seen = box[box[:, 2] >= _NEAR_M]
-            pixels = seen[:, :2] / seen[:, 2:]
-            anchor = (int(pixels[:, 0].min()), int(pixels[:, 1].min()) - 4)
-            if 0 <= anchor[0] < image.shape[1] and -20 < anchor[1] < image.shape[0]:
-                write(image, texts[index], (anchor[0], max(anchor[1], 12)), colors[index])
+            labels.append((texts[index], seen[:, :2] / seen[:, 2:], colors[index]))
+    _write_apart(image, labels[::-1])
 
 
 def write(
-    image: np.ndarray, text: str, position: tuple[int, int], color: Color, scale: float = 0.45
+    image: np.ndarray,
+    text: str,
+    position: tuple[int, int],
+    color: Color,
+    scale: float = _FONT_SCALE,
 ) -> None:
     """Write `text` with a dark outline, its left baseline at `position` (column, row)."""
-    font = cv2.FONT_HERSHEY_SIMPLEX
-    cv2.putText(image, text, position, font, scale, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(image, text, position, font, scale, color, 1, cv2.LINE_AA)
+    cv2.putText(image, text, position, _FONT, scale, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(image, text, position, _FONT, scale, color, 1, cv2.LINE_AA)
+
+
+def _write_apart(image: np.ndarray, labels: Sequence[tuple[str, np.ndarray, Color]]) -> None:
+    """Write texts over the pixels `(N, 2)` that they belong to, none over one before it."""
+    height, width = image.shape[:2]
+    taken: list[tuple[int, int, int, int]] = []
+    for text, pixels, color in labels:
+        (left, top), (right, bottom) = pixels.min(0), pixels.max(0)
+        if right < 0 or left >= width or bottom < 0 or top >= height:
+            continue
+        (text_width, text_height), below = cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)
+        column = int(np.clip(left, 0, max(width - text_width, 0)))
+        row = int(max(top - 4, text_height + 2))
+        for baseline in (row, row - text_height - below, row - 2 * (text_height + below)):
+            place = (column, baseline - text_height, column + text_width, baseline + below)
+            if place[1] >= 0 and not any(_overlap(place, other) for other in taken):
+                write(image, text, (column, baseline), color)
+                taken.append(place)
+                break
+
+
+def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
+    """Whether two rectangles (left, top, right, bottom) have pixels in common."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def mark_untrained(image: np.ndarray) -> None:

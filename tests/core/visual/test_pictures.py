@@ -1,5 +1,6 @@
 """Pictures: what is drawn lies where geometry says."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -32,6 +33,43 @@ def test_a_box_is_drawn_around_its_projection(camera):
     assert columns.max() == pytest.approx(200 - 300 * 1.1 / 17, abs=2)
     assert rows.max() == pytest.approx(75 + 300 * 1.62 / 13, abs=2)
     assert rows.min() == pytest.approx(75 + 300 * 0.12 / 17, abs=2)
+
+
+BLUE = (0, 0, 255)
+
+
+def blues(image: np.ndarray) -> np.ndarray:
+    return (image[..., 2] > 200) & (image[..., 0] < 60) & (image[..., 1] < 60)
+
+
+def test_texts_do_not_cover_each_other(camera):
+    box = [15.0, 2.0, -1.7, 4.0, 1.8, 1.5, 0.0]
+    drawn = []
+    for boxes in ([box], [box, box], [box] * 9):
+        image = np.zeros((150, 400, 3), np.uint8)
+        names = ["weak"] * (len(boxes) - 1) + ["strong"]
+        draw_boxes(image, np.array(boxes), camera, [RED] * (len(boxes) - 1) + [BLUE], names)
+        drawn.append(image)
+    strong, two, many = drawn
+    # The last text is where it is when it is alone, and others stand above it or nowhere.
+    np.testing.assert_array_equal(blues(two), blues(strong))
+    np.testing.assert_array_equal(blues(many), blues(strong))
+    assert reds(two)[0].size > 20
+    assert reds(two)[0].max() < np.nonzero(blues(strong))[0].min()
+    assert reds(two)[0].size < reds(many)[0].size < 4 * reds(two)[0].size
+
+
+@pytest.mark.parametrize("y", [9.5, -9.5])
+def test_texts_of_boxes_at_the_border_are_whole(camera, y):
+    images = []
+    for text in ("", "Car 0.90"):
+        image = np.zeros((150, 400, 3), np.uint8)
+        draw_boxes(image, np.array([[15.0, y, -1.7, 4, 1.8, 1.5, 0]]), camera, [RED], [text])
+        images.append(image)
+    without, written = images
+    (width, _), _ = cv2.getTextSize("Car 0.90", cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)
+    columns = np.nonzero((written != without).any((0, 2)))[0]
+    assert np.ptp(columns) > 0.9 * width
 
 
 def test_boxes_behind_and_around_the_camera_do_not_break_the_picture(camera):
