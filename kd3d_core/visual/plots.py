@@ -59,12 +59,13 @@ def curves(
 ) -> str:
     """Lines through (x, y) in [0, 1], by name."""
     with rc_context(_STYLE):
-        figure, axes = _axes((5.4, 2.9))
+        figure, axes = _axes((5.4, 3.2))
         for name, (x, y) in series.items():
             axes.plot(x, y, label=name, linewidth=1.8)
-        axes.set(xlim=(0, 1), ylim=(0, 1.03), xlabel=labels[0], ylabel=labels[1], title=title)
+        axes.set(xlim=(0, 1), ylim=(0, 1.03), xlabel=labels[0], ylabel=labels[1])
+        axes.set_title(_shortened(title, 54))
         axes.grid(alpha=0.25)
-        figure.legend(loc="outside right upper")
+        figure.legend(loc="outside lower center", ncols=len(series))
         return _svg(figure)
 
 
@@ -82,7 +83,7 @@ def bars(
         for index, (name, values) in enumerate(series.items()):
             places = np.arange(len(names)) + (index - (len(series) - 1) / 2) * width
             heights = [0.0 if value is None else value for value in values]
-            axes.bar(places, heights, width * 0.92, label=name)
+            axes.bar(places, heights, width * 0.92, label=_shortened(name, 42))
             for place, value in zip(places, values, strict=True):
                 if value is None:
                     axes.text(place, 0, "-", ha="center", va="bottom")
@@ -91,8 +92,10 @@ def bars(
         if top is not None:
             axes.set_ylim(0, top)
         axes.grid(axis="y", alpha=0.25)
+        axes.set_axisbelow(True)
         if len(series) > 1:
-            figure.legend(loc="outside lower center", ncols=len(series))
+            columns = len(series) if sum(map(len, series)) <= 32 else 1
+            figure.legend(loc="outside lower center", ncols=columns)
         return _svg(figure)
 
 
@@ -146,6 +149,11 @@ def epoch_lines(
         if series:
             figure.legend(loc="outside right upper")
         return _png(figure)
+
+
+def _shortened(name: str, most: int) -> str:
+    """The name, or as much of its end: runs are called by their folders, which differ there."""
+    return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
 def _axes(size: tuple[float, float]) -> tuple[Figure, Axes]:

@@ -141,6 +141,28 @@ def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path):
         write_report(tmp_path / "file" / "report.html", "Drive", [frame(0)])
 
 
+def text_places(svg: str) -> dict[str, tuple[float, float]]:
+    """Where the texts of a plot stand, by what they say."""
+    found = re.findall(r'<text[^>]* x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]+)</text>', svg)
+    return {text: (float(x), float(y)) for x, y, text in found}
+
+
+def test_names_of_runs_have_room_in_the_legend():
+    def legend(*names: str) -> list[tuple[float, float]]:
+        series = {name: [50.0, None] for name in names}
+        places = text_places(plots.bars(["near", "far"], series, "Car", ("", "AP, %")))
+        return [places[name if len(name) < 43 else f"…{name[-41:]}"] for name in names]
+
+    (left, row), (right, other_row) = legend("lite", "lite_epoch_20")
+    assert left < right
+    assert row == other_row
+    (left, row), (right, other_row) = legend("lite_random", "distilled/phase_two/epoch_40")
+    assert left == right
+    assert row < other_row
+    (place, *_) = legend("runs/" * 20 + "first", "runs/" * 20 + "second")
+    assert place[0] > 0
+
+
 def test_plots_take_the_pages_colour_and_share_no_names():
     first, second = plots.latency_histogram([1, 2, 3]), plots.latency_histogram([4, 5, 7])
     assert "currentColor" in first
