@@ -19,7 +19,28 @@ PointSource = Callable[[KittiFrame], np.ndarray]
 """Gives a frame's points `(N, 4)`: true LiDAR (`KittiFrame.points_in_view`) or pseudo-LiDAR."""
 
 AnswerSource = Callable[[KittiFrame], dict[str, torch.Tensor] | None]
-"""Gives what a teacher said about a frame, as it is stored; None for a frame that it can't see."""
+"""Gives what a teacher said about a frame, as tensors by name, of any length along their last
+dimension; None for a frame that the teacher can't see."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A tensor of each frame, joined along the last dimension.
+
+    One tensor however many frames there are: each that a loader's process hands over keeps a file
+    open.
+
+    Attributes:
+        values: `(..., L)`.
+        lengths: how much of L is of each frame.
+    """
+
+    values: torch.Tensor
+    lengths: tuple[int, ...]
+
+    def parts(self) -> tuple[torch.Tensor, ...]:
+        """The tensor of each frame."""
+        return self.values.split(self.lengths, -1)
 
 
 @dataclass(frozen=True)
@@ -37,8 +58,7 @@ class Batch:
         depth: `(B, H, W)` float32 true depth in metres, 0 where unknown; None if not asked for.
         teacher_points: `(K, 4)` float32, a second cloud of the same frames; None if not asked for.
         teacher_samples: `(K,)` int64, the frame that each of them belongs to.
-        teacher_answers: for each frame what its teacher said, empty for one that it can't see;
-            None if not asked for.
+        teacher_answers: what a teacher said about the frames, by name; None if not asked for.
         taught: for each frame, whether it has points or answers of the teacher.
         labelled: for each frame, whether its boxes are known; if not, it has none here.
         epoch: that the frames were drawn for.
@@ -54,7 +74,7 @@ class Batch:
     depth: torch.Tensor | None = None
     teacher_points: torch.Tensor | None = None
     teacher_samples: torch.Tensor | None = None
-    teacher_answers: tuple[dict[str, torch.Tensor], ...] | None = None
+    teacher_answers: dict[str, Joined] | None = None
     taught: tuple[bool, ...] = ()
     labelled: tuple[bool, ...] = ()
     epoch: int = 0
@@ -67,6 +87,8 @@ class Batch:
                 return value.to(device, non_blocking=True)
             if isinstance(value, tuple):
                 return tuple(move(item) for item in value)
+            if isinstance(value, Joined):
+                return Joined(move(value.values), value.lengths)
             if isinstance(value, dict):
                 return {name: move(item) for name, item in value.items()}
             return value
@@ -114,11 +136,21 @@ def collate(samples: Sequence[Sample]) -> Batch:
         depth=torch.stack(depths) if depths else None,
         teacher_points=torch.cat(clouds) if clouds else None,
         teacher_samples=_owners(clouds) if clouds else None,
-        teacher_answers=tuple(answers) or None,
+        teacher_answers=_joined(answers) if answers else None,
         taught=tuple(sample.taught for sample in samples),
         labelled=tuple(sample.labelled for sample in samples),
         epoch=samples[0].epoch,
     )
+
+
+def _joined(answers: Sequence[dict[str, torch.Tensor]]) -> dict[str, Joined]:
+    """The tensors of all frames, by name; a frame that lacks one has none of its length."""
+    examples = {name: tensor for answer in answers for name, tensor in answer.items()}
+    joined = {}
+    for name, example in examples.items():
+        parts = [answer.get(name, example[..., :0]) for answer in answers]
+        joined[name] = Joined(torch.cat(parts, -1), tuple(part.shape[-1] for part in parts))
+    return joined
 
 
 def _owners(clouds: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -13,7 +13,7 @@ which it is confident are kept: nothing else is compared.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -203,9 +203,13 @@ class CachedTeacher:
     def __call__(self, batch: Batch) -> TeacherOutputs:
         """The answers that a batch brought along, on its device."""
         assert batch.teacher_answers is not None
-        answers, device = batch.teacher_answers, batch.images.device
+        device = batch.images.device
+        parts = {name: joined.parts() for name, joined in batch.teacher_answers.items()}
         self._empty = {name: value.to(device) for name, value in self._empty.items()}
-        maps = {name: _stacked(name, answers, base) for name, base in self._empty.items()}
+        maps = {
+            name: _stacked(base, parts[f"{name}.cells"], parts[f"{name}.values"])
+            for name, base in self._empty.items()
+        }
         features: dict[str, tuple[torch.Tensor, ...]] = {
             place: tuple(maps[name] for name in sorted(maps) if name.startswith(f"{place}."))
             for place in self._settings.places
@@ -214,7 +218,7 @@ class CachedTeacher:
             features,
             HeadMaps(*(maps[name] for name in _HEAD)) if self._settings.compares_answers else None,
             maps["filled"].bool() if "filled" in maps else None,
-            None if all(batch.labelled) else _slots(answers, device),
+            None if all(batch.labelled) else _slots(*(parts[name] for name in _BOXES)),
         )
 
 
@@ -227,7 +231,7 @@ def _answers(detector: AnchorDetector, batch: Batch, threshold: float) -> dict[s
     answers = _storable(features, maps, threshold)
     slots = detector.boxes(maps)
     valid = slots.valid[0]
-    answers["head"] |= {name: getattr(slots, name)[0][valid] for name in _BOXES}
+    answers["head"] |= {name: getattr(slots, name)[0][valid].t() for name in _BOXES}
     return answers
 
 
@@ -278,26 +282,25 @@ def _packed(tensors: Tensors, empty: Tensors) -> Tensors:
     return packed
 
 
-def _stacked(name: str, answers: tuple[Tensors, ...], empty: torch.Tensor) -> torch.Tensor:
-    """`(B, C, h, w)` of a map, from what `_packed` left of it."""
-    stacked = empty.expand(len(answers), *empty.shape).clone()
-    for map_, answer in zip(stacked.flatten(2), answers, strict=True):
-        if answer:
-            map_.index_copy_(1, answer[f"{name}.cells"].long(), answer[f"{name}.values"])
+def _stacked(
+    empty: torch.Tensor, cells: Sequence[torch.Tensor], values: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """`(B, C, h, w)` of a map, from what `_packed` left of it in each frame."""
+    stacked = empty.expand(len(cells), *empty.shape).clone()
+    for map_, where, what in zip(stacked.flatten(2), cells, values, strict=True):
+        map_.index_copy_(1, where.long(), what)
     return stacked
 
 
-def _slots(answers: tuple[Tensors, ...], device: torch.device) -> BoxSlots:
+def _slots(
+    boxes: Sequence[torch.Tensor], scores: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
+) -> BoxSlots:
     """The boxes of each frame, as many slots as the frame with most of them has."""
-    nothing = {
-        "boxes": torch.zeros(0, 7, device=device),
-        "scores": torch.zeros(0, device=device),
-        "labels": torch.zeros(0, dtype=torch.int64, device=device),
-    }
-    boxes, scores, labels = (
-        pad_sequence([answer.get(name, empty) for answer in answers], batch_first=True)
-        for name, empty in nothing.items()
+    padded = pad_sequence([part.t() for part in boxes], batch_first=True)
+    counts = torch.tensor([len(part) for part in scores], device=padded.device)
+    return BoxSlots(
+        padded,
+        pad_sequence(list(scores), batch_first=True),
+        pad_sequence(list(labels), batch_first=True),
+        torch.arange(padded.shape[1], device=padded.device) < counts[:, None],
     )
-    counts = torch.tensor([len(answer.get("boxes", ())) for answer in answers], device=device)
-    valid = torch.arange(boxes.shape[1], device=device) < counts[:, None]
-    return BoxSlots(boxes, scores, labels, valid)

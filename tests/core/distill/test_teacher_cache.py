@@ -140,7 +140,14 @@ class TestAnswers:
     def test_a_frame_without_points_has_none(self, frames, folder):
         cache = filled(folder, frames)
         assert cache(frames[2]) is None
-        assert batch(frames, teacher_answers=cache).taught == (True, True, False)
+        whole = batch(frames, teacher_answers=cache)
+        assert whole.taught == (True, True, False)
+        assert whole.teacher_answers is not None
+        for name, joined in whole.teacher_answers.items():
+            parts = joined.parts()
+            assert parts[2].shape[-1] == 0
+            for row in range(2):
+                assert torch.equal(parts[row], cache(frames[row])[name])
 
     def test_only_cells_that_differ_from_an_empty_street_are_stored(self, frames, folder):
         stored = filled(folder, frames)(frames[0])
