@@ -215,7 +215,8 @@ def _part_plots(
         for name in classes
         for index, part in enumerate(names)
     )
-    table = Table(("class", what, "labels", *(run.name for run in runs)), rows)
+    heads = [run.name for run in runs] if runs[1:] else ["R40"]
+    table = Table(("class", what, "labels", *heads), rows)
     return (*drawings, table)
 
 
