@@ -145,7 +145,7 @@ def main() -> int:
             "kd3d-ablate config/study/small.yaml",
             "kd3d-ablate config/study/small.yaml --only control both --seeds 0",
             "kd3d-ablate config/study/small.yaml --table",
-            "kd3d-ablate config/study/small.yaml --set out=runs/longer run.epochs=40",
+            "kd3d-ablate config/study/small.yaml --set out=runs/mine depth=model.yaml",
         ],
     )
 

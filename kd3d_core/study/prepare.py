@@ -56,10 +56,6 @@ def prepare(study: StudyConfig, workers: int, on_step: OnStep) -> Prepared:
     Raises:
         Kd3dError: frames or weights are missing, or aren't those that the study began with.
     """
-    _render(study, workers, on_step)
-    train, val = _frames(study)
-    for frames in (train, val):
-        frames.require(("image_2", "calib", "label_2", "velodyne"))
     depth_config = load_model_config(study.depth).depth
     if depth_config.weights == "random":
         raise ConfigError(
@@ -68,6 +64,10 @@ def prepare(study: StudyConfig, workers: int, on_step: OnStep) -> Prepared:
         )
     model = ModelConfig(depth_config, study.detector, study.pseudo_lidar)
     depth, windowed_config = make_depth(depth_config, model.seed)
+    _render(study, workers, on_step)
+    train, val = _frames(study)
+    for frames in (train, val):
+        frames.require(("image_2", "calib", "label_2", "velodyne"))
     _claim(study, model, weights_digest(depth), (train, val))
     save_model_config(model, model_file(study))
 
