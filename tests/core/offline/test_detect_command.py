@@ -182,7 +182,7 @@ def test_the_real_detector_gives_what_it_gives_without_the_command(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = [str(tracking.root), "--frames", "4:6", "--kitti", "k", "--device", "cpu"]
-    monkeypatch.setattr(sys, "argv", ["kd3d-detect", *words])
+    monkeypatch.setattr(sys, "argv", ["kd3d-detect", *words, "--model", "lite"])
     assert detect.main() == 0
     detector = CameraDetector.from_config("lite", "cpu")
     for name in tracking.names[4:6]:
