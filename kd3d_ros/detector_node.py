@@ -48,6 +48,7 @@ from tf2_msgs.msg import TFMessage
 from kd3d_core.errors import CalibrationError, ConfigError, Kd3dError
 from kd3d_core.geometry.pose import matrix_from_pose
 from kd3d_core.geometry.static_frames import StaticFrames
+from kd3d_core.memory import keep_freed_memory
 from kd3d_core.runtime.cameras import CameraSource
 from kd3d_core.runtime.detections import Detector
 from kd3d_ros import diagnostics, parameters
@@ -355,6 +356,7 @@ def main(
     Returns:
         Exit status: 0, or 1 if a parameter was refused.
     """
+    keep_freed_memory()
     # Not rclpy's own handlers: those invalidate the context at once, and what the frame in the
     # model results in could no longer be published.
     stop = _stop_signals()

@@ -11,6 +11,7 @@ from jsonargparse import DefaultHelpFormatter, auto_cli
 
 from kd3d_core.cli.parser import CommandParser
 from kd3d_core.errors import Kd3dError
+from kd3d_core.memory import keep_freed_memory
 
 
 def run(
@@ -33,6 +34,7 @@ def run(
     Returns:
         0, the command's own int, 1 for a `Kd3dError` (printed as one line), or 130 on Ctrl-C.
     """
+    keep_freed_memory()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     epilog = "examples:\n" + "\n".join(f"  {example}" for example in examples)
     try:

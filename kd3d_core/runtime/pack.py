@@ -16,35 +16,42 @@ from kd3d_core.weights import resolve
 def pack_model(config: ModelConfig, out: Path, half: bool) -> int:
     """Write `out/model.yaml`, `out/depth/` and `out/detector.safetensors`; bytes of the weights.
 
+    A part with random weights has no file and stays random.
+
     Args:
-        config: a model with trained weights.
+        config: a model of which a part is trained.
         out: the folder to fill; files of the same names are replaced.
         half: store matrices in fp16; vectors (norms, biases) stay as they are, and whoever loads
             the file computes in single precision as before.
 
     Raises:
-        ConfigError: weights are random.
+        ConfigError: all weights are random.
         WeightsError: weights are missing, or depth weights are not a folder with safetensors.
     """
-    for part in (config.depth, config.detector):
-        if part.weights == "random":
-            raise ConfigError("the model has random weights: there is nothing to pack")
-    folder = resolve(config.depth.weights)
+    size = 0
+    packed = config
+    if config.depth.weights != "random":
+        size += _write_depth(resolve(config.depth.weights), out / "depth", half)
+        packed = replace(packed, depth=replace(config.depth, weights="./depth"))
+    if config.detector.weights != "random":
+        source = resolve(config.detector.weights)
+        size += _write_tensors(source, out / "detector.safetensors", half)
+        packed = replace(
+            packed, detector=replace(config.detector, weights="./detector.safetensors")
+        )
+    if not size:
+        raise ConfigError("the model has random weights: there is nothing to pack")
+    save_model_config(packed, out / "model.yaml")
+    return size
+
+
+def _write_depth(folder: Path, target: Path, half: bool) -> int:
     tensors = folder / "model.safetensors"
     if not tensors.is_file():
         raise WeightsError(f"{folder} has no model.safetensors: only such depth models are packed")
-    size = _write_tensors(tensors, out / "depth" / "model.safetensors", half)
     for path in sorted(folder.glob("*.json")):
-        write_whole(out / "depth" / path.name, path.read_bytes())
-    detector = resolve(config.detector.weights)
-    size += _write_tensors(detector, out / "detector.safetensors", half)
-    packed = replace(
-        config,
-        depth=replace(config.depth, weights="./depth"),
-        detector=replace(config.detector, weights="./detector.safetensors"),
-    )
-    save_model_config(packed, out / "model.yaml")
-    return size
+        write_whole(target / path.name, path.read_bytes())
+    return _write_tensors(tensors, target / "model.safetensors", half)
 
 
 def _write_tensors(source: Path, target: Path, half: bool) -> int:

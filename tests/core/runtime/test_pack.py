@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,6 +69,15 @@ def test_half_keeps_vectors_and_halves_the_rest(tmp_path, model):
     for name, tensor in load_file(tmp_path / "True" / "detector.safetensors").items():
         assert tensor.dtype == (torch.float16 if tensor.ndim > 1 else tensor.dtype)
         assert tensor.ndim > 1 or tensor.dtype != torch.float16, name
+
+
+def test_a_part_that_is_random_stays_so(tmp_path, model):
+    half_trained = replace(model, detector=replace(model.detector, weights="random"))
+    pack_model(half_trained, tmp_path, False)
+    assert not (tmp_path / "detector.safetensors").exists()
+    packed = load_model_config(tmp_path / "model.yaml")
+    assert packed.detector.weights == "random"
+    assert Path(packed.depth.weights).samefile(tmp_path / "depth")
 
 
 def test_random_weights_are_not_packed(tmp_path):
