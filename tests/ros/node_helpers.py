@@ -111,7 +111,7 @@ class Spinner:
         for node in nodes:
             self.executor.add_node(node)
 
-    def until(self, what: str, happened: Callable[[], object], limit_s: float = 10.0) -> None:
+    def until(self, what: str, happened: Callable[[], object], limit_s: float = 30.0) -> None:
         """Spin until `happened()`; fail after `limit_s` saying that `what` did not."""
         end = time.monotonic() + limit_s
         while not happened():

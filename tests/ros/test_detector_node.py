@@ -132,7 +132,8 @@ def test_bad_images_are_counted_and_said_once(
     status = setup.fresh_status()
     assert setup.camera.value("rejected/wrong_step") == "2"
     assert status.level == DiagnosticStatus.WARN
-    assert "8 rejected" in status.message
+    # Of the time since the last status, which on a slow machine isn't all of it.
+    assert "rejected: images are rejected" in status.message
 
 
 @pytest.mark.parametrize("focal", [float("nan"), 0.0])

@@ -138,7 +138,7 @@ def test_a_signal_lets_the_frame_in_the_model_finish(camera: Camera, number: int
             node.kill()
     output += rest
     assert status == 0, output
-    assert time.monotonic() - signalled < 1.0 + 2.0
+    assert time.monotonic() - signalled < 1.0 + 10.0
     assert "Traceback" not in output
     assert "received 1 = processed 1 + dropped 0" in output
     assert stamp_of(camera.detections[0]) == (7, 0)
