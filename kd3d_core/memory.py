@@ -10,9 +10,8 @@ def keep_freed_memory() -> None:
     """Let malloc keep what is freed, for the next tensor of that size.
 
     By default glibc gives every large block back at once and asks for new pages for the next one,
-    which the kernel clears and maps one by one: tens of thousands in each training step on a CPU
-    (`docs/results/training_step_cpu.md`). The process keeps the most that it ever needed. Where
-    there is no glibc, nothing changes.
+    which the kernel clears and maps one by one: tens of thousands in each training step on a CPU.
+    The process keeps the most that it ever needed. Where there is no glibc, nothing changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

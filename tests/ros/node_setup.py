@@ -8,7 +8,7 @@ from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from fake_detector import FakeDetector
-from node_helpers import Camera, Spinner, camera_info
+from node_helpers import Camera, Spinner, camera_info, image_message
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
 
@@ -63,6 +63,18 @@ class Setup:
 
 
 Start = Callable[..., Setup]
+
+
+def held_in_model(start: Start) -> tuple[Setup, FakeDetector, Event]:
+    """A node whose model has got the image of stamp 1 and keeps it until the event is set."""
+    release, in_model = Event(), Event()
+    detector = FakeDetector(before=lambda: (in_model.set(), release.wait(30)))
+    setup = start(detector)
+    setup.connect()
+    setup.info()
+    setup.camera.images.publish(image_message(stamp=1))
+    setup.spinner.until("the first image is in the model", in_model.is_set)
+    return setup, detector, release
 
 
 @contextmanager

@@ -1,14 +1,12 @@
 """The node with a fake detector, in one process, over DDS."""
 
-from threading import Event
-
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from fake_detector import FakeDetector, answer
 from geometry_msgs.msg import TransformStamped
 from node_helpers import CAMERA_FRAME, camera_info, image_message, stamp_of
-from node_setup import Start
+from node_setup import Start, held_in_model
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import PointCloud2
@@ -226,13 +224,7 @@ def test_detector_that_raises_on_one_frame(start: Start, capfd: pytest.CaptureFi
 
 
 def test_newest_frame_wins(start: Start) -> None:
-    release, in_model = Event(), Event()
-    detector = FakeDetector(before=lambda: (in_model.set(), release.wait(10)))
-    setup = start(detector)
-    setup.connect()
-    setup.info()
-    setup.camera.images.publish(image_message(stamp=1))
-    setup.spinner.until("the first image is in the model", in_model.is_set)
+    setup, _, release = held_in_model(start)
     for i in range(2, 6):
         setup.camera.images.publish(image_message(stamp=i))
         setup.spinner.until("it arrives", lambda i=i: setup.node.counters.received == i)

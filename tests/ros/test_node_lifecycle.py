@@ -1,7 +1,6 @@
 """What loads, runs and ends the node, and what is left of it: with a fake detector, over DDS."""
 
 import weakref
-from threading import Event
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from fake_detector import FakeDetector
 from lifecycle_msgs.srv import GetState
 from node_helpers import image_message
-from node_setup import Start
+from node_setup import Start, held_in_model
 
 from kd3d_core.errors import WeightsError
 
@@ -133,13 +132,7 @@ def test_cleanup_gives_the_memory_back(start: Start, monkeypatch: pytest.MonkeyP
 
 
 def test_frame_in_the_mailbox_at_the_end_counts_as_dropped(start: Start) -> None:
-    release, in_model = Event(), Event()
-    detector = FakeDetector(before=lambda: (in_model.set(), release.wait(10)))
-    setup = start(detector)
-    setup.connect()
-    setup.info()
-    setup.camera.images.publish(image_message(stamp=1))
-    setup.spinner.until("the first image is in the model", in_model.is_set)
+    setup, detector, release = held_in_model(start)
     setup.camera.images.publish(image_message(stamp=2))
     setup.spinner.until("the second arrives", lambda: setup.node.counters.received == 2)
     detector.before = lambda: None
