@@ -87,6 +87,7 @@ def _conduct(
     from kd3d_core.study.prepare import prepare
     from kd3d_core.study.table import brief
 
+    prepared = prepare(study, workers or len(os.sched_getaffinity(0)))
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -96,15 +97,6 @@ def _conduct(
         TextColumn("{task.fields[said]}", markup=False),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        steps = progress.add_task("preparing", total=None, said="")
-        prepared = prepare(
-            study,
-            workers or len(os.sched_getaffinity(0)),
-            lambda what, done, total: progress.update(
-                steps, description=what, completed=done, total=total
-            ),
-        )
-        progress.remove_task(steps)
         bar = progress.add_task("runs", total=len(runs), said="")
         begun: list[StudyRun] = []
 

@@ -30,11 +30,9 @@ def from_kitti(
         frames: which frames, as a:b, counted from 0 and without b; all by default.
         overwrite: replace a bag of that name.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from kd3d_core.data.kitti import KittiDataset
     from kd3d_core.data.kitti_bag import write_kitti_bag
+    from kd3d_core.progress import progress_of
 
     if not 0 < rate < 1e6:
         raise Kd3dError(f"--rate {rate:g}: give frames per second, more than 0")
@@ -42,12 +40,8 @@ def from_kitti(
     names = dataset.names[frame_slice(frames)]
     if not names:
         raise DataError(f"--frames {frames} selects none of the {len(dataset)} frames in {root}")
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(f"writing {out}", total=len(names))
-        counts = write_kitti_bag(
-            dataset.subset(names), out, rate, overwrite, lambda: progress.advance(task)
-        )
+    with progress_of(f"writing {out}", len(names)) as step:
+        counts = write_kitti_bag(dataset.subset(names), out, rate, overwrite, step)
     written = ", ".join(f"{topic} {count}" for topic, count in counts.items())
     print(f"{out}: {len(names)} frames, {len(names) / rate:.1f} s at {rate:g} Hz: {written}")
 

@@ -73,13 +73,11 @@ def detect(
         detector_frame: frame of the results from a bag, joined to the camera's by /tf_static;
             default: one that is made up under the camera.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from kd3d_core.offline.bag_source import BagSettings
     from kd3d_core.offline.image_files import HandCalibration
     from kd3d_core.offline.run import detect_frames
     from kd3d_core.offline.store import ResultStore, model_digest
+    from kd3d_core.progress import progress_of
     from kd3d_core.runtime.pipeline import CameraDetector
 
     if not 0 < rate < 1e6:
@@ -102,12 +100,8 @@ def detect(
     sinks = _sinks(outputs, source, {"from": str(paths[0]), "model": model})
     detector = CameraDetector.from_config(model, device, precision)
     store = ResultStore(results, model_digest(detector.config, detector.description))
-    console = Console(stderr=True)
-    with exit_on_sigterm(), Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("detecting", total=source.count)
-        outcome = detect_frames(
-            source, detector, store, sinks, score_threshold, lambda: progress.advance(task)
-        )
+    with exit_on_sigterm(), progress_of("detecting", source.count) as step:
+        outcome = detect_frames(source, detector, store, sinks, score_threshold, step)
     _report(outcome)
     if not detector.trained:
         print("UNTRAINED: the weights are random, the boxes mean nothing")

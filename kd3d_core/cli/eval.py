@@ -77,8 +77,6 @@ def depth(
         json: write the result to this file too.
     """
     import torch
-    from rich.console import Console
-    from rich.progress import Progress
 
     from kd3d_core.data.kitti import KittiDataset, read_split
     from kd3d_core.evaluation.depth import (
@@ -87,6 +85,7 @@ def depth(
         model_depth,
         stored_depth,
     )
+    from kd3d_core.progress import progress_of
     from kd3d_core.runtime.pipeline import usable_device
 
     if (predictions is None) == (model is None):
@@ -98,10 +97,8 @@ def depth(
     else:
         assert predictions is not None
         answers = stored_depth(predictions, dataset)
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("comparing depth", total=len(dataset))
-        report = evaluate_depth(dataset, answers, rules, lambda: progress.advance(task))
+    with progress_of("comparing depth", len(dataset)) as step:
+        report = evaluate_depth(dataset, answers, rules, step)
     _print_depth(report)
     if json is not None:
         _write_json(json, report.to_json())

@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-
 from kd3d_core.cli.eval import notes
 from kd3d_core.data.kitti import KittiDataset, read_split
 from kd3d_core.errors import Kd3dError
@@ -13,6 +10,7 @@ from kd3d_core.evaluation.depth import DepthReport, DepthRules, evaluate_depth, 
 from kd3d_core.evaluation.kitti_files import LabelledFrames, read_frames
 from kd3d_core.evaluation.kitti_rules import Strictness
 from kd3d_core.evaluation.report import break_down, mistakes
+from kd3d_core.progress import progress_of
 from kd3d_core.visual.evaluation_report import Judged, Run, evaluation_page
 from kd3d_core.visual.page import write_page
 
@@ -40,33 +38,27 @@ def write_evaluation(
     dataset = None if data is None else KittiDataset(data, runs[0].names)
     if dataset is not None:
         dataset.require(("image_2", "calib"))
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("judging detections", total=len(runs))
-        judged_runs = []
+    judged_runs = []
+    with progress_of("judging detections", len(runs)) as step:
         for name, frames in zip(_run_names(detections), runs, strict=True):
             judged_runs.append(_judge(name, frames, iou, min_score, bands_m))
-            progress.advance(task)
-        depth_report: DepthReport | None = None
-        if dataset is not None and depth is not None:
-            task = progress.add_task("comparing depth", total=len(dataset))
-            answers = stored_depth(depth, dataset)
-            depth_report = evaluate_depth(
-                dataset, answers, DepthRules(), lambda: progress.advance(task)
-            )
-        judged = Judged(
-            runs[0].names, runs[0].ground_truth, tuple(judged_runs), min_score, depth_report
-        )
-        shown = min(worst, len(judged_runs[0].mistakes.worst))
-        task = progress.add_task("drawing the worst frames", total=shown)
-        limits = [
-            note
-            for folder, run, frames in zip(detections, judged_runs, runs, strict=True)
-            for note in notes(frames, run.breakdown.overall, folder, all_frames=ids is None)
-        ]
-        page = evaluation_page(
-            judged, dataset, worst, list(dict.fromkeys(limits)), lambda: progress.advance(task)
-        )
+            step()
+    depth_report: DepthReport | None = None
+    if dataset is not None and depth is not None:
+        answers = stored_depth(depth, dataset)
+        with progress_of("comparing depth", len(dataset)) as step:
+            depth_report = evaluate_depth(dataset, answers, DepthRules(), step)
+    judged = Judged(
+        runs[0].names, runs[0].ground_truth, tuple(judged_runs), min_score, depth_report
+    )
+    limits = [
+        note
+        for folder, run, frames in zip(detections, judged_runs, runs, strict=True)
+        for note in notes(frames, run.breakdown.overall, folder, all_frames=ids is None)
+    ]
+    shown = min(worst, len(judged_runs[0].mistakes.worst))
+    with progress_of("drawing the worst frames", shown) as step:
+        page = evaluation_page(judged, dataset, worst, list(dict.fromkeys(limits)), step)
     write_page(out, page)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, open it in a browser")
 

@@ -106,17 +106,13 @@ def render(
     """
     import os
 
-    from rich.console import Console
-    from rich.progress import Progress
-
     from kd3d_core.data.synthetic.dataset import write_dataset
+    from kd3d_core.progress import progress_of
 
     frames = config.frames if only is None else len(only)
     workers = workers or len(os.sched_getaffinity(0))
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("rendering", total=frames)
-        known = write_dataset(config, folder, workers, lambda: progress.advance(task), only)
+    with progress_of("rendering", frames) as step:
+        known = write_dataset(config, folder, workers, step, only)
     if known:
         print(f"{folder}: {known} of {frames} frames were there already")
 

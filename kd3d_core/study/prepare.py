@@ -1,7 +1,7 @@
 """What all runs of a study share: frames, the model's file, pseudo-LiDAR on disk."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,10 @@ from kd3d_core.depth.build import make_depth
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.files import write_whole
 from kd3d_core.paths import cache_dir
+from kd3d_core.progress import progress_of
 from kd3d_core.runtime.model_config import ModelConfig, load_model_config, save_model_config
 from kd3d_core.study.config import StudyConfig
 from kd3d_core.study.runs import StudyRun, model_file
-
-OnStep = Callable[[str, int, int], None]
-"""Told what is being prepared, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +43,12 @@ class Prepared:
         return self.pseudo_points if run.config.points == "pseudo" else KittiFrame.points_in_view
 
 
-def prepare(study: StudyConfig, workers: int, on_step: OnStep) -> Prepared:
+def prepare(study: StudyConfig, workers: int) -> Prepared:
     """Render frames, write the model's file and fill the pseudo-LiDAR cache, where not yet done.
 
     Args:
         study: the study.
         workers: processes that render.
-        on_step: called as things are made.
 
     Raises:
         Kd3dError: frames or weights are missing, or aren't those that the study began with.
@@ -64,7 +61,7 @@ def prepare(study: StudyConfig, workers: int, on_step: OnStep) -> Prepared:
         )
     model = ModelConfig(depth_config, study.detector, study.pseudo_lidar)
     depth, windowed_config = make_depth(depth_config, model.seed)
-    _render(study, workers, on_step)
+    _render(study, workers)
     train, val = _frames(study)
     for frames in (train, val):
         frames.require(("image_2", "calib", "label_2", "velodyne"))
@@ -75,32 +72,20 @@ def prepare(study: StudyConfig, workers: int, on_step: OnStep) -> Prepared:
     depth = depth.to(device)
     folder = cache_dir() / "pseudo_lidar"
     cache = PseudoLidarCache(folder, depth, windowed_config, study.pseudo_lidar)
-    done, total = 0, len(train) + len(val)
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        on_step("pseudo-LiDAR", done, total)
-
-    for frames in (train, val):
-        cache.fill(frames, depth, device, count)
+    with progress_of("pseudo-LiDAR", len(train) + len(val)) as step:
+        for frames in (train, val):
+            cache.fill(frames, depth, device, step)
     return Prepared(model, val, cache, device)
 
 
-def _render(study: StudyConfig, workers: int, on_step: OnStep) -> None:
+def _render(study: StudyConfig, workers: int) -> None:
     if study.render is None:
         return
     assert study.data.val_root is not None, "StudyConfig has checked it"
     pairs = ((study.data.root, study.render.train), (study.data.val_root, study.render.val))
     for root, config in pairs:
-        done = 0
-
-        def count(total: int = config.frames) -> None:
-            nonlocal done
-            done += 1
-            on_step("frames", done, total)
-
-        write_dataset(config, Path(root), workers, count)
+        with progress_of("rendering", config.frames) as step:
+            write_dataset(config, Path(root), workers, step)
 
 
 def _frames(study: StudyConfig) -> tuple[KittiDataset, KittiDataset]:

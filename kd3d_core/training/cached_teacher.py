@@ -2,9 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from functools import partial
-
-from rich.progress import Progress
 
 from kd3d_core.data.augment import AugmentConfig
 from kd3d_core.data.kitti import KittiDataset
@@ -15,6 +12,7 @@ from kd3d_core.detectors.second import PointDetector
 from kd3d_core.distill.cache import TeacherCache
 from kd3d_core.distill.config import DistillConfig
 from kd3d_core.paths import cache_dir
+from kd3d_core.progress import progress_of
 from kd3d_core.training.loop import processes
 
 log = logging.getLogger(__name__)
@@ -64,10 +62,9 @@ def fill_together(
     """
     here = processes()
     names = frames.names[here.process_index :: here.num_processes]
-    with Progress(transient=True, disable=not here.is_main_process) as progress:
-        bar = progress.add_task(what, total=len(names))
+    with progress_of(what, len(names), here.is_main_process) as step:
         if names:
-            fill(frames.subset(names), partial(progress.advance, bar))
+            fill(frames.subset(names), step)
     here.wait_for_everyone()
 
 

@@ -37,6 +37,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from kd3d_core.data.samples import Batch, collate
 from kd3d_core.errors import Kd3dError
+from kd3d_core.progress import LINE_EVERY_S
 from kd3d_core.training import checkpoint
 from kd3d_core.training.config import OptimizerConfig, TrainConfig
 from kd3d_core.training.norms import share_norms
@@ -44,9 +45,6 @@ from kd3d_core.training.order import EpochSampler, epoch_batches
 from kd3d_core.training.resume import check_same_run, plain, restore, run_meta, run_state
 
 log = get_logger(__name__)  # speaks in the main process only
-
-_LOG_EVERY_S = 30.0
-"""Where no progress bar can be drawn, a line instead."""
 
 
 class TrainingError(Kd3dError):
@@ -207,7 +205,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
                 largest_loss = max(largest_loss, sum(losses.values()))
                 text = " ".join(f"{name} {value:.3f}" for name, value in losses.items())
                 progress.update(bar, completed=step, loss=text)
-                if progress.disable and time.monotonic() - last_line > _LOG_EVERY_S:
+                if progress.disable and time.monotonic() - last_line > LINE_EVERY_S:
                     last_line = time.monotonic()
                     log.info("step %d of %d: %s", step, total, text)
                 if writer is not None:

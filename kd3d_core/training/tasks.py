@@ -3,9 +3,6 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
-
-from rich.progress import Progress
 
 from kd3d_core.data.kitti import KittiDataset, KittiFrame, read_split
 from kd3d_core.data.object_sampling import ObjectSampler, make_sampler
@@ -18,6 +15,7 @@ from kd3d_core.detectors.second import PointDetector
 from kd3d_core.distill.config import TeacherConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.paths import cache_dir
+from kd3d_core.progress import progress_of
 from kd3d_core.runtime.model_config import ModelConfig, load_model_config
 from kd3d_core.training.cached_teacher import fill_together
 from kd3d_core.training.config import DataConfig, TrainConfig
@@ -106,9 +104,8 @@ def _sampler(
             "(second, pointpillars): the image shows none of the objects that are pasted in"
         )
     # One cuts them out, the others find them on disk.
-    with processes().main_process_first(), Progress(transient=True) as progress:
-        bar = progress.add_task("objects to sample", total=len(train))
+    with processes().main_process_first(), progress_of("objects to sample", len(train)) as step:
         return make_sampler(
             cache_dir() / "objects", train, classes, augment.sample_objects,
-            augment.min_object_points, partial(progress.advance, bar),
+            augment.min_object_points, step,
         )  # fmt: skip
