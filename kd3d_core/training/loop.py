@@ -4,6 +4,7 @@ accelerate launch --multi_gpu -m kd3d_core.cli.train config/train/lite.yaml
 torchrun --nproc_per_node 4 -m kd3d_core.cli.train config/train/lite.yaml
 """
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,6 @@ from typing import Any, NoReturn, Protocol
 import torch
 import yaml
 from accelerate import Accelerator, PartialState
-from accelerate.logging import get_logger
 from accelerate.utils import (
     DataLoaderConfiguration,
     DistributedDataParallelKwargs,
@@ -44,7 +44,7 @@ from kd3d_core.training.norms import share_norms
 from kd3d_core.training.order import EpochSampler, epoch_batches
 from kd3d_core.training.resume import check_same_run, plain, restore, run_meta, run_state
 
-log = get_logger(__name__)  # speaks in the main process only
+log = logging.getLogger(__name__)
 
 
 class TrainingError(Kd3dError):
