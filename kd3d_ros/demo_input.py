@@ -19,8 +19,8 @@ def rendered_drive(folder: Path, frames: str = ":") -> KittiDataset:
         folder: where they are kept.
         frames: which of them, as `a:b`.
     """
-    from kd3d_core.cli.synth import render
     from kd3d_core.data.synthetic.dataset import SynthConfig, frame_names
+    from kd3d_core.data.synthetic.render import render
 
     config = SynthConfig(DRIVE_FRAMES, DRIVE_SEED, sequence=True)
     names = _chosen(frame_names(config), frames, "the drive")

@@ -2,7 +2,6 @@
 
 import sys
 import tempfile
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +61,7 @@ def synth(
     """
     from kd3d_core.data.synthetic.dataset import SynthConfig
     from kd3d_core.data.synthetic.lidar import LidarConfig
+    from kd3d_core.data.synthetic.render import render
     from kd3d_core.data.synthetic.rig import CameraConfig
 
     if out is None and bag is None:
@@ -95,26 +95,6 @@ def synth(
             print(f"{out}: {frames} frames")
         if bag is not None:
             _write_bag(config, folder, bag, overwrite)
-
-
-def render(
-    config: "SynthConfig", folder: Path, workers: int = 0, only: Sequence[int] | None = None
-) -> None:
-    """Render into a folder, with a progress bar; arguments as in `write_dataset`, workers 0: all.
-
-    What the folder holds already is kept, and told.
-    """
-    import os
-
-    from kd3d_core.data.synthetic.dataset import write_dataset
-    from kd3d_core.progress import progress_of
-
-    frames = config.frames if only is None else len(only)
-    workers = workers or len(os.sched_getaffinity(0))
-    with progress_of("rendering", frames) as step:
-        known = write_dataset(config, folder, workers, step, only)
-    if known:
-        print(f"{folder}: {known} of {frames} frames were there already")
 
 
 def _write_bag(config: "SynthConfig", folder: Path, bag: Path, overwrite: bool) -> None:

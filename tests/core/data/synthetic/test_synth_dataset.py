@@ -14,6 +14,7 @@ from kd3d_core.data.bag import BagReader
 from kd3d_core.data.kitti import KittiDataset, label_boxes
 from kd3d_core.data.synthetic.dataset import SynthConfig, write_dataset
 from kd3d_core.data.synthetic.lidar import LidarConfig
+from kd3d_core.data.synthetic.render import render
 from kd3d_core.data.synthetic.rig import CameraConfig
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.geometry.camera import PinholeCamera
@@ -107,6 +108,17 @@ def test_only_the_wanted_frames_are_rendered(rendered: Path, tmp_path: Path) -> 
     assert KittiDataset(tmp_path).names == ("000001",)
     assert _digests(tmp_path).items() <= _digests(rendered).items()
     assert write_dataset(_SMALL, tmp_path, only=[1]) == 1
+
+
+def test_rendering_tells_what_was_there_already(
+    rendered: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(rendered, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "training" / "calib" / "000000.txt").unlink()
+    with caplog.at_level("INFO"):
+        render(_SMALL, tmp_path)
+    assert f"{tmp_path}: 1 of 2 frames were there already" in caplog.messages
+    assert _digests(tmp_path) == _digests(rendered)
 
 
 @pytest.mark.parametrize(
