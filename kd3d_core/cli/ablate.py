@@ -44,6 +44,8 @@ def ablate(
 
     wanted = load_config(StudyConfig, study, set)
     if table:
+        if not (Path(wanted.out) / "runs").is_dir():
+            raise Kd3dError(f"{wanted.out} has no runs yet: give the same command without --table")
         write_results(wanted)
         _print_table(wanted)
         return 0
@@ -68,7 +70,7 @@ def _chosen(study: "StudyConfig", only: Sequence[str], seeds: Sequence[str]) -> 
     words = [str(seed) for seed in study.seeds]
     if unknown := [word for word in seeds if word not in words]:
         raise Kd3dError(f"--seeds {unknown[0]}: the study has {', '.join(words)}")
-    students = [] if list(only) == [TEACHER] else student_runs(
+    students = [] if set(only) == {TEACHER} else student_runs(
         study, [name for name in only if name != TEACHER], [int(word) for word in seeds]
     )  # fmt: skip
     needed = not only or TEACHER in only or any(each.config.teacher for each in students)

@@ -20,7 +20,7 @@ def conduct(
     on_run: Callable[[StudyRun], None],
     on_line: Callable[[str], None],
 ) -> list[StudyRun]:
-    """Train and judge the runs that aren't finished; the table follows each of them.
+    """Train and judge the runs that aren't finished; the table follows each of them, and the end.
 
     Args:
         study: the study.
@@ -49,6 +49,7 @@ def conduct(
             run.fail(_one_line(error))
             failed.append(run)
         write_results(study)
+    write_results(study)  # of runs that were finished before, too
     return failed
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -266,6 +267,15 @@ def _notes(table: Table) -> list[str]:
         "s per run is the time of training with its validations, without starting up, on whatever "
         "else the machine did."
     )
+    revisions = Counter(
+        result["revision"] for by_seed in table.results.values() for result in by_seed.values()
+    )
+    if len(revisions) > 1 or any(name.endswith("-dirty") for name in revisions):
+        counts = ", ".join(f"{name} ({count})" for name, count in revisions.items())
+        notes.append(
+            f"NOT OF ONE REVISION: runs were trained by {counts}; dirty is code with changes that "
+            "aren't committed."
+        )
     notes += [f"FAILED: {name}: {reason}" for name, reason in table.failures.items()]
     return notes
 

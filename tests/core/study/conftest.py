@@ -41,7 +41,10 @@ def study(tmp_path) -> StudyConfig:
 def pretend(study) -> Callable[..., None]:
     """Writes the metrics of a run as `judge` would: AP at the strict and at the loose IoU."""
 
-    def write(variant: str, seed: int, strict: float, loose: float, seconds: float = 60) -> None:
+    def write(
+        variant: str, seed: int, strict: float, loose: float, seconds: float = 60,
+        revision: str = "abc",
+    ) -> None:  # fmt: skip
         folder = Path(study.out) / "runs" / variant / f"seed{seed}"
         folder.mkdir(parents=True)
 
@@ -53,7 +56,7 @@ def pretend(study) -> Callable[..., None]:
             "ap": {"strict": ap(strict), "loose": ap(loose)},
             "objects": {"car": 50, "pedestrian": 20, "cyclist": 0},
             "beyond_range": {"car": 3, "pedestrian": 0, "cyclist": 0},
-            "frames": 150, "seconds": seconds, "steps": 100, "epochs": 4, "revision": "abc",
+            "frames": 150, "seconds": seconds, "steps": 100, "epochs": 4, "revision": revision,
             "history": {"epochs": [2, 4], "mAP": [strict / 2, strict]},
         }  # fmt: skip
         (folder / "metrics.json").write_text(json.dumps(metrics))

@@ -72,6 +72,10 @@ def test_a_study_goes_on_and_ends_in_a_table_that_can_be_checked(
     assert ablate(ready, monkeypatch) == 0
     assert len(trained) == 5
     assert "5 of 5 runs are in" in capsys.readouterr().out
+    (out / "table.md").unlink()  # as if it had been killed before that
+    assert ablate(ready, monkeypatch) == 0
+    assert "5 of 5 runs are in" in (out / "table.md").read_text()
+    assert len(trained) == 5
 
     folder = out / "runs" / "both" / "seed1"
     labels = ready / "street" / "training" / "label_2"

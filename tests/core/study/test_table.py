@@ -87,6 +87,37 @@ def test_a_study_without_any_run_has_a_table_too(study):
     assert "0 of 5 runs are in" in (Path(study.out) / "table.md").read_text()
 
 
+def test_a_table_of_nothing_is_one_line(study, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["kd3d-ablate", str(tmp_path / "study.yaml"), "--table"])
+    assert command.main() == 1
+    said = capsys.readouterr().err
+    assert (
+        said == f"kd3d-ablate: {study.out} has no runs yet: give the same command without --table\n"
+    )
+    assert not Path(study.out).exists()
+
+
+def test_runs_of_other_code_are_said(study, pretend):
+    pretend("teacher", 0, 60, 80)
+    pretend("control", 0, 20, 30)
+    assert "REVISION" not in markdown(make_table(study))
+    pretend("control", 1, 20, 30, revision="def")
+    assert "NOT OF ONE REVISION: runs were trained by abc (2), def (1)" in markdown(
+        make_table(study)
+    )
+
+
+def test_a_run_of_uncommitted_code_is_said(study, pretend):
+    pretend("control", 0, 20, 30, revision="abc-dirty")
+    assert "runs were trained by abc-dirty (1)" in markdown(make_table(study))
+
+
+def test_the_teacher_alone_is_asked_for_however_often(study):
+    assert [run.name for run in command._chosen(study, ["teacher", "teacher"], [])] == [
+        "teacher, seed 0"
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
