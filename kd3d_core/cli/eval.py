@@ -112,7 +112,11 @@ def report(
     ids: Path | None = None,
     data: Path | None = None,
     depth: Path | None = None,
+    model: str | None = None,
     other: Path | None = None,
+    other_depth: Path | None = None,
+    other_model: str | None = None,
+    device: str = "auto",
     iou: Literal["strict", "loose"] = "strict",
     score_threshold: float = 0.3,
     bands: list[str] = ["0", "20", "40", "60"],  # noqa: B006 - never changed
@@ -127,22 +131,32 @@ def report(
         ids: file that lists the frames to judge; default: all that have labels.
         data: data set in KITTI's layout with the same frames, for pictures of the worst.
         depth: folder of depth maps, compared with the velodyne of --data.
+        model: instead, a model to ask for depth: a name in config/models or weights, or a YAML
+            file.
         other: folder of detection files of a second run, to be shown beside the first.
+        other_depth: folder of the second run's depth maps.
+        other_model: instead, the second run's model.
+        device: of the models: auto, cpu, cuda or cuda:N.
         iou: as in `kd3d-eval kitti`.
         score_threshold: detections with lower scores are no mistakes, and are not drawn; AP takes
             all.
         bands: borders in metres of the distances that are reported one by one.
         worst: how many frames are shown.
     """
-    from kd3d_core.cli.eval_report import write_evaluation
+    from kd3d_core.cli.eval_report import RunFiles, write_evaluation
 
+    runs = [RunFiles(detections, depth, model)]
+    if other is not None:
+        runs.append(RunFiles(other, other_depth, other_model))
+    elif other_depth is not None or other_model is not None:
+        raise Kd3dError("--other-depth and --other-model need --other: the run they belong to")
     write_evaluation(
         labels=labels,
-        detections=(detections,) if other is None else (detections, other),
+        runs=runs,
         out=out,
         ids=ids,
         data=data,
-        depth=depth,
+        device=device,
         iou=iou,
         min_score=score_threshold,
         bands_m=tuple(_metres(word) for word in bands),
@@ -243,11 +257,18 @@ def _print_depth(report: "DepthReport") -> None:
             ),
         ]
     )
-    if report.without_answer:
-        print(
-            f"\nnote: {report.without_answer:.2%} of the compared pixels have no predicted depth "
-            f"(0 or less); they count as {rules.min_depth:g} m"
-        )
+    for note in depth_notes(report):
+        print(f"\nnote: {note}")
+
+
+def depth_notes(report: "DepthReport") -> list[str]:
+    """What a reader of the numbers should know about the predictions."""
+    if not report.without_answer:
+        return []
+    return [
+        f"{report.without_answer:.2%} of the compared pixels have no predicted depth (0 or less); "
+        f"they count as {report.rules.min_depth:g} m"
+    ]
 
 
 def _number(value: float) -> str:
@@ -270,7 +291,8 @@ def main() -> int:
             "kd3d-eval kitti --labels LABELS --detections DETECTIONS --iou loose",
             "kd3d-eval depth --data data/kitti --predictions out/depth --crop eigen --cap 50",
             "kd3d-eval depth --data data/kitti --model demo",
-            "kd3d-eval report --labels LABELS --detections RUN --data data/kitti --out report.html",
+            "kd3d-eval report --labels LABELS --detections RUN --data data/kitti --model demo "
+            "--out report.html",
             "kd3d-eval report --labels LABELS --detections RUN --other RUN2 --out both.html",
         ],
     )

@@ -1,61 +1,93 @@
 """`kd3d-eval report`: reads what is to be judged, judges it, and writes the page."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from kd3d_core.cli.eval import notes
-from kd3d_core.data.kitti import KittiDataset, read_split
+import numpy as np
+import torch
+
+from kd3d_core.cli.eval import depth_notes, notes
+from kd3d_core.data.kitti import KittiDataset, KittiFrame, read_split
 from kd3d_core.errors import Kd3dError
-from kd3d_core.evaluation.depth import DepthReport, DepthRules, evaluate_depth, stored_depth
+from kd3d_core.evaluation.depth import (
+    DepthReport,
+    DepthRules,
+    evaluate_depth,
+    model_depth,
+    stored_depth,
+)
 from kd3d_core.evaluation.kitti_files import LabelledFrames, read_frames
 from kd3d_core.evaluation.kitti_rules import Strictness
 from kd3d_core.evaluation.report import break_down, mistakes
 from kd3d_core.progress import progress_of
+from kd3d_core.runtime.pipeline import usable_device
 from kd3d_core.visual.evaluation_report import Judged, Run, evaluation_page
 from kd3d_core.visual.page import write_page
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run left behind.
+
+    Attributes:
+        detections: folder of detection files.
+        depth: folder of depth maps, if they are to be judged.
+        model: instead, name or file of a model to ask for them.
+    """
+
+    detections: Path
+    depth: Path | None = None
+    model: str | None = None
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether there is depth to judge."""
+        return self.depth is not None or self.model is not None
 
 
 def write_evaluation(
     *,
     labels: Path,
-    detections: tuple[Path, ...],
+    runs: Sequence[RunFiles],
     out: Path,
     ids: Path | None,
     data: Path | None,
-    depth: Path | None,
+    device: str,
     iou: Strictness,
     min_score: float,
     bands_m: Sequence[float],
     worst: int,
 ) -> None:
-    """Do what `kd3d_core.cli.eval.report` says; its arguments, with both runs in `detections`."""
-    if depth is not None and data is None:
-        raise Kd3dError("--depth needs --data: its velodyne is what depth is compared with")
+    """Do what `kd3d_core.cli.eval.report` says; its arguments, with those of a run in `runs`."""
+    for run in runs:
+        if run.depth is not None and run.model is not None:
+            raise Kd3dError(
+                f"depth of {run.detections}: give a folder of maps or a model, not both"
+            )
+        if run.has_depth and data is None:
+            raise Kd3dError("depth needs --data: its velodyne is what depth is compared with")
     if worst < 0:
         raise Kd3dError(f"--worst {worst}: there can't be fewer frames than none")
     names = None if ids is None else read_split(ids)
-    runs = [read_frames(labels, folder, names) for folder in detections]
-    dataset = None if data is None else KittiDataset(data, runs[0].names)
+    run_names = _run_names([run.detections for run in runs])
+    files = [read_frames(labels, run.detections, names) for run in runs]
+    dataset = None if data is None else KittiDataset(data, files[0].names)
+    depths: list[DepthReport | None] = [None] * len(runs)
     if dataset is not None:
         dataset.require(("image_2", "calib"))
+        depths = _depth_reports(dataset, runs, device)
     judged_runs = []
     with progress_of("judging detections", len(runs)) as step:
-        for name, frames in zip(_run_names(detections), runs, strict=True):
-            judged_runs.append(_judge(name, frames, iou, min_score, bands_m))
+        for name, frames, depth in zip(run_names, files, depths, strict=True):
+            judged_runs.append(_judge(name, frames, depth, iou, min_score, bands_m))
             step()
-    depth_report: DepthReport | None = None
-    if dataset is not None and depth is not None:
-        answers = stored_depth(depth, dataset)
-        with progress_of("comparing depth", len(dataset)) as step:
-            depth_report = evaluate_depth(dataset, answers, DepthRules(), step)
-    judged = Judged(
-        runs[0].names, runs[0].ground_truth, tuple(judged_runs), min_score, depth_report
-    )
-    limits = [
-        note
-        for folder, run, frames in zip(detections, judged_runs, runs, strict=True)
-        for note in notes(frames, run.breakdown.overall, folder, all_frames=ids is None)
-    ]
+    judged = Judged(files[0].names, files[0].ground_truth, tuple(judged_runs), min_score)
+    limits = []
+    for run, frames, result in zip(runs, files, judged_runs, strict=True):
+        limits += notes(frames, result.breakdown.overall, run.detections, all_frames=ids is None)
+        if result.depth is not None:
+            limits += [f"{result.name}: {note}" for note in depth_notes(result.depth)]
     shown = min(worst, len(judged_runs[0].mistakes.worst))
     with progress_of("drawing the worst frames", shown) as step:
         page = evaluation_page(judged, dataset, worst, list(dict.fromkeys(limits)), step)
@@ -63,9 +95,31 @@ def write_evaluation(
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, open it in a browser")
 
 
+def _depth_reports(
+    dataset: KittiDataset, runs: Sequence[RunFiles], device: str
+) -> list[DepthReport | None]:
+    answers = [_depth(dataset, run, device) if run.has_depth else None for run in runs]
+    total = len(dataset) * sum(answer is not None for answer in answers)
+    if not total:
+        return [None] * len(runs)
+    with progress_of("comparing depth", total) as step:
+        return [
+            None if answer is None else evaluate_depth(dataset, answer, DepthRules(), step)
+            for answer in answers
+        ]
+
+
+def _depth(dataset: KittiDataset, run: RunFiles, device: str) -> Callable[[KittiFrame], np.ndarray]:
+    if run.model is not None:
+        return model_depth(run.model, torch.device(usable_device(device)))
+    assert run.depth is not None, "RunFiles.has_depth has been asked"
+    return stored_depth(run.depth, dataset)
+
+
 def _judge(
     name: str,
     frames: LabelledFrames,
+    depth: DepthReport | None,
     iou: Strictness,
     min_score: float,
     bands_m: Sequence[float],
@@ -76,6 +130,7 @@ def _judge(
         found,
         break_down(truth, found, bands_m, iou),
         mistakes(truth, found, min_score, iou),
+        depth,
     )
 
 

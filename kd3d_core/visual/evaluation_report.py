@@ -1,6 +1,6 @@
 """The page of `kd3d-eval report`: curves, parts of the AP, depth, and the worst frames of a run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +28,14 @@ class Run:
         detections: of each frame.
         breakdown: AP as a whole and in parts.
         mistakes: of each frame.
+        depth: errors of its depth maps, if there are any.
     """
 
     name: str
     detections: Sequence[Sequence[Label]]
     breakdown: Breakdown
     mistakes: Mistakes
+    depth: DepthReport | None = None
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,12 @@ class Judged:
         ground_truth: labels of each.
         runs: one, or two to compare; the first decides which frames are the worst.
         min_score: of the mistakes.
-        depth: errors of the first run's depth maps, if there are any.
     """
 
     names: Sequence[str]
     ground_truth: Sequence[Sequence[Label]]
     runs: tuple[Run, ...]
     min_score: float
-    depth: DepthReport | None = None
 
 
 def evaluation_page(
@@ -67,7 +67,7 @@ def evaluation_page(
     Args:
         judged: the runs.
         pictures: images and calibration of the frames; without them the worst frames are a table.
-        most: how many frames are shown.
+        most: how many frames are shown; 0 leaves their section out.
         notes: what limits the numbers.
         advance: called after each frame that was drawn.
 
@@ -77,9 +77,11 @@ def evaluation_page(
     first = judged.runs[0]
     sections = [_ap_section(judged.runs), _curve_section(judged.runs)]
     sections += [_distance_section(judged.runs), _occlusion_section(judged.runs)]
-    if judged.depth is not None:
-        sections.append(_depth_section(judged.depth))
-    sections.append(_worst_section(judged, pictures, most, advance))
+    depths = {run.name: run.depth for run in judged.runs if run.depth is not None}
+    if depths:
+        sections.append(_depth_section(depths))
+    if most:
+        sections.append(_worst_section(judged, pictures, most, advance))
     overall = first.breakdown.overall
     facts = [("frames", str(overall.frames)), ("overlap", overall.iou)]
     for name in _seen_classes(judged.runs):
@@ -220,14 +222,19 @@ def _part_plots(
     return (*drawings, table)
 
 
-def _depth_section(report: DepthReport) -> Section:
-    bands = report.rules.ranges[1:]
-    scores = [report.scores[band] for band in bands]
+def _depth_section(reports: Mapping[str, DepthReport]) -> Section:
+    """Reports by name of their run, all of the same frames and rules."""
+    first = next(iter(reports.values()))
+    rules = first.rules
+    bands = rules.ranges[1:]
     drawings = tuple(
         Drawing(
             plots.bars(
                 bands,
-                {"depth": [_or_none(score.per_pixel[measure]) for score in scores]},
+                {
+                    name: [_or_none(report.scores[band].per_pixel[measure]) for band in bands]
+                    for name, report in reports.items()
+                },
                 measure,
                 ("true distance, m", unit),
             ),
@@ -235,20 +242,28 @@ def _depth_section(report: DepthReport) -> Section:
         )
         for measure, unit in (("abs_rel", "share"), ("rmse", "m"))
     )
+    heads = [
+        f"{measure}, {name}" if len(reports) > 1 else measure
+        for measure in _DEPTH_MEASURES
+        for name in reports
+    ]
     rows = tuple(
         (
             f"{band} m" if band != "all" else band,
             str(score.pixels),
-            *(f"{score.per_pixel[measure]:.4f}" for measure in _DEPTH_MEASURES),
+            *(
+                f"{report.scores[band].per_pixel[measure]:.4f}"
+                for measure in _DEPTH_MEASURES
+                for report in reports.values()
+            ),
         )
-        for band, score in report.scores.items()
+        for band, score in first.scores.items()
         if score.pixels
     )
-    table = Table(("distance", "pixels", *_DEPTH_MEASURES), rows)
-    rules = report.rules
+    table = Table(("distance", "pixels", *heads), rows)
     text = (
-        f"All pixels of {report.frames} frames together, against the velodyne; crop {rules.crop}, "
-        f"truth {rules.min_depth:g} to {rules.cap:g} m."
+        f"Depth of {' and '.join(reports)}: all pixels of {first.frames} frames together, against "
+        f"the velodyne; crop {rules.crop}, truth {rules.min_depth:g} to {rules.cap:g} m."
     )
     return Section("Depth error by distance", (*drawings, table), text)
 

@@ -1,5 +1,6 @@
 """`kd3d-eval report`: parts of the AP, mistakes of frames, and the page."""
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -18,6 +19,17 @@ CAR = Label(
     "Car", 0.0, 0, 0.3, (100.0, 100.0, 200.0, 180.0), (1.5, 1.6, 4.0), (0.0, 1.7, 20.0), 0.4
 )
 BANDS = (0.0, 30.0, 60.0)
+
+MODEL = """
+depth:
+  weights: random
+  encoder: b0
+  window: {size: [96, 320], mode: crop, focal_px: 240.0}
+detector:
+  type: lite
+  weights: random
+  window: {size: [96, 320], mode: crop, focal_px: 240.0}
+"""
 
 
 def found(label: Label, score: float = 0.9) -> Label:
@@ -164,14 +176,16 @@ def runs(kitti_object: KittiDataset, tmp_path: Path) -> tuple[Path, Path]:
 def test_two_runs_side_by_side_with_depth(
     kitti_object: KittiDataset, runs: tuple[Path, Path], run, tmp_path: Path
 ) -> None:
-    (tmp_path / "depth").mkdir()
-    for frame in kitti_object:
-        flat = np.full(frame.image_size(), 12.0, np.float32)
-        np.save(tmp_path / "depth" / f"{frame.name}.npy", flat)
+    for metres in (12, 24):
+        (tmp_path / f"flat{metres}").mkdir()
+        for frame in kitti_object:
+            flat = np.full(frame.image_size(), metres, np.float32)
+            np.save(tmp_path / f"flat{metres}" / f"{frame.name}.npy", flat)
     out = tmp_path / "page" / "report.html"
     status, output, errors = run(
         *("--labels", kitti_object.root / "label_2", "--detections", runs[0], "--other", runs[1]),
-        *("--data", kitti_object.root, "--depth", tmp_path / "depth", "--out", out, "--worst", 3),
+        *("--depth", tmp_path / "flat12", "--other-depth", tmp_path / "flat24"),
+        *("--data", kitti_object.root, "--out", out, "--worst", 3),
     )
     assert (status, errors) == (0, "")
     assert str(out) in output
@@ -193,12 +207,58 @@ def test_two_runs_side_by_side_with_depth(
         re.findall(r"<h3>(.*?)</h3>", text)
         == ["some: 1 missed, 0 wrong", "every: 0 missed, 0 wrong"] * 3
     )
-    # An answer of 12 m is at most 40 % off from 10 to 20 m, and at least 70 % beyond 40 m.
-    errors_of = dict(
-        re.findall(r'<th scope="row">(\d+-\d+) m</th><td>\d+</td><td>([\d.]+)</td>', text)
-    )
-    assert float(errors_of["10-20"]) < 0.4
-    assert float(errors_of["40-80"]) > 0.7
+    assert '<th scope="col">abs_rel, some</th><th scope="col">abs_rel, every</th>' in text
+    errors_of = depth_table(text)
+    # From 10 to 20 m, 12 m are at most 40 % off and 24 m at least 20 %.
+    assert errors_of["10-20"][0] < 0.4
+    assert errors_of["10-20"][1] > 0.2
+    # Beyond 40 m the answers are at least 70 % and 40 % off, and 24 m is the better one.
+    assert errors_of["40-80"][0] > 0.7
+    assert 0.4 < errors_of["40-80"][1] < errors_of["40-80"][0]
+
+
+def depth_table(text: str) -> dict[str, list[float]]:
+    """Numbers of the page's table of depth errors, but for the pixels, by band."""
+    rows = re.findall(r'<th scope="row">(\d+-\d+) m</th><td>\d+</td>((?:<td>[\d.]+</td>)+)', text)
+    return {band: [float(n) for n in re.findall(r"[\d.]+", cells)] for band, cells in rows}
+
+
+def test_depth_of_a_model_is_what_the_depth_command_says(
+    kitti_object: KittiDataset, runs: tuple[Path, Path], run, tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "model.yaml").write_text(MODEL)
+    (tmp_path / "ids.txt").write_text("000000\n000003")
+    given = ("--data", kitti_object.root, "--ids", tmp_path / "ids.txt", "--device", "cpu")
+    model, expected = tmp_path / "model.yaml", tmp_path / "depth.json"
+    words = ["kd3d-eval", "depth", *given, "--model", model, "--json", expected]
+    monkeypatch.setattr("sys.argv", list(map(str, words)))
+    assert command.main() == 0
+    scores = json.loads(expected.read_text())["scores"]
+    labels = ("--labels", kitti_object.root / "label_2", "--detections", runs[0])
+    out = tmp_path / "report.html"
+    # Asked for the only run's depth, and for the second run's alone.
+    for more in (("--model", model), ("--other", runs[1], "--other-model", model)):
+        status, _, errors = run(*labels, *given, *more, "--out", out, "--worst", 0)
+        assert (status, errors) == (0, "")
+        text = out.read_text()
+        assert "have no predicted depth" in text  # its window doesn't show all of the image
+        table = depth_table(text)
+        assert len(table) == 4
+        for band, numbers in table.items():
+            measures = [scores[band]["per_pixel"][name] for name in ("abs_rel", "rmse", "silog")]
+            assert numbers[:3] == pytest.approx(measures, abs=6e-5)
+
+
+def test_no_worst_frames_are_asked_for(
+    kitti_object: KittiDataset, runs: tuple[Path, Path], run, tmp_path: Path
+) -> None:
+    out = tmp_path / "report.html"
+    given = ("--labels", kitti_object.root / "label_2", "--detections", runs[0], "--out", out)
+    assert run(*given, "--worst", 0)[0] == 0
+    text = out.read_text()
+    assert "By occlusion" in text
+    assert "Worst frames" not in text
+    assert "no frame with a mistake" not in text
 
 
 def test_without_pictures_the_worst_frames_are_a_table(
@@ -221,7 +281,13 @@ def test_what_goes_wrong_is_one_line(
     given = ["--labels", kitti_object.root / "label_2", "--detections", runs[0]]
     given += ["--out", tmp_path / "report.html"]
     for more, message in (
-        (["--depth", runs[0]], "--depth needs --data"),
+        (["--depth", runs[0]], "depth needs --data"),
+        (["--model", "lite"], "depth needs --data"),
+        (["--other", runs[1], "--other-model", "lite"], "depth needs --data"),
+        (["--other-model", "lite"], "need --other"),
+        (["--depth", runs[0], "--model", "lite"], "some: give a folder of maps or a model"),
+        (["--data", kitti_object.root, "--model", "nobody"], "nobody"),
+        (["--data", kitti_object.root, "--model", "lite", "--device", "tpu"], "tpu"),
         (["--other", runs[0]], "are the same folder"),
         (["--bands", "10"], "two or more rising distances"),
         (["--bands", "near"], "--bands near: write metres"),
