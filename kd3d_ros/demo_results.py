@@ -30,7 +30,7 @@ class Played:
         rate_hz: frames per second of the bag.
         speed: of playing; 1 is real time.
         sent: when each image was sent, by its header stamp, both in nanoseconds.
-        counters: the node's.
+        counters: the node's, by name: how many images it received, and what became of them.
         weights: what the summary says of them; `trained` says whether the answers mean anything.
     """
 
@@ -81,19 +81,22 @@ def draw(out: Path, results: dict[int, Results], played: Played) -> list[DriveFr
 def summarize(frames: Sequence[DriveFrame], played: Played) -> dict[str, Any]:
     """What `summary.json` says.
 
-    Precision and recall are those of the frames that the node processed; dropped ones don't count
-    as missed. Without labels they are null, as are those of a class without any.
+    Frames that were sent and not lost are those that the node received; it processed, dropped,
+    rejected or failed at each. Precision and recall are those of processed frames; labels in others
+    don't count as missed. Without labels they are null, as are those of a class without any.
     """
     latency_ms = _latencies(frames)
-    processed, dropped = played.counters["processed"], played.counters["dropped"]
+    counters = played.counters
     names = Counter(name for frame in frames for name in frame.found.names)
     return {
         "model": played.model,
         "drive": played.drive,
         "frames_sent": len(played.sent),
-        "frames_processed": processed,
-        "frames_dropped": dropped,
-        "frames_lost": len(played.sent) - processed - dropped,
+        "frames_processed": counters["processed"],
+        "frames_dropped": counters["dropped"],
+        "frames_rejected": counters["rejected"],
+        "frames_failed": counters["failed"],
+        "frames_lost": len(played.sent) - counters["received"],
         "latency_ms": {
             "median": round(float(np.median(latency_ms)), 1) if latency_ms else None,
             "p95": round(float(np.percentile(latency_ms, 95)), 1) if latency_ms else None,
@@ -124,6 +127,8 @@ def write_page(
             "images sent": str(summary["frames_sent"]),
             "processed": str(summary["frames_processed"]),
             "dropped": str(summary["frames_dropped"]),
+            "rejected": str(summary["frames_rejected"]),
+            "failed": str(summary["frames_failed"]),
             "lost": str(summary["frames_lost"]),
             "median latency": "-" if median is None else f"{median:.0f} ms",
         },
@@ -133,8 +138,9 @@ def write_page(
         latency="From sending an image to the record of its boxes, each in a process of its own.",
         notes=[
             "The node takes the newest image when it is ready, and drops those that came before. "
-            "Only processed frames are shown and judged: a dropped one counts neither as found "
-            "nor as missed.",
+            "Rejected ones it could not use, at failed ones it raised an error (node.log says "
+            "why), and lost ones never reached it. Only processed frames are shown and judged: in "
+            "others nothing counts as found or as missed.",
             played.note,
         ],
     )

@@ -17,8 +17,11 @@ PLAYED = Played(
     "runs/mine/model.yaml",
     rate_hz=10.0,
     speed=0.5,
-    sent=dict.fromkeys(range(4), 0),
-    counters={"processed": 2, "dropped": 1},
+    sent=dict.fromkeys(range(16), 0),
+    counters={
+        **{"received": 15, "processed": 2, "dropped": 3},
+        **{"skipped": 0, "rejected": 4, "failed": 6},
+    },
     weights={"depth": "d", "detector": "e", "trained": True},
 )
 
@@ -64,20 +67,24 @@ def test_recall_within_30_m_counts_near_labels_alone_at_an_overlap_of_a_half():
 
 def test_frames_add_up_and_without_labels_nothing_is_judged():
     summary = summary_of(frame(None, boxes(("Car", 10, 0.9))))
-    counts = {name: summary[f"frames_{name}"] for name in ("sent", "processed", "dropped", "lost")}
-    assert counts == {"sent": 4, "processed": 2, "dropped": 1, "lost": 1}
+    names = ("sent", "processed", "dropped", "rejected", "failed", "lost")
+    sent, *others = counts = [summary[f"frames_{name}"] for name in names]
+    assert counts == [16, 2, 3, 4, 6, 1]
+    assert sum(others) == sent
     assert summary["boxes"] == {"Car": 1}
     assert summary["recall_30m"] is summary["judged"] is None
 
 
-def test_summary_and_page_say_which_model_and_which_drive(tmp_path: Path):
+def test_summary_and_page_say_which_model_which_drive_and_what_became_of_frames(tmp_path: Path):
     summary = summary_of()
     assert (summary["model"], summary["drive"]) == (PLAYED.model, PLAYED.drive)
     write_page(tmp_path / "trained.html", [], PLAYED, summary)
     text = (tmp_path / "trained.html").read_text()
     title = "<h1>kd3d: model runs/mine/model.yaml on rendered drive, seed 9</h1>"
-    for part in (title, "4 images", "at 0.5 times real time", PLAYED.note):
+    for part in (title, "16 images", "at 0.5 times real time", PLAYED.note):
         assert part in text
+    for name, count in (("dropped", 3), ("rejected", 4), ("failed", 6), ("lost", 1)):
+        assert f"<dt>{name}</dt><dd>{count}</dd>" in text
     assert "UNTRAINED" not in text
     random = replace(PLAYED, weights={**PLAYED.weights, "trained": False})
     write_page(tmp_path / "random.html", [], random, summary)
