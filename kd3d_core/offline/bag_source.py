@@ -70,12 +70,11 @@ def bag_source(path: Path, settings: BagSettings, wanted: slice) -> Source:
     """
     with BagReader(path) as reader:
         images, infos = _topics(reader, settings)
-        count, duration_s = reader.topics[images].count, reader.duration_s
+        count, rate_hz = reader.topics[images].count, _rate_hz(reader, images)
     numbers = range(count)[wanted]
-    rate_hz = (count - 1) / duration_s if count > 1 and duration_s > 0 else 10.0
     results_frame = settings.detector_frame.lstrip("/") or VIRTUAL_FRAME
     references = _BagImages(path, settings, images, infos, numbers)
-    return Source(references, len(numbers), rate_hz, results_frame)
+    return Source(references, tuple(map(_frame_name, numbers)), rate_hz, results_frame)
 
 
 def is_bag(path: Path) -> bool:
@@ -85,6 +84,28 @@ def is_bag(path: Path) -> bool:
             file.suffix in (".mcap", ".db3") for file in path.iterdir()
         )
     return path.suffix in (".mcap", ".db3", ".bag")
+
+
+def _frame_name(number: int) -> str:
+    return f"{number:06d}"
+
+
+def _rate_hz(reader: BagReader, topic: str) -> float:
+    """Messages per second between the first and the last of a topic; 10 where there is only one.
+
+    Other topics may begin earlier and last longer.
+    """
+    first = next(reader.messages((topic,)), None)
+    first_ns = last_ns = reader.start_ns if first is None else first.stamp_ns
+    # The last one is looked for from the end, so that not all of the bag is read.
+    from_ns, reach_ns = reader.end_ns, 10**9
+    while last_ns == first_ns and from_ns > first_ns:
+        from_ns = max(first_ns, reader.end_ns - reach_ns)
+        for raw in reader.messages((topic,), from_ns):
+            last_ns = raw.stamp_ns
+        reach_ns *= 4
+    count = reader.topics[topic].count
+    return (count - 1) * 1e9 / (last_ns - first_ns) if last_ns > first_ns else 10.0
 
 
 @dataclass(frozen=True)
@@ -100,7 +121,7 @@ class _BagImages:
             world = _World(reader, self.settings, self.info_topic)
             raws = enumerate(reader.messages((self.image_topic,)))
             for number, raw in islice(raws, self.numbers.start, self.numbers.stop):
-                name = f"{number:06d}"
+                name = _frame_name(number)
                 yield FrameReference(name, partial(world.frame, name, raw))
 
 

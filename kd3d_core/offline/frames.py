@@ -64,15 +64,20 @@ class Source:
     Attributes:
         references: the frames, in order; may be iterated more than once. They are to be loaded in
             that order.
-        count: how many there are.
+        names: of the frames.
         rate_hz: frames per second, for a video of them.
         results_frame: `frame_id` of the results.
     """
 
     references: Iterable[FrameReference]
-    count: int
+    names: tuple[str, ...]
     rate_hz: float
     results_frame: str
+
+    @property
+    def count(self) -> int:
+        """How many frames there are."""
+        return len(self.names)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Frames from image files: KITTI folders, and images of one camera that is known."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -123,7 +124,8 @@ def image_source(
         DataError: none can be read, or two have the same name.
         CalibrationError: the calibration is wrong.
     """
-    twice = {path.stem for path in images if sum(p.stem == path.stem for p in images) > 1}
+    names = Counter(path.stem for path in images)
+    twice = [name for name, count in names.items() if count > 1]
     if twice:
         raise DataError(
             f"several images are called {min(twice)}, and results are named after them: "
@@ -154,7 +156,8 @@ def _source(
         FrameReference(name, partial(load, START_NS + round(index * 1e9 / rate_hz)))
         for index, (name, load) in enumerate(loaders)
     ][wanted]
-    return Source(references, len(references), rate_hz, results_frame)
+    names = tuple(reference.name for reference in references)
+    return Source(references, names, rate_hz, results_frame)
 
 
 def _kitti_frame(files: KittiFrame, stamp_ns: int) -> Frame:

@@ -233,6 +233,27 @@ def test_a_bag_of_kitti_gives_the_frames_of_the_folder(kitti: Path, tmp_path: Pa
     )
 
 
+@pytest.mark.parametrize("lasts_s", [1.0, 3.0, 1000.0])
+def test_the_rate_is_that_of_the_images_however_long_other_topics_last(
+    tmp_path: Path, lasts_s: float
+) -> None:
+    images = [(second, "/image", image(second)) for second in (2000.0, 2000.2, 2000.4, 2000.6)]
+    around = [(second, "/info", info(second)) for second in (2000 - lasts_s, 2000.6 + lasts_s)]
+    path = write(tmp_path / "bag", around[0], *images, around[1])
+    source = bag_source(path, BagSettings(), slice(1, 3))
+    assert source.rate_hz == pytest.approx(5.0)
+    assert source.names == tuple(reference.name for reference in source.references)
+    assert source.names == ("000001", "000002")
+
+
+def test_one_image_has_no_rate_of_its_own(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "bag", (1.0, "/info", info(1.0)), (2.0, "/image", image(2.0)),
+        (9.0, "/info", info(9.0)),
+    )  # fmt: skip
+    assert bag_source(path, BagSettings(), ALL).rate_hz == 10.0
+
+
 def test_images_get_the_latest_info_of_their_time_and_the_first_wait_for_one(
     tmp_path: Path,
 ) -> None:
