@@ -62,7 +62,7 @@ def detect(
         frames: which frames, as a:b, counted from 0 and without b; all by default.
         results: folder that keeps what was detected; a run that was interrupted, or that asks for
             other outputs, takes from it what the same model found in the same images.
-        overwrite: replace a bag of that name.
+        overwrite: replace a bag of that name, and remove other frames' files from the folders.
         rate: frames per second of images that have no stamps.
         calib: calibration of images: KITTI's text, or YAML of ROS's camera_calibration.
         intrinsics: the same in four numbers, FX FY CX CY in pixels.
@@ -87,6 +87,9 @@ def detect(
     paths = [Path(word).expanduser() for word in inputs]
     if bag is not None and bag.absolute() in [path.absolute() for path in paths]:
         raise Kd3dError(f"--bag {bag} is the input: give another name")
+    for option, folder in (("--kitti", kitti), ("--png", png)):
+        if folder is not None and folder.resolve() in _folders_read(paths):
+            raise Kd3dError(f"{option} {folder} is where the input lies: give another folder")
     calibration = (
         HandCalibration(calib, _pixels(intrinsics), camera_height, not raw_images)
         if calib is not None or intrinsics
@@ -148,6 +151,13 @@ def _source(
     return image_source(images, calibration, wanted, rate_hz)
 
 
+def _folders_read(paths: Sequence[Path]) -> set[Path]:
+    """Where files of the inputs lie, which outputs must not replace."""
+    parts = [f"{root}{part}" for root in ("", "training/") for part in ("image_2", "label_2")]
+    roots = [path if path.is_dir() else path.parent for path in paths]
+    return {(root / part).resolve() for root in roots for part in ("", *parts)}
+
+
 def _is_kitti(path: Path) -> bool:
     return any((path / part / "image_2").is_dir() for part in ("", "training"))
 
@@ -173,7 +183,7 @@ class _Outputs:
     bag: Path | None
     html: Path | None
     rerun: Path | None
-    overwrite_bag: bool
+    overwrite: bool
 
 
 def _sinks(outputs: _Outputs, source: "Source", facts: dict[str, str]) -> "list[Sink]":
@@ -181,14 +191,15 @@ def _sinks(outputs: _Outputs, source: "Source", facts: dict[str, str]) -> "list[
     from kd3d_core.offline.sinks import BagSink, KittiSink, PictureSink, VideoSink
 
     sinks: list[Sink] = []
+    names = set(source.names)
     if outputs.kitti is not None:
-        sinks.append(KittiSink(outputs.kitti))
+        sinks.append(KittiSink(outputs.kitti, names, outputs.overwrite))
     if outputs.png is not None:
-        sinks.append(PictureSink(outputs.png))
+        sinks.append(PictureSink(outputs.png, names, outputs.overwrite))
     if outputs.mp4 is not None:
         sinks.append(VideoSink(outputs.mp4, source.rate_hz))
     if outputs.bag is not None:
-        sinks.append(BagSink(outputs.bag, outputs.overwrite_bag))
+        sinks.append(BagSink(outputs.bag, outputs.overwrite))
     if outputs.html is not None:
         from kd3d_core.offline.report_sink import ReportSink
 

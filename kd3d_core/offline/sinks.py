@@ -4,6 +4,7 @@ Folders are filled file by file, each file whole or not there; what is one file 
 its name when it is complete.
 """
 
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -44,13 +45,44 @@ class Sink(Protocol):
 
 
 class FolderSink:
-    """Base of sinks that write a file per frame and have nothing to finish."""
+    """Base of sinks that write a file per frame and have nothing to finish.
 
-    def __init__(self, folder: Path) -> None:
+    A folder holds one run: files of earlier ones go when the first frame is written.
+    """
+
+    ending = ""
+
+    def __init__(self, folder: Path, names: Collection[str], overwrite: bool = False) -> None:
+        """
+        Args:
+            folder: made when the first file is written.
+            names: of the frames to come.
+            overwrite: whether files that have no such name may be removed.
+
+        Raises:
+            DataError: there are such files.
+        """
         self.folder = folder
+        self._old = sorted(folder.glob(f"*{self.ending}"))
+        other = [path.name for path in self._old if path.stem not in names]
+        if other and not overwrite:
+            raise DataError(
+                f"{folder} holds {len(other)} {self.ending} files of other frames, the first is "
+                f"{other[0]}: give another folder, or --overwrite to remove them"
+            )
 
     def __enter__(self) -> object:
         return self
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write the file of a frame."""
+        while self._old:
+            path = self._old.pop()
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise DataError(f"{path} can't be removed: {error}") from None
+        write_whole(self.folder / f"{name}{self.ending}", data)
 
     def __exit__(
         self,
@@ -64,24 +96,27 @@ class FolderSink:
 class KittiSink(FolderSink):
     """A text file per frame in KITTI's format, as `kd3d-eval kitti` reads them."""
 
+    ending = ".txt"
+
     def add(self, result: FrameResult) -> None:
         """Write the boxes that the image shows; the file is empty if there are none."""
         detections = result.detections
         labels = box_labels(
             detections.boxes, detections.scores.tolist(), result.names, result.frame.camera
         )
-        text = "".join(f"{label}\n" for label in labels)
-        write_whole(self.folder / f"{result.frame.name}.txt", text.encode())
+        self.write(result.frame.name, "".join(f"{label}\n" for label in labels).encode())
 
 
 class PictureSink(FolderSink):
     """A PNG per frame: the image with boxes, and under it the scene from above."""
 
+    ending = ".png"
+
     def add(self, result: FrameResult) -> None:
         """Write the picture."""
         encoded, data = cv2.imencode(".png", result.picture[..., ::-1])
         assert encoded, "OpenCV encodes every 8-bit RGB picture"
-        write_whole(self.folder / f"{result.frame.name}.png", data.tobytes())
+        self.write(result.frame.name, data.tobytes())
 
 
 class VideoSink:

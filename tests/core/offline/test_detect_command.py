@@ -80,10 +80,47 @@ def test_bad_frames_are_told_at_the_end_by_reason(run: Run, kitti: Path, capsys)
     assert lines[2].startswith("  2, the first is b: the image is 100 x 44")
     assert lines[3].startswith("  1, the first is d: the image is 90 x 44")
     assert lines[4].startswith("  1, the first is e: e.png: image cannot be read")
-    assert run("data/training/image_2/000000.png b.png --intrinsics 72 72 63 22 --kitti k") == 0
+    assert run("data/training/image_2/000000.png b.png --intrinsics 72 72 63 22 --kitti k2") == 0
     Path("front.yaml").write_text(YAML)
-    assert run("b.png c.png --calib front.yaml --kitti k") == 1
+    assert run("b.png c.png --calib front.yaml --kitti k3") == 1
     assert "none of the 2 frames can be used; b: the image is 100" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "ending"), [("--kitti", "txt"), ("--png", "png")])
+def test_frames_of_an_earlier_run_do_not_stay_beside_those_of_this_one(
+    run: Run, kitti: Path, tmp_path: Path, capsys, option: str, ending: str
+) -> None:
+    assert run(f"data {option} o --frames :3") == 0
+    (tmp_path / "o" / "notes.md").write_text("of the user")
+    assert run(f"data {option} o --frames 1:4") == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"o holds 1 .{ending} files of other frames, the first is 000000.{ending}" in line
+    assert len(names(tmp_path / "o")) == 4
+    assert run(f"data {option} o --frames 1:4 --overwrite") == 0
+    expected = [f"00000{number}.{ending}" for number in (1, 2, 3)]
+    assert names(tmp_path / "o") == [*expected, "notes.md"]
+    # More frames than before are no others.
+    assert run(f"data {option} o") == 0
+    assert names(tmp_path / "o") == [f"000000.{ending}", *expected, "notes.md"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "data --kitti data/training/label_2 --overwrite",
+        "data/training --kitti data/training/../training/label_2",
+        "data --png data/training/image_2 --overwrite",
+        "data/training/image_2 --intrinsics 72 72 63 22 --png data/training/image_2 --overwrite",
+        "data/training/image_2/000000.png --intrinsics 72 72 63 22 --png data/training/image_2",
+    ],
+)
+def test_outputs_do_not_replace_inputs(
+    run: Run, kitti: Path, tmp_path: Path, capsys, words: str
+) -> None:
+    before = {path: path.read_bytes() for path in kitti.rglob("*.*")}
+    assert run(words) == 1
+    assert "is where the input lies" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in kitti.rglob("*.*")} == before
 
 
 @pytest.mark.parametrize(

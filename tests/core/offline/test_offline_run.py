@@ -27,14 +27,15 @@ ALL = slice(None)
 
 
 def run(kitti: Path, out: Path, detector: SeeingDetector, model: str = "m", **more) -> Outcome:
+    source = kitti_source(kitti, ALL, 10.0)
     sinks = [
-        KittiSink(out / "kitti"),
-        PictureSink(out / "png"),
+        KittiSink(out / "kitti", source.names),
+        PictureSink(out / "png", source.names),
         VideoSink(out / "all.mp4", 10.0),
         BagSink(out / "bag", overwrite=True),
     ]
     store = ResultStore(out / "results", model)
-    return detect_frames(kitti_source(kitti, ALL, 10.0), detector, store, sinks, **more)
+    return detect_frames(source, detector, store, sinks, **more)
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -186,6 +187,24 @@ def test_a_run_that_is_cut_off_goes_on_where_it_was(
     assert rest.calls == [80, 120]
     run(kitti, tmp_path / "whole", SeeingDetector())
     assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_folders_hold_one_run_even_if_it_is_cut_off(kitti: Path, tmp_path: Path) -> None:
+    def at_the_third(image: np.ndarray) -> None:
+        if image[0, 0, 0] == 80:
+            raise KeyboardInterrupt
+
+    run(kitti, tmp_path, SeeingDetector(), "first")
+    (kitti / "training" / "image_2" / "000001.png").write_bytes(b"no image")
+    with pytest.raises(KeyboardInterrupt):
+        run(kitti, tmp_path, SeeingDetector(at_the_third), "second")
+    for part in ("kitti", "png"):
+        assert [path.stem for path in (tmp_path / part).iterdir()] == ["000000"]
+    assert run(kitti, tmp_path, SeeingDetector(), "second").kept == 1
+    for part in ("kitti", "png"):
+        assert sorted(path.stem for path in (tmp_path / part).iterdir()) == [
+            *("000000", "000002", "000003")
+        ]
 
 
 def test_bad_frames_are_left_out_with_a_reason(kitti: Path, tmp_path: Path) -> None:
