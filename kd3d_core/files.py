@@ -4,8 +4,8 @@ import fcntl
 import glob
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kd3d_core.errors import DataError
@@ -26,6 +26,36 @@ def write_whole(path: Path, data: bytes) -> None:
         with suppress(OSError):
             partial.unlink()
         raise DataError(f"{path} can't be written: {error}") from None
+
+
+@contextmanager
+def locked(folder: Path, lock: Callable[[int, int], object], refusal: str) -> Iterator[int]:
+    """Hold a folder, which is made if it isn't there; gives the descriptor that holds it.
+
+    Args:
+        folder: to hold, by the file `lock` in it. On file systems without locks nobody holds any.
+        lock: `fcntl.flock`, which processes that inherit the descriptor hold too, until the last of
+            them ends; or `fcntl.lockf`, which ends with this process.
+        refusal: what to say if another process holds it.
+
+    Raises:
+        DataError: `refusal`, or the folder can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise DataError(f"{folder} can't be written: {error}") from None
+    try:
+        try:
+            lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise DataError(refusal) from None
+        except OSError:
+            pass
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 _LOCK = ".lock"

@@ -39,7 +39,7 @@ def ablate(
     from kd3d_core.config import load_config
     from kd3d_core.study.conduct import write_results
     from kd3d_core.study.config import StudyConfig
-    from kd3d_core.study.process import locked
+    from kd3d_core.study.process import hold
     from kd3d_core.study.runs import check_unchanged, student_runs, teacher_run
 
     wanted = load_config(StudyConfig, study, set)
@@ -50,7 +50,7 @@ def ablate(
         _print_table(wanted)
         return 0
     runs = _chosen(wanted, only, seeds)
-    with exit_on_sigterm(), locked(Path(wanted.out)) as lock:
+    with exit_on_sigterm(), hold(Path(wanted.out)) as lock:
         check_unchanged([teacher_run(wanted), *student_runs(wanted)])
         failed = _conduct(wanted, runs, lock, workers)
     _print_table(wanted)
@@ -80,8 +80,6 @@ def _chosen(study: "StudyConfig", only: Sequence[str], seeds: Sequence[str]) -> 
 def _conduct(
     study: "StudyConfig", runs: Sequence["StudyRun"], lock: int, workers: int
 ) -> list["StudyRun"]:
-    import os
-
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -89,7 +87,7 @@ def _conduct(
     from kd3d_core.study.prepare import prepare
     from kd3d_core.study.table import brief
 
-    prepared = prepare(study, workers or len(os.sched_getaffinity(0)))
+    prepared = prepare(study, workers)
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),

@@ -17,7 +17,9 @@ def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) ->
         set: values that replace those of the file, as key=value; --key value does the same.
         dry_run: load models and data, take one step, and write nothing.
     """
+    import fcntl
     import logging
+    from contextlib import nullcontext
     from dataclasses import replace
     from tempfile import TemporaryDirectory
 
@@ -25,6 +27,7 @@ def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) ->
     from rich.table import Table
 
     from kd3d_core.config import load_config
+    from kd3d_core.files import locked
     from kd3d_core.training.config import TrainConfig
     from kd3d_core.training.loop import processes
     from kd3d_core.training.loop import train as run_training
@@ -33,15 +36,19 @@ def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) ->
     wanted = load_config(TrainConfig, configuration, set)
     if not processes().is_main_process:
         logging.getLogger().setLevel(logging.ERROR)
-    task = make_task(wanted)
     if dry_run:
+        task = make_task(wanted)
         with TemporaryDirectory() as folder:
             summary = run_training(replace(wanted, out=folder), task, max_steps=1)
         losses = ", ".join(f"{name} {value:.4g}" for name, value in summary.losses.items())
         if processes().is_main_process:
             print(f"{len(task.samples)} frames; one step gives {losses}; nothing was written")
         return
-    summary = run_training(wanted, task)
+    refusal = f"{wanted.out} is in use by another kd3d-train: wait for it, or give another `out`"
+    # Not flock, which the processes that load frames would hold on to for a while after a kill.
+    lock = locked(Path(wanted.out), fcntl.lockf, refusal)
+    with lock if processes().is_main_process else nullcontext():
+        summary = run_training(wanted, make_task(wanted))
     if not processes().is_main_process:
         return
     table = Table("", "", title=f"{wanted.out}: {summary.steps} steps")

@@ -77,9 +77,11 @@ def decode(
         dir_limit_offset: see `Anchor3DHead`.
     """
     batch = len(maps.logits)
-    scores = per_anchor(maps.logits, num_classes).float().sigmoid()
-    deltas = per_anchor(maps.deltas, 7).float()
-    directions = per_anchor(maps.directions, 2)
+    scores, deltas, directions = (
+        per_anchor(part, channels).flatten(1, 3)
+        for part, channels in ((maps.logits, num_classes), (maps.deltas, 7), (maps.directions, 2))
+    )
+    scores, deltas = scores.float().sigmoid(), deltas.float()
 
     count = min(config.pre_nms, scores.shape[1])
     best = scores.amax(-1).topk(count).indices
@@ -136,8 +138,8 @@ def decode_deltas(anchors: torch.Tensor, deltas: torch.Tensor) -> torch.Tensor:
 
 
 def per_anchor(maps: torch.Tensor, channels: int) -> torch.Tensor:
-    """A head's `(B, A * C, h, w)` as `(B, h * w * A, C)`: one row per anchor, in their order."""
-    return maps.permute(0, 2, 3, 1).reshape(len(maps), -1, channels)
+    """`(B, h, w, A, C)` view of a head's `(B, A * C, h, w)`: the anchors in their order."""
+    return maps.permute(0, 2, 3, 1).unflatten(-1, (-1, channels))
 
 
 def _rows(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

@@ -28,6 +28,11 @@ class TeacherConfig:
     points: Literal["lidar", "pseudo"] = "lidar"
     cache: bool = False
 
+    @property
+    def name(self) -> str:
+        """Where its weights come from."""
+        return self.weights or self.model
+
 
 @dataclass(frozen=True)
 class FeatureConfig:

@@ -8,7 +8,7 @@ from torch import distributed, nn
 
 from kd3d_core.data.samples import Batch
 from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
-from kd3d_core.detectors.decode import HeadMaps
+from kd3d_core.detectors.decode import HeadMaps, per_anchor
 from kd3d_core.distill.cache import CachedTeacher
 from kd3d_core.distill.cells import foreground_cells, resized
 from kd3d_core.distill.config import DistillConfig
@@ -179,7 +179,7 @@ class Distiller(nn.Module):
         answers = maps if taught is None or taught.maps is None else taught.maps
         classes = self.student.head.num_classes
         (our_logits, their_logits), (our_boxes, their_boxes), (our_dirs, their_dirs) = (
-            (_by_anchor(ours, channels), _by_anchor(theirs.detach(), channels))
+            (per_anchor(ours, channels), per_anchor(theirs.detach(), channels))
             for ours, theirs, channels in (
                 (maps.logits, answers.logits, classes),
                 (maps.deltas, answers.deltas, 7),
@@ -204,11 +204,6 @@ class Distiller(nn.Module):
             "box": _Sum(config.box * box, anchors),
             "dir": _Sum(config.dir * direction, anchors),
         }
-
-
-def _by_anchor(maps: torch.Tensor, channels: int) -> torch.Tensor:
-    """`(B, h, w, A, C)` view of a head's `(B, A * C, h, w)`."""
-    return maps.permute(0, 2, 3, 1).unflatten(-1, (-1, channels))
 
 
 def _means(sums: Mapping[str, _Sum]) -> dict[str, torch.Tensor]:

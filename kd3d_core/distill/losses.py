@@ -2,7 +2,7 @@
 
 Each is a sum over cells or anchors, computed in float32. What it is divided by (the cells' weights,
 the number of anchors that the teacher is sure of) may have to be counted over several processes.
-Anchors are rows: `per_anchor` in `kd3d_core.detectors.decode` makes them of a head's maps.
+Anchors come before channels, as `kd3d_core.detectors.decode.per_anchor` puts them.
 """
 
 from typing import Any, Literal

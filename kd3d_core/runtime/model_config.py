@@ -47,15 +47,18 @@ def load_model_config(model: Path | str) -> ModelConfig:
     Raises:
         ConfigError: there is no such model, or its file is wrong.
     """
-    path = Path(model)
-    if path.suffix not in (".yaml", ".yml"):
-        path = _file_of(str(model))
+    path = Path(model) if is_model_file(model) else _file_of(str(model))
     config = load_config(ModelConfig, path)
     return replace(
         config,
         depth=_beside(config.depth, path.parent),
         detector=_beside(config.detector, path.parent),
     )
+
+
+def is_model_file(model: Path | str) -> bool:
+    """Whether a model is named by its file, and not by its name."""
+    return Path(model).suffix in (".yaml", ".yml")
 
 
 def _file_of(name: str) -> Path:

@@ -1,7 +1,9 @@
 """Conducting a study: what isn't finished is run, one run after the other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+from kd3d_core.data.pseudo_cache import weights_digest
 from kd3d_core.errors import Kd3dError
 from kd3d_core.study import process
 from kd3d_core.study.config import StudyConfig
@@ -10,6 +12,8 @@ from kd3d_core.study.plots import write_plots
 from kd3d_core.study.prepare import Prepared
 from kd3d_core.study.runs import StudyRun
 from kd3d_core.study.table import make_table, write_table
+from kd3d_core.training.resume import is_other_teacher
+from kd3d_core.training.tasks import load_teacher
 
 
 def conduct(
@@ -26,7 +30,7 @@ def conduct(
         study: the study.
         runs: in their order, the teacher's before those that it teaches.
         prepared: what all share.
-        lock: see `process.locked`.
+        lock: see `process.hold`.
         on_run: called before each run, finished or not.
         on_line: told what a run in training says.
 
@@ -36,10 +40,12 @@ def conduct(
     failed: list[StudyRun] = []
     for run in runs:
         on_run(run)
-        if run.result() is not None:
-            continue
         run.forget_failure()
+        result = run.result()
         try:
+            if result is not None:
+                _check_teacher(run, result)
+                continue
             if run.lacks_teacher:
                 raise Kd3dError("its teacher has no weights: the teacher's run failed")
             process.train(run, lock, on_line)
@@ -51,6 +57,19 @@ def conduct(
         write_results(study)
     write_results(study)  # of runs that were finished before, too
     return failed
+
+
+def _check_teacher(run: StudyRun, result: Mapping[str, Any]) -> None:
+    """Refuse a finished run whose teacher has other weights now: the table would mix two."""
+    teacher = run.config.teacher
+    if teacher is None or run.lacks_teacher:
+        return
+    _, detector = load_teacher(teacher, run.seed)
+    if is_other_teacher(result, weights_digest(detector)):
+        raise Kd3dError(
+            f"the teacher {teacher.name} has other weights than when the run was taught: delete "
+            f"{run.folder} to run it again, or put the teacher back"
+        )
 
 
 def write_results(study: StudyConfig) -> None:

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from kd3d_core.data.synthetic.dataset import SynthConfig
+from kd3d_core.config import make_config
 from kd3d_core.detectors.build import DetectorConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.evaluation.kitti_rules import Strictness, min_overlap
 from kd3d_core.pseudo_lidar import PseudoLidarConfig
 from kd3d_core.training.config import DataConfig
+
+if TYPE_CHECKING:
+    from kd3d_core.data.synthetic.dataset import SynthConfig
 
 TEACHER = "teacher"
 """The name of the teacher's run."""
@@ -60,19 +63,30 @@ class RenderConfig:
     """Frames that are rendered first; what is there already is kept.
 
     Attributes:
-        train: into `data.root`.
-        val: into `data.val_root`.
+        train: settings of a `SynthConfig`, into `data.root`.
+        val: the same, into `data.val_root`.
     """
 
-    train: SynthConfig
-    val: SynthConfig
+    train: dict[str, Any]
+    val: dict[str, Any]
 
     def __post_init__(self) -> None:
-        if self.train.seed == self.val.seed:
+        train, val = self.scenes()
+        if train.seed == val.seed:
             raise ConfigError(
-                f"render.train and render.val have seed {self.train.seed}: the frames to validate "
+                f"render.train and render.val have seed {train.seed}: the frames to validate "
                 "on would be among those that are trained on"
             )
+
+    def scenes(self) -> tuple["SynthConfig", "SynthConfig"]:
+        """What is rendered to train on, and to validate on."""
+        # Not every machine has what renders, and a study of frames that are there doesn't need it.
+        from kd3d_core.data.synthetic.dataset import SynthConfig
+
+        return (
+            make_config(SynthConfig, self.train, "render.train"),
+            make_config(SynthConfig, self.val, "render.val"),
+        )
 
 
 @dataclass(frozen=True)

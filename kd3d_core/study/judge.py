@@ -73,6 +73,7 @@ def judge(run: StudyRun, prepared: Prepared) -> dict[str, Any]:
         "steps": meta["step"],
         "epochs": run.config.epochs,
         "revision": meta["revision"],
+        "teacher_sha256": meta.get("teacher_sha256"),
         "history": {
             "epochs": [run.config.epochs * step / meta["step"] for step in history.steps],
             "mAP": history.scores,

@@ -11,7 +11,6 @@ import torch
 from kd3d_core.data.kitti import KittiDataset, KittiFrame, read_split
 from kd3d_core.data.pseudo_cache import PseudoLidarCache, weights_digest
 from kd3d_core.data.samples import PointSource
-from kd3d_core.data.synthetic.dataset import write_dataset
 from kd3d_core.depth.build import make_depth
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.files import write_whole
@@ -48,7 +47,7 @@ def prepare(study: StudyConfig, workers: int) -> Prepared:
 
     Args:
         study: the study.
-        workers: processes that render.
+        workers: processes that render; 0 for one per CPU.
 
     Raises:
         Kd3dError: frames or weights are missing, or aren't those that the study began with.
@@ -81,11 +80,12 @@ def prepare(study: StudyConfig, workers: int) -> Prepared:
 def _render(study: StudyConfig, workers: int) -> None:
     if study.render is None:
         return
+    from kd3d_core.data.synthetic.render import render
+
     assert study.data.val_root is not None, "StudyConfig has checked it"
-    pairs = ((study.data.root, study.render.train), (study.data.val_root, study.render.val))
-    for root, config in pairs:
-        with progress_of("rendering", config.frames) as step:
-            write_dataset(config, Path(root), workers, step)
+    train, val = study.render.scenes()
+    render(train, Path(study.data.root), workers)
+    render(val, Path(study.data.val_root), workers)
 
 
 def _frames(study: StudyConfig) -> tuple[KittiDataset, KittiDataset]:

@@ -1,18 +1,17 @@
 """One run of `kd3d-train`, in a process and with a log of its own."""
 
 import fcntl
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import yaml
 
 from kd3d_core.errors import Kd3dError
-from kd3d_core.files import write_whole
+from kd3d_core.files import locked, write_whole
 from kd3d_core.study.runs import StudyRun
 from kd3d_core.training.resume import plain
 
@@ -25,28 +24,20 @@ class RunError(Kd3dError):
     """A training run ended without its last checkpoint."""
 
 
-@contextmanager
-def locked(out: Path) -> Iterator[int]:
-    """Hold a study's folder, and give the descriptor that holds it.
+def hold(out: Path) -> AbstractContextManager[int]:
+    """Hold a study's folder; gives the descriptor that holds it.
 
     Training processes inherit it: if this one is killed, the folder stays taken until they end.
 
     Raises:
-        RunError: the folder is taken.
+        DataError: the folder is taken, or can't be written.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(out / "lock", os.O_RDWR | os.O_CREAT)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RunError(
-                f"{out} is in use by another kd3d-ablate, or by a training run that one left "
-                "behind when it was killed: wait for it, or end it"
-            ) from None
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    return locked(
+        out,
+        fcntl.flock,
+        f"{out} is in use by another kd3d-ablate, or by a training run that one left behind when "
+        "it was killed: wait for it, or end it",
+    )
 
 
 def train(run: StudyRun, lock: int, on_line: Callable[[str], None]) -> None:
@@ -54,7 +45,7 @@ def train(run: StudyRun, lock: int, on_line: Callable[[str], None]) -> None:
 
     Args:
         run: the run; its settings are written to `train.yaml`, what is said to `train.log`.
-        lock: see `locked`.
+        lock: see `hold`.
         on_line: called about once a second with the newest line of the log.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import Any
 
 from kd3d_core.config import make_config
 from kd3d_core.errors import ConfigError, DataError
+from kd3d_core.runtime.model_config import is_model_file
 from kd3d_core.study.config import TEACHER, StudyConfig, merged
 from kd3d_core.training import checkpoint
 from kd3d_core.training.config import TrainConfig
@@ -50,14 +51,16 @@ class StudyRun:
 
     @property
     def lacks_teacher(self) -> bool:
-        """Whether it needs a teacher's weights that aren't there."""
+        """Whether it needs a teacher's model file that isn't there."""
         teacher = self.config.teacher
-        return teacher is not None and not Path(teacher.model).is_file()
+        if teacher is None or not is_model_file(teacher.model):
+            return False
+        return not Path(teacher.model).is_file()
 
     def result(self) -> dict[str, Any] | None:
-        """What `judge` wrote; None if the run isn't finished."""
+        """What `judge` wrote; None if the run isn't finished, or the last attempt failed."""
         path = self.folder / "metrics.json"
-        if not path.is_file():
+        if not path.is_file() or self._failure.is_file():
             return None
         try:
             return json.loads(path.read_text())
@@ -131,7 +134,10 @@ def check_unchanged(runs: Sequence[StudyRun]) -> None:
         latest = checkpoint.find(run.folder / "latest")
         if latest is not None:
             meta = checkpoint.read_meta(latest)
-            check_same_run(latest, meta, run.config, meta.get("frames", 0), meta["processes"])
+            check_same_run(
+                latest, meta, run.config, meta.get("frames", 0), meta["processes"],
+                meta.get("teacher_sha256"),
+            )  # fmt: skip
 
 
 def _student_config(study: StudyConfig, name: str, seed: int) -> TrainConfig:

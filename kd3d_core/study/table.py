@@ -101,7 +101,7 @@ def make_table(study: StudyConfig) -> Table:
         failure = run.failure()
         if result is not None:
             results[run.variant][run.seed] = result
-        elif failure is not None:
+        if failure is not None:
             failures[run.name] = failure
     values = {
         name: {metric.name: _values(by_seed, metric) for metric in study.metrics}

@@ -1,4 +1,4 @@
-"""Whether a teacher's answers can be kept, and filling the cache of them, in all processes."""
+"""Whether a teacher's answers can be kept, and the cache of them."""
 
 import logging
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from kd3d_core.detectors.second import PointDetector
 from kd3d_core.distill.cache import TeacherCache
 from kd3d_core.distill.config import DistillConfig
 from kd3d_core.paths import cache_dir
-from kd3d_core.progress import progress_of
+from kd3d_core.training.filling import fill_together
 from kd3d_core.training.loop import processes
 
 log = logging.getLogger(__name__)
@@ -46,26 +46,6 @@ def filled_cache(
 
     fill_together("teacher", frames, fill)
     return cache
-
-
-def fill_together(
-    what: str,
-    frames: KittiDataset,
-    fill: Callable[[KittiDataset, Callable[[], None]], object],
-) -> None:
-    """Let every process fill a cache for its share of the frames, and wait for the others.
-
-    Args:
-        what: is being made, for the progress bar.
-        frames: of all processes.
-        fill: makes it for some frames, and calls its second argument after each.
-    """
-    here = processes()
-    names = frames.names[here.process_index :: here.num_processes]
-    with progress_of(what, len(names), here.is_main_process) as step:
-        if names:
-            fill(frames.subset(names), step)
-    here.wait_for_everyone()
 
 
 def changes_seen(augment: AugmentConfig | None, teacher: AnchorDetector) -> list[str]:

@@ -39,6 +39,7 @@ class DetectorTask:
     """Learns boxes; validated by the mean over classes of AP 3D R40 moderate."""
 
     score_name = SCORE
+    teacher_digest = None
 
     def __init__(
         self,

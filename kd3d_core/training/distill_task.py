@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from kd3d_core.data.kitti import KittiDataset, KittiFrame, Label
+from kd3d_core.data.pseudo_cache import weights_digest
 from kd3d_core.data.samples import DetectionSamples, PointSource
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import DetectorConfig
@@ -75,6 +76,7 @@ class DistillTask:
         settings = config.distill or DistillConfig()
         _check_length(settings.phases, config.epochs)
         channels = check_fit(teacher, teacher_config, student, model.detector, settings.places)
+        self.teacher_digest = weights_digest(teacher)
         if settings.start == "teacher":
             _start_from_teacher(student, model.detector, teacher, teacher_config)
         teacher_points = points
@@ -85,7 +87,9 @@ class DistillTask:
         if _is_cached(config, teacher):
             answers = filled_cache(teacher, teacher_config, teacher_points, train, settings)
         asked = Teacher(teacher, settings) if answers is None else answers.teacher()
-        self.model = Distiller(student, asked, channels, settings)
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)  # of the projectors
+            self.model = Distiller(student, asked, channels, settings)
         self.samples = DetectionSamples(
             train, model.detector.window, points, model.detector.classes, config.augment,
             config.seed, teacher_points=teacher_points if answers is None else None,

@@ -66,6 +66,10 @@ class Task(Protocol):
     def score_name(self) -> str:
         """Name of the validation metric that decides which checkpoint is best."""
 
+    @property
+    def teacher_digest(self) -> str | None:
+        """Digest of the weights of the teacher, which no checkpoint holds; None without one."""
+
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Metrics of `model` on the validation frames."""
 
@@ -140,7 +144,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
     latest = checkpoint.find(out / "latest")
     if latest is not None:
         meta = checkpoint.read_meta(latest)
-        check_same_run(latest, meta, config, len(samples), world)
+        check_same_run(latest, meta, config, len(samples), world, task.teacher_digest)
         state = checkpoint.load(latest, raw_model)
         step, best = restore(state, optimizer, schedule, average, accelerator)
         losses, metrics = meta["losses"], meta["metrics"]
@@ -152,7 +156,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
 
     def save(name: str, model: nn.Module, state: dict[str, Any]) -> None:
         if accelerator.is_main_process:
-            meta = run_meta(config, step, losses, metrics, len(samples), world)
+            meta = run_meta(config, step, losses, metrics, len(samples), world, task.teacher_digest)
             checkpoint.save(out / name, model, state, meta)
 
     last_line = 0.0

@@ -69,6 +69,7 @@ def run_meta(
     metrics: Mapping[str, float],
     frames: int,
     processes: int,
+    teacher: str | None,
 ) -> dict[str, Any]:
     """What a reader of a checkpoint wants to know, and `check_same_run` compares."""
     return {
@@ -78,12 +79,18 @@ def run_meta(
         "revision": _revision(),
         "frames": frames,
         "processes": processes,
+        "teacher_sha256": teacher,
         "config": plain(config),
     }
 
 
 def check_same_run(
-    folder: Path, meta: Mapping[str, Any], config: TrainConfig, frames: int, processes: int
+    folder: Path,
+    meta: Mapping[str, Any],
+    config: TrainConfig,
+    frames: int,
+    processes: int,
+    teacher: str | None,
 ) -> None:
     """Refuse to go on with a run under other settings: its end would be that of neither.
 
@@ -96,6 +103,7 @@ def check_same_run(
         config: as it is now.
         frames: number of frames now.
         processes: number of processes now.
+        teacher: digest of the teacher's weights now; not compared with a run that knows of none.
 
     Raises:
         ConfigError: names what differs, and how to start anew.
@@ -110,6 +118,8 @@ def check_same_run(
         for key in keys
         if old.get(key) != new.get(key)
     ]
+    if config.teacher is not None and is_other_teacher(meta, teacher):
+        changed.append(f"the teacher {config.teacher.name} has other weights than it had")
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise ConfigError(
@@ -117,6 +127,11 @@ def check_same_run(
             f"go on, or give another `out` to start anew (with model: {folder.parent}/model.yaml "
             "to start from its weights)"
         )
+
+
+def is_other_teacher(recorded: Mapping[str, Any], teacher: str | None) -> bool:
+    """Whether a run was taught by other weights than those of a digest, as far as it says."""
+    return recorded.get("teacher_sha256") not in (None, teacher)
 
 
 def plain(config: TrainConfig) -> dict[str, Any]:

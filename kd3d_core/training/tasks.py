@@ -17,11 +17,11 @@ from kd3d_core.errors import ConfigError
 from kd3d_core.paths import cache_dir
 from kd3d_core.progress import progress_of
 from kd3d_core.runtime.model_config import ModelConfig, load_model_config
-from kd3d_core.training.cached_teacher import fill_together
 from kd3d_core.training.config import DataConfig, TrainConfig
 from kd3d_core.training.depth_task import DepthTask
 from kd3d_core.training.detector_task import DetectorTask
 from kd3d_core.training.distill_task import DistillTask
+from kd3d_core.training.filling import fill_together
 from kd3d_core.training.loop import Task, processes
 from kd3d_core.weights import resolve
 
@@ -42,8 +42,7 @@ def make_task(config: TrainConfig) -> Task:
     points = _points(config, model, (train, val))
     detector = _detector(model.detector, config.seed)
     if config.teacher is not None:
-        taught_by = _teacher_config(config.teacher)
-        teacher = _detector(taught_by, config.seed)
+        taught_by, teacher = load_teacher(config.teacher, config.seed)
         return DistillTask(config, model, detector, taught_by, teacher, points, train, val)
     sampler = _sampler(config, detector, model.detector.classes, train)
     return DetectorTask(config, model, detector, points, train, val, sampler)
@@ -55,12 +54,21 @@ def _detector(config: DetectorConfig, seed: int) -> AnchorDetector:
     return load_detector(resolve(config.weights), config)
 
 
-def _teacher_config(teacher: TeacherConfig) -> DetectorConfig:
+def load_teacher(teacher: TeacherConfig, seed: int) -> tuple[DetectorConfig, AnchorDetector]:
+    """What a teacher is, and its detector with its weights.
+
+    Args:
+        teacher: who.
+        seed: of weights that are `random`.
+
+    Raises:
+        Kd3dError: its model or weights are missing or don't fit.
+    """
     detector = load_model_config(teacher.model).detector
     detector = replace(detector, weights=teacher.weights or detector.weights)
     if detector.weights == "random":
         log.warning("the teacher is UNTRAINED: what it teaches is noise")
-    return detector
+    return detector, _detector(detector, seed)
 
 
 def _frames(config: DataConfig) -> tuple[KittiDataset, KittiDataset]:

@@ -177,6 +177,30 @@ class TestRuns:
         for name, expected in (("det", [1, 3]), ("feat", [2, 1.5]), ("logit", [1, 1.5])):
             assert [event.value for event in curves.Scalars(f"weight/{name}")] == expected
         assert train(wanted, task).steps == 4  # nothing is left to do, and nothing differs
+        other = DistillTask(
+            wanted, model, small_lite(0), model.detector, small_lite(2), true_points, frames, frames
+        )
+        with pytest.raises(ConfigError, match="the teacher lite has other weights than it had"):
+            train(wanted, other)
+
+    def test_projectors_are_drawn_from_the_seed(self, write_frame):
+        root = write_frame("000000")
+        model = load_model_config("lite")
+        frames = KittiDataset(root)
+
+        def projectors(seed: int) -> torch.Tensor:
+            task = DistillTask(
+                config(root, seed=seed), model, small_lite(0), model.detector, small_lite(1),
+                true_points, frames, frames,
+            )  # fmt: skip
+            return task.model.projectors.places["neck"][0].weight
+
+        first = projectors(1)
+        torch.rand(7)
+        before = torch.get_rng_state()
+        assert torch.equal(projectors(1), first)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert not torch.equal(projectors(2), first)
 
     def test_validation_is_against_labels_where_there_are_any(self, write_frame):
         write_frame("000000", labels=None)

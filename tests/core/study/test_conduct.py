@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from small_study import settings, write_study
 
 from kd3d_core.cli import ablate as command
@@ -26,6 +26,7 @@ from kd3d_core.study.judge import beyond_range
 from kd3d_core.study.process import RunError
 from kd3d_core.training.loop import train
 from kd3d_core.training.tasks import make_task
+from kd3d_core.training.validation import DetectionFrames
 
 LIMIT_S = 1200
 
@@ -43,13 +44,27 @@ def trained(monkeypatch) -> list[str]:
     return names
 
 
+@pytest.fixture
+def judged_on(monkeypatch) -> list[np.ndarray]:
+    """The points of the first validation frame, as each judged run's detector reads them."""
+    clouds = []
+
+    class Seen(DetectionFrames):
+        def __init__(self, frames, config, points, batch_size):
+            super().__init__(frames, config, points, batch_size)
+            clouds.append(points(frames[0]))
+
+    monkeypatch.setattr("kd3d_core.study.judge.DetectionFrames", Seen)
+    return clouds
+
+
 def ablate(folder: Path, monkeypatch, *words: str) -> int:
     monkeypatch.setattr(sys, "argv", ["kd3d-ablate", str(folder / "study.yaml"), *words])
     return command.main()
 
 
 def test_a_study_goes_on_and_ends_in_a_table_that_can_be_checked(
-    ready, trained, monkeypatch, capsys
+    ready, trained, judged_on, monkeypatch, capsys
 ):
     out = ready / "study"
     assert ablate(ready, monkeypatch, "--only", "control", "--seeds", "0") == 0
@@ -77,6 +92,14 @@ def test_a_study_goes_on_and_ends_in_a_table_that_can_be_checked(
     assert "5 of 5 runs are in" in (out / "table.md").read_text()
     assert len(trained) == 5
 
+    true_points = KittiDataset(ready / "street").frame("000004").points_in_view()
+    pseudo = [np.load(path) for path in (ready / "cache" / "pseudo_lidar").rglob("*.npy")]
+    assert len(judged_on) == len(trained)
+    for name, points in zip(trained, judged_on, strict=True):
+        of_lidar = np.array_equal(points, true_points)
+        assert of_lidar == name.startswith("teacher")
+        assert of_lidar or any(np.array_equal(points, cloud) for cloud in pseudo)
+
     folder = out / "runs" / "both" / "seed1"
     labels = ready / "street" / "training" / "label_2"
     frames = read_frames(labels, folder / "detections", ["000004", "000005"])
@@ -95,6 +118,29 @@ def test_a_study_goes_on_and_ends_in_a_table_that_can_be_checked(
     raw = load_file(folder / "latest" / "model.safetensors")
     assert any(not torch.equal(raw[f"student.network.{name}"], v) for name, v in last.items())
     assert CameraDetector.from_config(folder / "last" / "model.yaml", "cpu").class_names
+    check_that_students_of_another_teacher_are_refused(ready, monkeypatch, capsys)
+    assert len(trained) == 5
+
+
+def check_that_students_of_another_teacher_are_refused(ready, monkeypatch, capsys) -> None:
+    """In a study that is finished; put back, the teacher's students count again."""
+    out = ready / "study"
+    weights = out / "runs" / "teacher" / "seed0" / "last" / "detector.safetensors"
+    before = weights.read_bytes()
+    tensors = load_file(weights)
+    save_file({name: value + 1 for name, value in tensors.items()}, weights)
+    assert ablate(ready, monkeypatch) == 1
+    said = capsys.readouterr().err
+    for seed in (0, 1):
+        assert f"both, seed {seed} failed: the teacher {weights.parent}/model.yaml has" in said
+        assert f"delete {out}/runs/both/seed{seed} to run it again" in said
+    assert "control" not in said
+    table = (out / "table.md").read_text()
+    assert "3 of 5 runs are in" in table
+    assert "FAILED: both, seed 1: the teacher" in table
+    weights.write_bytes(before)
+    assert ablate(ready, monkeypatch) == 0
+    assert "5 of 5 runs are in" in (out / "table.md").read_text()
 
 
 def test_a_run_that_fails_is_recorded_and_tried_again(ready, monkeypatch, capsys):

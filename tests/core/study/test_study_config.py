@@ -1,5 +1,8 @@
 """What a study's file says, and which runs come of it."""
 
+import subprocess
+import sys
+
 import pytest
 from small_study import write_study
 
@@ -7,7 +10,7 @@ from kd3d_core.config import load_config
 from kd3d_core.errors import ConfigError
 from kd3d_core.paths import share_dir
 from kd3d_core.study.config import Metric, StudyConfig, merged
-from kd3d_core.study.runs import student_runs, teacher_run
+from kd3d_core.study.runs import last_model, student_runs, teacher_run
 
 
 def test_settings_within_settings_are_merged():
@@ -70,6 +73,41 @@ def test_metrics_are_those_of_either_set_of_overlaps():
     assert [Metric("car", 0.7).strictness, Metric("car", 0.5).strictness] == ["strict", "loose"]
     assert Metric("cyclist", 0.5).strictness == "strict"
     assert Metric("pedestrian", 0.25, "bev").name == "pedestrian BEV 0.25"
+
+
+def test_only_a_teacher_with_a_file_can_lack_it(tmp_path):
+    variants = {
+        "control": {},
+        "own": {"distill": {}},
+        "named": {"distill": {}, "teacher": {"model": "demo"}},
+    }
+    study = load_config(StudyConfig, write_study(tmp_path, variants=variants))
+    control, own, named = student_runs(study, seeds=[0])
+    assert [run.lacks_teacher for run in (control, own, named)] == [False, True, False]
+    path = last_model(teacher_run(study).folder)
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert not own.lacks_teacher
+
+
+@pytest.mark.slow  # a process that imports all there is
+def test_frames_that_are_there_need_nothing_that_renders(tmp_path):
+    """Embree has no wheel for ARM."""
+    script = (
+        "import sys; sys.modules['embreex'] = None\n"
+        "from kd3d_core.cli import ablate\n"
+        "import kd3d_core.study.conduct, kd3d_core.study.prepare\n"
+        "sys.exit(ablate.main())"
+    )
+    path = write_study(tmp_path)
+    words = [sys.executable, "-c", script, str(path), "--table"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert "has no runs yet" in done.stderr
+    render = {"train": {"frames": 1}, "val": {"frames": 1, "seed": 1}}
+    data = {"root": "train", "val_root": "val"}
+    write_study(tmp_path, render=render, data=data)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert "synthetic scenes need embreex" in done.stderr
 
 
 @pytest.mark.parametrize("path", sorted((share_dir() / "config" / "study").glob("*.yaml")))

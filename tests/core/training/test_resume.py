@@ -7,6 +7,7 @@ import pytest
 from noise_task import Frames, Noise, config
 
 from kd3d_core.data.augment import AugmentConfig
+from kd3d_core.distill.config import TeacherConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.training.config import OptimizerConfig
 from kd3d_core.training.loop import train
@@ -44,6 +45,22 @@ def test_other_frames_are_refused(tmp_path):
     task.samples = More()
     with pytest.raises(ConfigError, match="number of frames is 12 and was 10"):
         train(config(tmp_path), task)
+
+
+def test_another_teacher_is_refused_by_name(tmp_path):
+    taught = config(tmp_path, task="distill", teacher=TeacherConfig("demo", "teacher.pth"))
+    task = Noise()
+    task.teacher_digest = "first"
+    train(taught, task)
+    assert train(taught, task).steps == 16
+    task.teacher_digest = "second"
+    with pytest.raises(ConfigError, match=r"the teacher teacher\.pth has other weights"):
+        train(taught, task)
+    path = tmp_path / "latest" / "meta.json"
+    meta = json.loads(path.read_text())
+    del meta["teacher_sha256"]  # as in runs of before
+    path.write_text(json.dumps(meta))
+    assert train(taught, task).steps == 16
 
 
 def test_what_does_not_touch_the_result_may_change(tmp_path):
