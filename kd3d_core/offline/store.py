@@ -22,6 +22,14 @@ from kd3d_core.runtime.model_config import ModelConfig
 from kd3d_core.weights import resolve
 from kd3d_core.weights.download import sha256_of
 
+FORMAT = 1
+"""Of what is kept, and of the code that made it.
+
+To be raised whenever the same weights and settings answer otherwise than before: after changes of
+windows and resizing, of pseudo-LiDAR, of decoding boxes, or of NMS. Results of older code are then
+made again.
+"""
+
 
 class ResultStore:
     """A folder with one `.npz` per frame; depth maps are not kept."""
@@ -73,13 +81,13 @@ class ResultStore:
 
 
 def model_digest(config: ModelConfig, description: str) -> str:
-    """Hexadecimal sha256 of all that decides what a model answers.
+    """Hexadecimal sha256 of all that decides what a model answers; the code by `FORMAT` alone.
 
     Args:
         config: the configuration, whose weights must be on this machine.
         description: where and how it runs, from `CameraDetector.description`.
     """
-    digest = hashlib.sha256(json.dumps([asdict(config), description]).encode())
+    digest = hashlib.sha256(json.dumps([FORMAT, asdict(config), description]).encode())
     for weights in (config.depth.weights, config.detector.weights):
         if weights != "random":
             for path in _files(resolve(weights)):

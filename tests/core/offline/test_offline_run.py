@@ -11,6 +11,7 @@ from seeing_detector import SeeingDetector, picture
 from kd3d_core.data.bag import BagReader, typestore
 from kd3d_core.data.kitti import KittiDataset, box_labels, read_detections
 from kd3d_core.errors import DataError, Kd3dError
+from kd3d_core.offline import store
 from kd3d_core.offline.image_files import kitti_source
 from kd3d_core.offline.run import Outcome, detect_frames
 from kd3d_core.offline.sinks import (
@@ -34,8 +35,8 @@ def run(kitti: Path, out: Path, detector: SeeingDetector, model: str = "m", **mo
         VideoSink(out / "all.mp4", 10.0),
         BagSink(out / "bag", overwrite=True),
     ]
-    store = ResultStore(out / "results", model)
-    return detect_frames(source, detector, store, sinks, **more)
+    results = ResultStore(out / "results", model)
+    return detect_frames(source, detector, results, sinks, **more)
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -247,7 +248,9 @@ def test_a_threshold_is_applied_to_outputs_and_not_to_what_is_kept(
     assert len(read_detections(tmp_path / "kitti" / "000000.txt")) == 2
 
 
-def test_the_digest_of_a_model_follows_weights_settings_and_device(tmp_path: Path) -> None:
+def test_the_digest_of_a_model_follows_weights_settings_device_and_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from dataclasses import replace
 
     config = load_model_config("lite")
@@ -259,4 +262,6 @@ def test_the_digest_of_a_model_follows_weights_settings_and_device(tmp_path: Pat
     assert model_digest(config, "cpu") in digests
     weights.write_bytes(b"two")
     digests.add(model_digest(trained, "cpu"))
-    assert len(digests) == 5
+    monkeypatch.setattr(store, "FORMAT", store.FORMAT + 1)
+    digests.add(model_digest(trained, "cpu"))
+    assert len(digests) == 6
