@@ -207,7 +207,7 @@ def _count_section(frames: Sequence[DriveFrame]) -> Section:
         for name in sorted(found | labels)
     )
     columns = ("class", "detections", "per frame", *(("labels",) if has_labels else ()))
-    text = f"All detections that were published, of any score, in {len(frames)} frames."
+    text = f"All detections that the run gave out, whatever their score, in {len(frames)} frames."
     return Section("Counts", (Table(columns, rows),) if rows else (), text)
 
 
