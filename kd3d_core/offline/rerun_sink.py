@@ -61,6 +61,8 @@ class RerunSink:
         self._log_boxes("scene/detections", result.found)
         if frame.truth is not None:
             self._log_boxes("scene/truth", frame.truth, TRUTH_COLOR)
+        else:  # the viewer would go on showing the last frame's
+            recording.log("scene/truth", rr.Clear(recursive=False))
 
     def __exit__(
         self,

@@ -192,8 +192,12 @@ def test_reruns_own_reader_finds_what_the_bag_holds(run: Run, kitti: Path, tmp_p
         "/scene/camera/image": 8,  # of each frame the lens and the picture
         "/scene/points": 4,
         "/scene/detections": 4,
-        "/scene/truth": 2,
+        "/scene/truth": 4,
     }
+    truth = [row for _, row in sorted(rows["/scene/truth"], key=itemgetter(0))]
+    assert [bool(row.get("Boxes3D:half_sizes")) for row in truth] == [True, True, False, False]
+    assert [bool(row.get("Clear:is_recursive")) for row in truth[:2]] == [False, False]
+    assert [row["Clear:is_recursive"] for row in truth[2:]] == [[False], [False]]
     with BagReader(tmp_path / "b") as reader:
         clouds = [reader.decode(raw) for raw in reader.messages((POINTS_TOPIC,))]
         founds = [reader.decode(raw) for raw in reader.messages((DETECTIONS_TOPIC,))]
