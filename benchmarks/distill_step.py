@@ -4,7 +4,9 @@
     .venv/bin/python benchmarks/distill_step.py --data ~/kitti --model mvxnet_kitti --device cuda
 
 The three take their steps in turn, on the same frames, so that whatever else the machine does
-slows them alike; the ratio is what counts. On a CPU, CPU time is given beside time by the clock.
+slows them alike; the ratio is what counts. A live teacher's cost lies in the step, the cache's in
+loading, so the ratio of both together is given as well; with workers that load while a step is
+taken, only the step's counts. On a CPU, CPU time is given beside time by the clock.
 Memory is measured afterwards, each in a process of its own. All weights are random, the student
 reads the true points as its teacher does, and nothing is augmented. The cache is made anew and
 thrown away.
@@ -16,7 +18,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -151,9 +153,10 @@ def measure(
 
 def _print_times(rows: dict[str, list[dict[str, float]]], setting: Setting) -> None:
     """Medians, and those of each step's ratio to the control's beside it."""
+    both = ["data", "step"]
     unit = "ms" if "cuda" in setting.device else "ms (CPU ms)"
     table = Table(
-        "", f"data, {unit}", f"step, {unit}", "step / control",
+        "", f"data, {unit}", f"step, {unit}", "step / control", "data + step / control",
         title=f"{setting.model}, {setting.batch_size} frames per step, {setting.precision}, "
         f"{_machine(setting.device)}",
     )  # fmt: skip
@@ -162,9 +165,10 @@ def _print_times(rows: dict[str, list[dict[str, float]]], setting: Setting) -> N
         cells = [
             f"{middle[name]:.0f}"
             + ("" if "cuda" in setting.device else f" ({middle[f'{name} CPU']:.0f})")
-            for name in ("data", "step")
+            for name in both
         ]
-        table.add_row(kind, *cells, _ratios(rows, kind, setting.device))
+        ratios = [_ratios(rows, kind, parts, setting.device) for parts in (["step"], both)]
+        table.add_row(kind, *cells, *ratios)
     Console(width=100).print(table)
 
 
@@ -179,12 +183,18 @@ def _in_turn(setting: Setting, count: int) -> dict[str, list[dict[str, float]]]:
     return rows
 
 
-def _ratios(rows: dict[str, list[dict[str, float]]], kind: str, device: str) -> str:
-    """Medians over the steps of how much longer each took than the control's beside it."""
-    names = ("step",) if "cuda" in device else ("step", "step CPU")
+def _ratios(
+    rows: dict[str, list[dict[str, float]]], kind: str, parts: Sequence[str], device: str
+) -> str:
+    """Medians over the steps of how much longer some parts took than the control's beside them."""
+    clocks = ("",) if "cuda" in device else ("", " CPU")
     pairs = list(zip(rows[kind], rows["control"], strict=True))
     found = [
-        statistics.median(row[name] / control[name] for row, control in pairs) for name in names
+        statistics.median(
+            sum(row[part + clock] for part in parts) / sum(control[part + clock] for part in parts)
+            for row, control in pairs
+        )
+        for clock in clocks
     ]
     return " (".join(f"{ratio:.2f}" for ratio in found) + ")" * (len(found) - 1)
 

@@ -6,7 +6,11 @@ made; none is ever stale. Features, answers of the head and so on lie in files o
 that compare at other places share what they have in common.
 
 Of each map only the cells are stored that differ from those of an empty street, which are the same
-in every frame and stored once. Of the boxes and headings that the head says, only those of cells in
+in every frame and stored once. That few do relies on networks whose cells see their surroundings
+alone, and on equal arithmetic for equal maps: the empty street is computed on the device that
+computes the frames, one frame at a time as they are, and CPU and GPU have files of their own. Where
+arithmetic differs none the less (another cuDNN or `torch.backends.cudnn.benchmark`), more cells are
+stored, and none is wrong. Of the boxes and headings that the head says, only those of cells in
 which it is confident are kept: nothing else is compared.
 """
 
@@ -52,6 +56,7 @@ class TeacherCache:
         config: DetectorConfig,
         points: PointSource,
         settings: DistillConfig,
+        device: torch.device,
     ) -> None:
         """
         Args:
@@ -60,8 +65,12 @@ class TeacherCache:
             config: what it was built from.
             points: what it reads; a frame of which there are none has no answers.
             settings: say what is compared.
+            device: where `fill` computes.
         """
-        kind = json.dumps([asdict(replace(config, weights="")), weights_digest(detector)])
+        kind = json.dumps(
+            [asdict(replace(config, weights="")), weights_digest(detector), device.type]
+        )
+        self._device = device
         self._folder = folder / hashlib.sha256(kind.encode()).hexdigest()[:16]
         self._window = config.window
         self._points = points
@@ -86,7 +95,6 @@ class TeacherCache:
         self,
         frames: KittiDataset,
         detector: AnchorDetector,
-        device: torch.device,
         processes: int = 1,
         on_frame: Callable[[], None] = lambda: None,
     ) -> int:
@@ -94,52 +102,55 @@ class TeacherCache:
 
         Args:
             frames: whose answers will be needed.
-            detector: the one of `__init__`; put into eval mode and moved to `device`.
-            device: where to compute.
+            detector: the one of `__init__`; put into eval mode and moved to the device.
             processes: that fill the same disk at the same time, each with such a share.
             on_frame: called after each frame.
 
         Raises:
             DataError: the disk has too little space.
         """
-        self._fill_empty(detector.eval().cpu())
+        self._fill_empty(detector.eval().to(self._device))
         empty = self._read("empty")
-        detector.to(device)
         samples = DetectionSamples(frames, self._window, self._points, ())
         lacking = []
         for index in range(len(frames)):
             digest = self._digest(frames[index])
-            if digest is not None and self._lacks(digest):
+            if digest is not None and self._lacking(digest):
                 lacking.append((index, digest))
             else:
                 on_frame()
         for index, digest in lacking:
-            answers = _answers(detector, collate([samples[index]]).to(device), self._threshold)
+            batch = collate([samples[index]]).to(self._device)
+            answers = _answers(detector, batch, self._threshold)
             stored = {part: _packed(tensors, empty) for part, tensors in self._by_part(answers)}
             if index == lacking[0][0]:
-                self._check_space(stored, len(lacking) * processes)
+                self._check_space(stored, [digest for _, digest in lacking], processes)
             for part, tensors in stored.items():
                 self._write(digest, part, tensors)
             on_frame()
         return len(lacking)
 
     def _fill_empty(self, detector: AnchorDetector) -> None:
-        if self._lacks("empty"):
+        if self._lacking("empty"):
             answers = _of_empty_street(detector, self._threshold)
             for part, tensors in self._by_part(answers):
-                self._write("empty", part, tensors)
+                self._write("empty", part, {name: value.cpu() for name, value in tensors.items()})
 
     def _by_part(self, answers: Mapping[str, Tensors]) -> list[tuple[str, Tensors]]:
         """What of all answers is stored, and where."""
         return [(part, answers["head" if part == self._head else part]) for part in self._parts]
 
-    def _check_space(self, stored: Mapping[str, Tensors], count: int) -> None:
-        """Refuse to begin what can't be ended, as far as one frame tells."""
-        sizes = [value.nbytes for tensors in stored.values() for value in tensors.values()]
-        needed, free = count * sum(sizes), shutil.disk_usage(self._folder).free
+    def _check_space(
+        self, stored: Mapping[str, Tensors], names: Sequence[str], processes: int
+    ) -> None:
+        """Refuse to begin what can't be ended, as far as one frame's files tell of the others'."""
+        sizes = {part: sum(v.nbytes for v in tensors.values()) for part, tensors in stored.items()}
+        needed = processes * sum(sizes[part] for name in names for part in self._lacking(name))
+        free = shutil.disk_usage(self._folder).free
         if needed > free:
             raise DataError(
-                f"{self._folder}: the teacher's answers to {count} frames need about "
+                f"{self._folder}: the teacher's answers to {processes * len(names)} frames need "
+                "about "
                 f"{needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: set KD3D_CACHE to a "
                 "larger disk, compare at fewer places, or set teacher.cache to false"
             )
@@ -156,8 +167,8 @@ class TeacherCache:
     def _path(self, name: str, part: str) -> Path:
         return self._folder / f"{name}.{part}.safetensors"
 
-    def _lacks(self, name: str) -> bool:
-        return not all(self._path(name, part).is_file() for part in self._parts)
+    def _lacking(self, name: str) -> list[str]:
+        return [part for part in self._parts if not self._path(name, part).is_file()]
 
     def _write(self, name: str, part: str, tensors: Tensors) -> None:
         path = self._path(name, part)

@@ -126,14 +126,15 @@ def check_fit(
 def feature_shapes(detector: AnchorDetector) -> dict[str, list[torch.Size]]:
     """By place, the shapes of a detector's maps for one sample, found by asking it."""
     was_training = detector.training
+    device = next(detector.parameters()).device
     grid = detector.grid
     low, high = grid.point_cloud_range[:3], grid.point_cloud_range[3:]
     centre = [(a + b) / 2 for a, b in zip(low, high, strict=True)]
     features: BevFeatures = detector.eval().forward_features(
-        torch.tensor([[*centre, 0.5]]),
-        torch.zeros(1, dtype=torch.int64),
-        torch.zeros(1, 3, 64, 64),
-        torch.eye(4)[None, :3],
+        torch.tensor([[*centre, 0.5]], device=device),
+        torch.zeros(1, dtype=torch.int64, device=device),
+        torch.zeros(1, 3, 64, 64, device=device),
+        torch.eye(4, device=device)[None, :3],
     )
     detector.train(was_training)
     return {

@@ -37,11 +37,12 @@ def filled_cache(
         frames: that will be asked for.
         settings: say what is compared.
     """
-    cache = TeacherCache(cache_dir() / "teacher", detector, config, points, settings)
     here = processes()
+    folder = cache_dir() / "teacher"
+    cache = TeacherCache(folder, detector, config, points, settings, here.device)
 
     def fill(share: KittiDataset, on_frame: Callable[[], None]) -> None:
-        made = cache.fill(share, detector, here.device, here.num_processes, on_frame)
+        made = cache.fill(share, detector, here.num_processes, on_frame)
         log.info("the teacher answered %d of %d frames; the rest was there", made, len(share))
 
     fill_together("teacher", frames, fill)

@@ -6,14 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 from small_detector import small_lite
+from torch.distributions import Bernoulli, Categorical, kl_divergence
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
 from kd3d_core.data.samples import Batch
-from kd3d_core.detectors.decode import per_anchor
-from kd3d_core.distill.config import DistillConfig, FeatureConfig
+from kd3d_core.distill.config import DistillConfig, FeatureConfig, LogitConfig
 from kd3d_core.distill.distiller import Distiller
-from kd3d_core.distill.losses import class_loss
 from kd3d_core.distill.schedule import Phase
 from kd3d_core.distill.teacher import Teacher, feature_shapes
 
@@ -30,6 +29,11 @@ PROJECTION = torch.tensor([[60.0, 0, 48, 0], [0, 60.0, 32, 0], [0, 0, 1, 0]]) @ 
 def only(det: float = 0.0, feat: float = 0.0, logit: float = 0.0, **changes) -> DistillConfig:
     """One phase with these weights."""
     return replace(ALL, phases=(Phase(10, det, feat, logit),), **changes)
+
+
+def anchors(maps: torch.Tensor, channels: int) -> torch.Tensor:
+    """Of a head's `(B, A * C, h, w)`, one row for each anchor of each frame."""
+    return maps.movedim(1, -1).reshape(-1, channels)
 
 
 def cloud(seed: int, count: int = 800) -> torch.Tensor:
@@ -118,8 +122,12 @@ class TestTeacher:
 
 
 class TestParts:
-    def test_the_feature_loss_is_torchs_on_projected_maps(self):
-        module = distiller(only(feat=2.0))
+    @pytest.mark.parametrize(
+        ("loss", "reference"),
+        [("mse", functional.mse_loss), ("smooth_l1", functional.smooth_l1_loss)],
+    )
+    def test_the_feature_loss_is_torchs_on_projected_maps(self, loss, reference):
+        module = distiller(only(feat=2.0, feature=replace(ALL.feature, loss=loss)))
         losses = module(batch())
         b = batch()
         ours = module.student.forward_features(b.points, b.samples, b.images, b.image_from_lidar)
@@ -137,7 +145,7 @@ class TestParts:
         for name, (layer, our, their) in expected.items():
             weight = layer.weight[:, :, 0, 0]
             projected = torch.einsum("oc,bchw->bohw", weight, our) + layer.bias[:, None, None]
-            torch.testing.assert_close(losses[name], 2 * functional.mse_loss(projected, their))
+            torch.testing.assert_close(losses[name], 2 * reference(projected, their))
 
     def test_the_detection_loss_is_the_students_own(self):
         module = distiller(only(det=3.0))
@@ -149,18 +157,56 @@ class TestParts:
         for name, value in expected.items():
             torch.testing.assert_close(losses[f"det_{name}"], 3 * value)
 
-    def test_the_logit_loss_is_per_anchor_that_the_teacher_is_sure_of(self):
-        module = distiller(only(logit=1.5))
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {},
+            {"temperature": 3.0},
+            {"background": 0.2},
+            {"loss": "quality_focal"},
+            {"loss": "quality_focal", "background": 0.2, "threshold": 0.4},
+            {"cls": 0.5, "box": 3.0, "dir": 0.7},
+        ],
+        ids=str,
+    )
+    def test_the_logit_loss_is_per_anchor_that_the_teacher_is_sure_of(self, changes):
+        """By formulas of torch's distributions, and written out."""
+        config = LogitConfig(**changes)
+        module = distiller(replace(only(logit=1.5), logit=config))
         b = batch()
-        ours = per_anchor(
-            module.student(b.points, b.samples, b.images, b.image_from_lidar).logits, 3
+        ours = module.student(b.points, b.samples, b.images, b.image_from_lidar)
+        theirs = module.teacher(b).maps
+        (s, t), (our_box, their_box), (our_dir, their_dir) = (
+            (anchors(getattr(ours, part), channels), anchors(getattr(theirs, part), channels))
+            for part, channels in (("logits", 3), ("deltas", 7), ("directions", 2))
         )
-        theirs = per_anchor(module.teacher(b).maps.logits, 3)
-        confidence = theirs.sigmoid().amax(-1)
-        sure = confidence > 0.1
+        confidence = t.sigmoid().amax(-1)
+        sure = confidence > config.threshold
         assert 0 < int(sure.sum()) < sure.numel()
-        expected = class_loss(ours, theirs, confidence * sure) / sure.sum()
-        torch.testing.assert_close(module(b)["logit_cls"], 1.5 * expected)
+
+        if config.loss == "kl":
+            scale = config.temperature
+            bernoullis = (Bernoulli(logits=logits / scale) for logits in (t, s))
+            cls = scale**2 * kl_divergence(*bernoullis)
+        else:
+            p, q = s.sigmoid(), t.sigmoid()
+            entropy = q * functional.logsigmoid(s) + (1 - q) * functional.logsigmoid(-s)
+            cls = -((p - q) ** 2) * entropy
+        by_confidence = torch.where(sure, confidence, config.background)
+        error = torch.cat([our_box[:, :6] - their_box[:, :6],
+                           (our_box[:, 6:] - their_box[:, 6:]).sin()], 1).abs()  # fmt: skip
+        box = torch.where(error < 1 / 9, 4.5 * error**2, error - 1 / 18)
+        heading = kl_divergence(Categorical(logits=their_dir), Categorical(logits=our_dir))
+        expected = {
+            "logit_cls": config.cls * (by_confidence * cls.sum(1)).sum(),
+            "logit_box": config.box * (confidence[sure] * box[sure].sum(1)).sum(),
+            "logit_dir": config.dir * (confidence[sure] * heading[sure]).sum(),
+        }
+        losses = module(b)
+        assert losses.keys() == expected.keys()
+        for name, value in expected.items():
+            assert value > 0
+            torch.testing.assert_close(losses[name], 1.5 * value / sure.sum(), rtol=1e-4, atol=0)
 
     def test_a_student_that_is_its_teacher_and_sees_the_same_has_no_logit_loss(self):
         module = distiller(only(logit=1.0), student=1, teacher=1)

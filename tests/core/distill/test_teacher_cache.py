@@ -52,12 +52,12 @@ def folder(tmp_path) -> Path:
 
 
 def cache_of(folder: Path, settings: DistillConfig = ALL, seed: int = 1) -> TeacherCache:
-    return TeacherCache(folder, small_lite(seed), CONFIG, true_points, settings)
+    return TeacherCache(folder, small_lite(seed), CONFIG, true_points, settings, DEVICE)
 
 
 def filled(folder: Path, frames: KittiDataset, settings: DistillConfig = ALL) -> TeacherCache:
     cache = cache_of(folder, settings)
-    cache.fill(frames, small_lite(1), DEVICE)
+    cache.fill(frames, small_lite(1))
     return cache
 
 
@@ -160,13 +160,13 @@ class TestAnswers:
 
 class TestFiles:
     def test_are_made_once(self, frames, folder):
-        assert cache_of(folder).fill(frames, small_lite(1), DEVICE) == 2
+        assert cache_of(folder).fill(frames, small_lite(1)) == 2
         before = files(folder)
         assert len(before) == 3 * 4  # two frames and the empty street; three places and the head
         steps = []
         refused = small_lite(1)
         refused.forward_features = None  # would fail if it were asked
-        assert cache_of(folder).fill(frames, refused, DEVICE, 1, lambda: steps.append(1)) == 0
+        assert cache_of(folder).fill(frames, refused, 1, lambda: steps.append(1)) == 0
         assert len(steps) == 3
         assert files(folder) == before
 
@@ -182,8 +182,8 @@ class TestFiles:
                 raise StopError
 
         with pytest.raises(StopError):  # the frame without LiDAR is the first that is done
-            cache_of(folder).fill(frames, small_lite(1), DEVICE, 1, stop_at_second)
-        assert cache_of(folder).fill(frames, small_lite(1), DEVICE) == 1
+            cache_of(folder).fill(frames, small_lite(1), 1, stop_at_second)
+        assert cache_of(folder).fill(frames, small_lite(1)) == 1
 
     def test_settings_share_what_they_have_in_common(self, frames, folder):
         neck = replace(ALL, feature=FeatureConfig(("neck",)))
@@ -211,7 +211,7 @@ class TestFiles:
         cache = cache_of(folder)
         with pytest.raises(DataError):
             cache(frames[0])
-        assert cache.fill(frames, small_lite(1), DEVICE) == 1
+        assert cache.fill(frames, small_lite(1)) == 1
         after = cache(frames[0])
         assert before is not None
         assert after is not None
@@ -219,7 +219,7 @@ class TestFiles:
 
     def test_another_teacher_has_others(self, frames, folder):
         filled(folder, frames)
-        assert cache_of(folder, seed=2).fill(frames, small_lite(2), DEVICE) == 2
+        assert cache_of(folder, seed=2).fill(frames, small_lite(2)) == 2
 
     def test_a_damaged_file_is_named(self, frames, folder):
         cache = filled(folder, frames)
@@ -233,8 +233,26 @@ class TestFiles:
         usage = shutil.disk_usage("/")
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
         with pytest.raises(DataError, match=r"2 frames need about .* GB and 0\.0 GB are free"):
-            cache_of(folder).fill(frames, small_lite(1), DEVICE)
+            cache_of(folder).fill(frames, small_lite(1))
         assert all(name.startswith("empty.") for name in files(folder))
+
+    def test_only_what_is_lacking_needs_space(self, frames, folder, monkeypatch):
+        filled(folder, frames)
+        sizes = []
+        for path in folder.rglob("*.head_0.1.safetensors"):
+            if not path.name.startswith("empty"):
+                sizes.append(path.stat().st_size)
+                path.unlink()
+        usage = shutil.disk_usage("/")
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2 * max(sizes)))
+        assert cache_of(folder).fill(frames, small_lite(1)) == 2
+
+    def test_cpu_and_gpu_have_files_of_their_own(self, frames, folder):
+        cache = filled(folder, frames)
+        other = TeacherCache(folder, small_lite(1), CONFIG, true_points, ALL, torch.device("cuda"))
+        assert cache(frames[0]) is not None
+        with pytest.raises(DataError):
+            other(frames[0])
 
 
 class TestRuns:

@@ -1,5 +1,7 @@
 """Training configurations and the command that reads them."""
 
+from dataclasses import replace
+
 import pytest
 
 from kd3d_core.cli.train import replaced_settings
@@ -15,6 +17,26 @@ FILES = sorted((share_dir() / "config" / "train").glob("*.yaml"))
 def test_every_configuration_that_ships_can_be_read(path):
     config = load_config(TrainConfig, path)
     assert config.out == f"runs/{path.stem}"
+
+
+@pytest.mark.parametrize("kind", ["kitti_lite", "synth_lite"])
+def test_a_student_differs_from_its_control_in_being_taught(kind):
+    student, control = (
+        load_config(TrainConfig, FILES[0].with_name(f"{kind}_{name}.yaml"))
+        for name in ("distill", "pseudo")
+    )
+    untaught = replace(student, task="detector", teacher=None, distill=None, out=control.out)
+    assert untaught == control
+
+
+def test_a_student_can_be_its_own_control():
+    """As the header of the file says it."""
+    path = FILES[0].with_name("kitti_mvx_distill.yaml")
+    words = ["x", "--task", "detector", "--teacher", "null", "--distill", "null"]
+    settings = replaced_settings(words)[2:]
+    student = load_config(TrainConfig, path)
+    control = load_config(TrainConfig, path, settings)
+    assert control == replace(student, task="detector", teacher=None, distill=None)
 
 
 def test_settings_replace_those_of_the_file():
