@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -23,7 +24,7 @@ from kd3d_core.data.synthetic.lidar import LidarConfig, Scan, scan
 from kd3d_core.data.synthetic.picture import Picture, take_picture
 from kd3d_core.data.synthetic.raycast import RayCaster
 from kd3d_core.data.synthetic.rig import CameraConfig, Rig
-from kd3d_core.errors import ConfigError, DataError
+from kd3d_core.errors import ConfigError, DataError, Kd3dError
 from kd3d_core.files import write_whole
 
 RATE_HZ = 10.0
@@ -109,6 +110,7 @@ def write_dataset(
 
     Raises:
         DataError: the folder holds frames of another configuration, or can't be written.
+        Kd3dError: a worker was killed.
     """
     _claim(out, config)
     wanted = range(config.frames) if only is None else only
@@ -132,11 +134,16 @@ def _rendered(config: SynthConfig, out: Path, indices: list[int], workers: int) 
         _single_threaded(),
         ProcessPoolExecutor(workers, spawn, _leave_interrupts_to_parent) as pool,
     ):
-        jobs = [pool.submit(_write_frame, config, out, index) for index in indices]
         try:
+            jobs = [pool.submit(_write_frame, config, out, index) for index in indices]
             for job in as_completed(jobs):
                 job.result()
                 yield
+        except BrokenProcessPool:
+            raise Kd3dError(
+                f"{out}: a process that rendered was killed, as happens when memory runs out: the "
+                "same command goes on; fewer workers need less memory"
+            ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -23,7 +23,7 @@ def render(
         only: numbers of the frames that are wanted now; default: all.
 
     Raises:
-        DataError: as `write_dataset`.
+        Kd3dError: as `write_dataset`.
     """
     frames = config.frames if only is None else len(only)
     workers = workers or len(os.sched_getaffinity(0))

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +14,12 @@ import pytest
 from kd3d_core.cli import synth as command
 from kd3d_core.data.bag import BagReader
 from kd3d_core.data.kitti import KittiDataset, label_boxes
+from kd3d_core.data.synthetic import dataset
 from kd3d_core.data.synthetic.dataset import SynthConfig, write_dataset
 from kd3d_core.data.synthetic.lidar import LidarConfig
 from kd3d_core.data.synthetic.render import render
 from kd3d_core.data.synthetic.rig import CameraConfig
-from kd3d_core.errors import ConfigError, DataError
+from kd3d_core.errors import ConfigError, DataError, Kd3dError
 from kd3d_core.geometry.camera import PinholeCamera
 
 _CAMERA = CameraConfig(width=320, height=120, fx=190, fy=185, cx=160, cy=55, mount_height=1.4)
@@ -88,6 +91,25 @@ def test_an_interrupted_run_goes_on(rendered: Path, tmp_path: Path) -> None:
     assert kept.stat().st_mtime_ns == before
     image.with_name("000001.png.99.part").unlink()
     assert _digests(out) == _digests(rendered)
+
+
+def test_a_killed_worker_is_one_line_and_the_same_command_goes_on(
+    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset, "_write_frame", _write_frame_but_die_at_the_second)
+        with pytest.raises(Kd3dError, match=r"was killed.* the same command goes on") as caught:
+            write_dataset(_SMALL, tmp_path, workers=2)
+    assert "\n" not in str(caught.value)
+    write_dataset(_SMALL, tmp_path)
+    assert _digests(tmp_path) == _digests(rendered)
+
+
+def _write_frame_but_die_at_the_second(config: SynthConfig, out: Path, index: int) -> None:
+    """What workers are given, so it is found by its name in their own copy of this module."""
+    if index == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    dataset._write_frame(config, out, index)
 
 
 def test_more_frames_are_added_to_what_is_there(rendered: Path, tmp_path: Path) -> None:
