@@ -11,6 +11,7 @@ from kd3d_core.geometry.camera import KITTI_LIDAR_HEIGHT, Distortion, PinholeCam
 _BASELINES_M = (0.0, -0.54, 0.06, -0.47)
 """Where KITTI's cameras 0 to 3 see camera 0's origin, along x."""
 _LIDAR_BEHIND_M, _LIDAR_YAW = 0.27, 0.0075
+_LENS_MARGIN = 0.98  # closer to where a lens folds over, inverting it is inexact
 _RECTIFICATION = (0.004, -0.009, 0.010)  # Rodrigues vector, like that of KITTI's first day
 
 
@@ -54,11 +55,39 @@ class CameraConfig:
             raise CalibrationError(
                 f"{len(self.distortion)} distortion coefficients: give k1 k2 p1 p2, or k3 too"
             )
+        if self.distortion and self._corner_radius > _LENS_MARGIN * _widest_radius(self.distortion):
+            raise CalibrationError(
+                f"distortion {' '.join(f'{value:g}' for value in self.distortion)}: this lens "
+                "doesn't reach the image's corners: give weaker coefficients, or a longer focal "
+                "length"
+            )
 
     @property
     def intrinsics(self) -> np.ndarray:
         """3x3 float64."""
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], np.float64)
+
+    @property
+    def _corner_radius(self) -> float:
+        """Largest distance of a corner from the principal point, in focal lengths."""
+        x = max(self.cx, self.width - 1 - self.cx) / self.fx
+        y = max(self.cy, self.height - 1 - self.cy) / self.fy
+        return float(np.hypot(x, y))
+
+
+def _widest_radius(distortion: tuple[float, ...]) -> float:
+    """Up to which radius in the raw image, in focal lengths, each pixel has one ray.
+
+    The ray at radius r falls to f(r) = r (1 + k1 r^2 + k2 r^4 + k3 r^6). Where f stops rising, the
+    image folds over, and nothing falls beyond. The small tangential terms are left out.
+    """
+    k1, k2, _, _, k3 = (*distortion, 0.0)[:5]
+    squares = np.roots([7 * k3, 5 * k2, 3 * k1, 1])  # r^2 at which f' is 0
+    turning = [square.real for square in squares if abs(square.imag) < 1e-9 and square.real > 0]
+    if not turning:
+        return np.inf
+    r2 = min(turning)
+    return float(np.sqrt(r2) * (1 + r2 * (k1 + r2 * (k2 + r2 * k3))))
 
 
 @dataclass(frozen=True, eq=False)

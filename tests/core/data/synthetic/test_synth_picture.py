@@ -79,6 +79,38 @@ def test_impossible_cameras_are_refused(wrong: dict) -> None:
         CameraConfig(**wrong)
 
 
+@pytest.mark.parametrize(
+    ("lens", "fits"),
+    [
+        ((-0.3, 0.0, 0.0, 0.0), False),  # folds over at 0.70 focal lengths; the corner is at 0.92
+        ((-0.1, 0.0, 0.0, 0.0), True),  # at 1.22
+        ((-0.16, 0.0, 0.0, 0.0), True),  # at 0.96
+        ((-0.3, 0.09, 0.0, 0.0, 0.0), True),
+        ((-0.3, 0.09, 0.0, 0.0, -0.05), False),
+        ((0.4, 0.0, 0.0, 0.0), True),
+        ((0.4, 0.0, 0.0, 0.0, -0.9), False),
+    ],
+)
+def test_lenses_that_do_not_reach_the_corners_are_refused(
+    lens: tuple[float, ...], fits: bool
+) -> None:
+    # Where f(r) first stops rising, looked for among many radii.
+    k1, k2, _, _, k3 = (*lens, 0.0)[:5]
+    r = np.linspace(0, 3, 300_001)
+    f = r * (1 + k1 * r**2 + k2 * r**4 + k3 * r**6)
+    falling = np.flatnonzero(np.diff(f) <= 0)
+    widest = f[falling[0]] if len(falling) else np.inf
+    corner = np.hypot(632.4407, 201.146) / 721.5377
+    assert (corner < widest) == fits
+    if fits:
+        CameraConfig(distortion=lens)
+    else:
+        with pytest.raises(CalibrationError, match=r"doesn't reach the image's corners"):
+            CameraConfig(distortion=lens)
+        # A longer lens sees only the middle, where the function rises.
+        CameraConfig(distortion=lens, fx=2000, fy=2000)
+
+
 def test_things_cast_shadows_away_from_the_sun() -> None:
     floor = box((0, -20, -3), (40, 20, -2), Material.CONCRETE, _GREY)
     pillar = box((9, -0.5, -2), (11, 0.5, 0.5), Material.CONCRETE, _GREY)
