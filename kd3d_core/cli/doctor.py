@@ -5,6 +5,7 @@ It has to work where nearly nothing else does, so it imports no package that it 
 
 import json
 import os
+import platform
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
@@ -55,7 +56,7 @@ PYTHON_PACKAGES = (
 # (module, distribution, what for).
 OPTIONAL_PACKAGES = (
     ("tensorboard", "tensorboard", "curves of a training"),
-    ("embreex", "embreex", "synthetic scenes (kd3d-synth)"),
+    ("embreex", "embreex", "rendering: kd3d-synth, make demo without --data, studies with render"),
     ("rerun", "rerun-sdk", "the Rerun viewer"),
     ("ray", "ray", "many bags on many machines"),
 )
@@ -222,6 +223,8 @@ def check_extras() -> list[Check]:
         there = is_installed(name)
         found = (version_of(distribution) or "installed") if there else f"not installed; {purpose}"
         mend = "" if there else f"{_python()} -m pip install {distribution}"
+        if mend and name == "embreex" and platform.machine() == "aarch64":
+            mend = "it has no wheel for ARM: render on another machine, and copy the folder"
         checks.append(Check("Optional", name, OK if there else OPTIONAL, found, mend))
     return checks
 

@@ -71,6 +71,19 @@ def test_something_optional_is_missing(name, hide, no_imports, capsys, monkeypat
     assert checks[name]["mend"]
 
 
+@pytest.mark.parametrize(
+    ("machine", "mend"), [("x86_64", "pip install embreex"), ("aarch64", "render on another")]
+)
+def test_without_embreex_nothing_is_rendered(machine, mend, hide, monkeypatch):
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    hide("embreex")
+    check = next(check for check in doctor.check_extras() if check.name == "embreex")
+    assert check.status == "optional"
+    for lost in ("kd3d-synth", "make demo without --data", "studies with render"):
+        assert lost in check.found
+    assert mend in check.mend
+
+
 def test_every_check_that_is_not_ok_says_what_to_do(hide, no_imports):
     needed = [name for name, _, _ in (*doctor.PYTHON_PACKAGES, *doctor.OPTIONAL_PACKAGES)]
     hide("rclpy", "torch", "cv2", *doctor.MESSAGES, *needed)
