@@ -7,10 +7,10 @@ the code that rendered it.
 import numpy as np
 
 from kd3d_core.data.kitti import Label, label_boxes
-from kd3d_core.data.synthetic.dataset import Frame
-from kd3d_core.data.synthetic.lidar import LidarConfig, scan
+from kd3d_core.data.synthetic.dataset import Frame, SynthConfig, render_frame
+from kd3d_core.data.synthetic.lidar import LidarConfig, Scan, scan
 from kd3d_core.data.synthetic.raycast import RayCaster
-from kd3d_core.data.synthetic.rig import Rig
+from kd3d_core.data.synthetic.rig import CameraConfig, Rig
 from kd3d_core.geometry.boxes import points_in_boxes
 
 _MM = 1e-3
@@ -51,35 +51,56 @@ def _owners(frame: Frame, labels: list[Label]) -> list[int]:
     return apart.argmin(1).tolist()
 
 
-def _share_inside(frame: Frame, config: LidarConfig, margin: float) -> tuple[int, int]:
-    """Points on labelled cars that are inside their box, and all of them."""
-    cars = [label for label in frame.labels if label.type == "Car"]
-    boxes = label_boxes(cars, np.linalg.inv(_calibration()[1])).astype(np.float64)
-    boxes[:, 2] -= margin
-    boxes[:, 3:6] += 2 * margin
-    caster = RayCaster(frame.moment.mesh.triangles)
-    result = scan(frame.moment, caster, config, np.random.default_rng(0))
+def _share_inside(pairs: list[tuple[Frame, Scan]], margin: float) -> float:
+    """Of the points on labelled cars, by what their rays hit, the share that is in the car's box.
+
+    Args:
+        pairs: frames, and a scan of each.
+        margin: metres that boxes are larger to all sides.
+    """
     inside = total = 0
-    for box, owner in zip(boxes, _owners(frame, cars), strict=True):
-        points = result.points[result.owner == owner].astype(np.float64)
-        inside += int(points_in_boxes(points, box[None]).sum())
-        total += len(points)
-    return inside, total
+    for frame, result in pairs:
+        cars = [label for label in frame.labels if label.type == "Car"]
+        boxes = label_boxes(cars, np.linalg.inv(_calibration()[1])).astype(np.float64)
+        boxes[:, 2] -= margin
+        boxes[:, 3:6] += 2 * margin
+        for box, owner in zip(boxes, _owners(frame, cars), strict=True):
+            points = result.points[result.owner == owner].astype(np.float64)
+            inside += int(points_in_boxes(points, box[None]).sum())
+            total += len(points)
+    assert total > 1000
+    return inside / total
 
 
 def test_points_on_a_labelled_car_lie_in_its_box(frames: list[Frame]) -> None:
-    counts = [_share_inside(frame, LidarConfig(range_noise=0.0), _MM) for frame in frames]
-    inside, total = np.sum(counts, axis=0)
-    assert total > 1000
-    assert inside / total >= 0.98
+    """What is claimed of 98 % is claimed of the geometry: of rays without noise."""
+    config = LidarConfig(range_noise=0.0)
+    pairs = [
+        (frame, scan(frame.moment, RayCaster(frame.moment.mesh.triangles), config, _noise()))
+        for frame in frames
+    ]
+    assert _share_inside(pairs, _MM) >= 0.98
+
+
+def _noise() -> np.random.Generator:
+    return np.random.default_rng(0)
 
 
 def test_range_noise_moves_points_out_of_their_box_by_no_more_than_itself(
     frames: list[Frame],
 ) -> None:
-    counts = [_share_inside(frame, LidarConfig(), margin=0.05) for frame in frames]
-    inside, total = np.sum(counts, axis=0)
-    assert inside / total >= 0.98
+    """Of the scans as they are delivered, of several seeds.
+
+    The visible sides of a car nearly touch its box, so that a noise of 2 cm puts some of their
+    points outside: about one in eight, of 10,000 to 16,000 in each of four seeds. That is not 98 %
+    inside; of boxes that are 2 cm larger to all sides it is.
+    """
+    camera = CameraConfig(width=310, height=94, fx=180, fy=180, cx=152, cy=43)  # for speed
+    more = [render_frame(SynthConfig(1, seed, camera=camera), 0) for seed in (7, 11)]
+    delivered = [(frame, frame.scan) for frame in (*frames, *more)]
+    assert 0.84 < _share_inside(delivered, 0.0) < 0.92
+    assert _share_inside(delivered, 0.02) > 0.97
+    assert _share_inside(delivered, 0.05) > 0.995
 
 
 def test_points_of_other_things_lie_in_no_car(frames: list[Frame]) -> None:
