@@ -21,7 +21,7 @@ from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.tasks import make_task
 
 CONFIGS = share_dir() / "config" / "train"
-WINDOW = WindowConfig((64, 208), "crop", 120.0)
+WINDOW = WindowConfig((64, 192), "crop", 120.0)
 RANGE = (0.0, -12.8, -3.0, 25.6, 12.8, 1.0)
 
 

@@ -13,6 +13,9 @@ import torch
 from noise_task import InterruptedRunError, Network, Noise, StopsAt, config
 
 from kd3d_core.data.samples import Batch
+from kd3d_core.distill.config import DistillConfig, FeatureConfig, TeacherConfig
+from kd3d_core.distill.schedule import Phase
+from kd3d_core.distill.teacher import Teacher
 from kd3d_core.training.config import DataConfig, OptimizerConfig, TrainConfig
 from kd3d_core.training.loop import TrainingError, train
 from kd3d_core.training.tasks import make_task
@@ -35,37 +38,54 @@ def in_double(batch: Batch) -> Batch:
         images=batch.images.double(),
         image_from_lidar=batch.image_from_lidar.double(),
         points=batch.points.double(),
+        teacher_points=None if batch.teacher_points is None else batch.teacher_points.double(),
     )
 
 
-def first_gradients(task_name: str, out: Path, street: str, model: str, batch_size: int) -> None:
+DISTILL = DistillConfig(
+    phases=(Phase(1, 1.0, 2.0, 1.5),),
+    feature=FeatureConfig(("neck",)),
+    label_score=0.3,
+    start="model",
+)
+
+
+def first_gradients(job: str, out: Path, street: str, model: str, batch_size: int) -> None:
     """One step of the real loop on two frames, in all processes together."""
+    distilled = job in ("live", "cached")
     wanted = TrainConfig(
-        task=task_name,
+        task="distill" if distilled else job,
         model=model,
         data=DataConfig(root=street, train=str(out / "two.txt")),
-        out=str(out / f"run_{task_name}"),
+        out=str(out / f"run_{job}"),
         batch_size=batch_size,
         workers=0,
         precision="fp32",
         optimizer=OptimizerConfig(clip=0),
+        teacher=TeacherConfig(str(out / "teacher.yaml"), cache=job == "cached")
+        if distilled
+        else None,
+        distill=DISTILL if distilled else None,
     )
     task = make_task(wanted)
     for module in task.model.modules():
         if type(module).__name__ == "GlpnDropPath":
             module.drop_prob = 0.0  # each process draws its own
-    if task_name == "detector":
+    if job != "depth":
         # In single precision the sums of two processes round differently from those of one, and a
         # ReLU over the many equal, empty pillars then opens or closes for all of them.
         task.model.double()
         task.model.register_forward_pre_hook(lambda _, inputs: (in_double(inputs[0]),))
+        if job == "live":
+            assert isinstance(task.model.teacher, Teacher)
+            task.model.teacher.detector.double()
     summary = train(wanted, task, max_steps=1)
     state = {
         "losses": summary.losses,
         "gradients": {name: p.grad for name, p in task.model.named_parameters()},
         "buffers": dict(task.model.named_buffers()),
     }
-    torch.save(state, out / f"{task_name}_{RANK}.pt")
+    torch.save(state, out / f"{job}_{RANK}.pt")
 
 
 def whole_run(out: Path) -> None:
@@ -98,8 +118,11 @@ def _report(out: Path, name: str, value: object) -> None:
 
 def main() -> None:
     out, street, model, batch_size = Path(sys.argv[1]), *sys.argv[2:4], int(sys.argv[4])
-    for task in ("depth", "detector"):
-        first_gradients(task, out, street, model, batch_size)
+    os.environ["KD3D_CACHE"] = str(out / "cache")
+    for job in ("depth", "detector"):
+        first_gradients(job, out, street, model, batch_size)
+    for job in ("live", "cached"):
+        first_gradients(job, out, str(out / "street"), str(out / "student.yaml"), batch_size)
     if "RANK" in os.environ:
         whole_run(out)
         run_in_two_parts(out)

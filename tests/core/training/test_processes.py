@@ -2,16 +2,23 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from safetensors.torch import save_file
+from small_street import MODEL
+
+from kd3d_core.detectors.build import random_detector
+from kd3d_core.runtime.model_config import load_model_config
 
 JOBS = Path(__file__).with_name("process_jobs.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-LIMIT_S = 300
+LIMIT_S = 600
 
 
 def start(words: list[str], log: Path) -> subprocess.Popen:
@@ -40,6 +47,7 @@ def folders(tmp_path_factory, street, small_model) -> tuple[Path, Path]:
     for name, launcher, batch_size in (("two", TORCHRUN, "1"), ("one", [sys.executable], "2")):
         out = tmp_path_factory.mktemp(name)
         (out / "two.txt").write_text("000000\n000001\n")  # with one car and with four
+        write_what_distills(out, street)
         words = [*launcher, str(JOBS), str(out), str(street), str(small_model), batch_size]
         running.append((start(words, out / "log"), out))
     for process, out in running:
@@ -47,7 +55,23 @@ def folders(tmp_path_factory, street, small_model) -> tuple[Path, Path]:
     return running[0][1], running[1][1]
 
 
-@pytest.mark.parametrize(("task", "tolerance"), [("depth", 1e-4), ("detector", 1e-8)])
+def write_what_distills(out: Path, street: Path) -> None:
+    """The street with one frame that has no labels, and models of student and teacher."""
+    shutil.copytree(street, out / "street")
+    (out / "street" / "training" / "label_2" / "000001.txt").unlink()
+    detector = {**MODEL["detector"], "point_cloud_range": [0.0, -12.8, -3.0, 25.6, 12.8, 1.0]}
+    (out / "student.yaml").write_text(yaml.safe_dump({**MODEL, "detector": detector}))
+    network = random_detector(load_model_config(out / "student.yaml").detector, 3).network
+    save_file(network.state_dict(), out / "teacher.safetensors")
+    taught_by = {**MODEL, "detector": {**detector, "weights": "./teacher.safetensors"}}
+    (out / "teacher.yaml").write_text(yaml.safe_dump(taught_by))
+
+
+@pytest.mark.parametrize(
+    ("task", "tolerance"),
+    # What a teacher says is compared in single precision.
+    [("depth", 1e-4), ("detector", 1e-8), ("live", 1e-5), ("cached", 1e-5)],
+)
 def test_two_processes_have_the_gradients_of_one_with_the_double_batch(folders, task, tolerance):
     two, one = folders
     expected = torch.load(one / f"{task}_0.pt")
@@ -64,6 +88,15 @@ def test_two_processes_have_the_gradients_of_one_with_the_double_batch(folders, 
             torch.testing.assert_close(
                 buffer, expected["buffers"][name], rtol=1e-4, atol=1e-5, msg=name
             )
+
+
+def test_two_processes_fill_a_cache_together(folders):
+    names = [
+        sorted(path.name for path in (out / "cache" / "teacher").rglob("*.safetensors"))
+        for out in folders
+    ]
+    assert names[0] == names[1]
+    assert len(names[0]) == 3 * 2  # two frames and the empty street; the neck and the head
 
 
 def test_only_the_first_process_writes(folders):
