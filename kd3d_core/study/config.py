@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kd3d_core.config import make_config
 from kd3d_core.detectors.build import DetectorConfig
-from kd3d_core.errors import ConfigError
+from kd3d_core.errors import ConfigError, Kd3dError
 from kd3d_core.evaluation.kitti_rules import Strictness, min_overlap
 from kd3d_core.pseudo_lidar import PseudoLidarConfig
 from kd3d_core.training.config import DataConfig
@@ -81,8 +81,10 @@ class RenderConfig:
     def scenes(self) -> tuple["SynthConfig", "SynthConfig"]:
         """What is rendered to train on, and to validate on."""
         # Not every machine has what renders, and a study of frames that are there doesn't need it.
-        from kd3d_core.data.synthetic.dataset import SynthConfig
-
+        try:
+            from kd3d_core.data.synthetic.dataset import SynthConfig
+        except Kd3dError as error:
+            raise ConfigError(f"render: {error}") from None
         return (
             make_config(SynthConfig, self.train, "render.train"),
             make_config(SynthConfig, self.val, "render.val"),
