@@ -14,7 +14,7 @@ thrown away.
 
 import multiprocessing
 import os
-import resource
+import re
 import statistics
 import sys
 import time
@@ -211,7 +211,9 @@ def _peak_memory(setting: Setting, kind: str) -> float:
         step(number)
     if "cuda" in setting.device:
         return torch.cuda.max_memory_allocated(setting.device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    # Not `ru_maxrss`, which in a new process begins with that of the one that started it.
+    (line,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(line) / 2**20
 
 
 def _machine(device: str) -> str:
