@@ -12,7 +12,6 @@ from browser import browser_tab
 from rosbags.highlevel import AnyReader
 
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.paths import share_dir
 
 pytest.importorskip("rclpy", reason="the demo needs ROS: run `make env`")
 
@@ -144,8 +143,6 @@ def test_a_real_sequence_in_real_time(tracking: KittiDataset, tmp_path: Path):
 
 @pytest.mark.slow
 def test_the_shipped_model_finds_the_cars_of_the_drive(tmp_path: Path):
-    if not (share_dir() / "weights" / "demo" / "detector.safetensors").is_file():
-        pytest.skip("the detector of demo is not trained yet: scripts/train-demo makes it")
     done = run_demo("--out", str(tmp_path), limit_s=1200.0)
     assert done.returncode == 0, done.stdout + done.stderr
     summary = summary_of(tmp_path)
