@@ -7,6 +7,7 @@ asks the device for a number on the way.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from mmdet3d.models.layers.fusion_layers import PointFusion
@@ -15,6 +16,7 @@ from mmdet3d.registry import MODELS
 from torch.nn import functional
 
 from kd3d_core.detectors.voxels import VoxelAssignment
+from kd3d_core.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,14 @@ class ImageFeatures:
 @MODELS.register_module()
 class BatchedPointFusion(PointFusion):
     """`PointFusion` for the points of a whole batch at once."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        if (self.aligned, self.align_corners, self.padding_mode) != (True, False, "zeros"):
+            raise ConfigError(
+                "the fusion layer samples image features bilinearly with zeros outside: "
+                "give it aligned=True, align_corners=False and padding_mode='zeros'"
+            )
 
     def forward(
         self, image: ImageFeatures, voxels: VoxelAssignment, point_features: torch.Tensor
@@ -58,24 +68,24 @@ class BatchedPointFusion(PointFusion):
         depth = homogeneous[:, 2:]
         pixel = homogeneous[:, :2] / torch.where(depth == 0, 1e-6, depth)
         height, width = image.size
-        where = torch.stack([pixel[:, 0] * (2 / width), pixel[:, 1] * (2 / height)], 1) - 1
-        per_sample = []
-        for sample in range(len(maps[0])):
-            levels = [
-                functional.grid_sample(
-                    level[sample : sample + 1],
-                    where[None, None],
-                    mode="bilinear" if self.aligned else "nearest",
-                    padding_mode=self.padding_mode,
-                    align_corners=self.align_corners,
-                )[0, :, 0]
-                for level in maps
-            ]
-            per_sample.append(torch.cat(levels).t())
-        if len(per_sample) == 1:
-            return per_sample[0]
-        rows = torch.arange(len(where), device=where.device)
-        return torch.stack(per_sample)[voxels.samples, rows]
+        pixel = pixel / pixel.new_tensor([width, height])
+        levels = [_bilinear(level, pixel, voxels.samples) for level in maps]
+        return torch.cat(levels).t()
+
+
+def _bilinear(maps: torch.Tensor, places: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
+    """`(C, N)` from maps `(B, C, h, w)` at `(N, 2)` shares of width and height; zeros outside.
+
+    The batch's maps are laid below each other with a row of zeros around each, so that each point
+    is looked up in its own sample's map only, without asking the device how many there are.
+    """
+    batch, channels, height, width = maps.shape
+    column = functional.pad(maps, (0, 0, 1, 1))
+    rows = height + 2
+    column = column.transpose(0, 1).reshape(1, channels, batch * rows, width)
+    row = (places[:, 1] * height - 0.5).clamp(-1, height) + 1 + samples * rows
+    where = torch.stack([places[:, 0], (row + 0.5) / (batch * rows)], 1) * 2 - 1
+    return functional.grid_sample(column, where[None, None], align_corners=False)[0, :, 0]
 
 
 @MODELS.register_module()
@@ -118,9 +128,35 @@ class VoxelFeatureEncoder(DynamicVFE):
 
 def _reduce(features: torch.Tensor, voxels: VoxelAssignment, reduction: str) -> torch.Tensor:
     """`(V, C)` from `(N, C)`; the points of no voxel go to an extra row that is cut off."""
+    if reduction == "amax":
+        return _Maximum.apply(features, voxels.voxel_of_point, voxels.num_voxels + 1)[:-1]
     rows = features.new_zeros(voxels.num_voxels + 1, features.shape[1])
     index = voxels.voxel_of_point[:, None].expand_as(features)
     return rows.scatter_reduce(0, index, features, reduction, include_self=False)[:-1]
+
+
+class _Maximum(torch.autograd.Function):
+    """`(V, C)`, the maximum of the rows `(N, C)` of each of `(N,)`; zeros where there are none.
+
+    `scatter_reduce`, with a gradient that costs by points and not by voxels, most of them empty.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, features: torch.Tensor, voxel_of_point: torch.Tensor, num_voxels: int
+    ) -> torch.Tensor:
+        index = voxel_of_point[:, None].expand_as(features)
+        rows = features.new_zeros(num_voxels, features.shape[1])
+        rows.scatter_reduce_(0, index, features, "amax", include_self=False)
+        ctx.save_for_backward(features, voxel_of_point, rows)
+        return rows
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        features, voxel_of_point, rows = ctx.saved_tensors
+        highest = (features == rows[voxel_of_point]).to(features.dtype)
+        ties = torch.zeros_like(rows).index_add_(0, voxel_of_point, highest)
+        return highest * (gradient[voxel_of_point] / ties[voxel_of_point]), None, None
 
 
 def _at_points(rows: torch.Tensor, voxels: VoxelAssignment) -> torch.Tensor:
