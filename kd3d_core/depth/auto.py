@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from kd3d_core.depth.model import DepthConfig, DepthModel
+from kd3d_core.depth.pretrained import pretrained, whole_network
 from kd3d_core.errors import WeightsError
 from kd3d_core.geometry.window import WindowConfig
 
@@ -113,26 +114,14 @@ def load_auto(source: Path | str, config: DepthConfig) -> tuple[AutoDepthModel, 
     """
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForDepthEstimation
 
-    try:
+    with pretrained(source, "config.json, preprocessor_config.json, model.safetensors"):
         stored = AutoConfig.from_pretrained(source, trust_remote_code=False)
         _check_metric(source, stored, config.max_depth)
         processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
         loaded: Any = AutoModelForDepthEstimation.from_pretrained(
             source, trust_remote_code=False, output_loading_info=True, dtype=torch.float32
         )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise WeightsError(
-            f"depth weights {source} can't be loaded: {reason}; give a transformers folder "
-            "(config.json, preprocessor_config.json, model.safetensors)"
-        ) from None
-    network, loading = loaded
-    missing = sorted(loading["missing_keys"])
-    if missing:
-        raise WeightsError(
-            f"{source} lacks {len(missing)} of the tensors of {stored.model_type}, "
-            f"{missing[0]} first: it is a damaged file"
-        )
+    network = whole_network(loaded, source, stored.model_type)
     preprocessing = read_preprocessing(processor, _patch_size(stored))
     window = config.window or preprocessing.window()
     multiple = preprocessing.window().multiple_of

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from kd3d_core.depth.model import DepthConfig, DepthModel
+from kd3d_core.depth.pretrained import pretrained, whole_network
 from kd3d_core.errors import WeightsError
 
 log = logging.getLogger(__name__)
@@ -44,24 +45,12 @@ def load_glpn(source: Path | str, config: DepthConfig) -> DepthModel:
     """
     from transformers import GLPNConfig, GLPNForDepthEstimation
 
-    try:
+    with pretrained(source, "config.json, model.safetensors"):
         stored = GLPNConfig.from_pretrained(source)
         loaded: Any = GLPNForDepthEstimation.from_pretrained(
             source, max_depth=config.max_depth, output_loading_info=True, dtype=torch.float32
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise WeightsError(
-            f"GLPN weights {source} can't be loaded: {reason}; "
-            "give a transformers folder (config.json, model.safetensors)"
-        ) from None
-    network, loading = loaded
-    missing = sorted(loading["missing_keys"])
-    if missing:
-        raise WeightsError(
-            f"{source} lacks {len(missing)} of GLPN's tensors, {missing[0]} first: "
-            "it is another architecture or a damaged file"
-        )
+    network: Any = whole_network(loaded, source, "GLPN")
     if network.head.config.max_depth != config.max_depth:
         raise WeightsError(f"{source}: max_depth stayed {network.head.config.max_depth}")
     if stored.max_depth != config.max_depth:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from transformers import GLPNConfig, GLPNForDepthEstimation
+from transformers.utils.logging import is_progress_bar_enabled
 
 from kd3d_core.depth.glpn import DepthConfig, load_glpn, random_glpn
 from kd3d_core.errors import WeightsError
@@ -73,6 +74,13 @@ def test_missing_folder_and_missing_tensors_are_one_line(tmp_path, published):
     network.save_pretrained(folder, state_dict=state)
     with pytest.raises(WeightsError, match=r"head\.head\.2\.weight"):
         load_glpn(folder, CONFIG)
+
+
+def test_loading_a_folder_draws_no_bar(published, capfd):
+    folder, _ = published
+    load_glpn(folder, CONFIG)
+    assert not capfd.readouterr().err
+    assert is_progress_bar_enabled()
 
 
 def test_half_precision_does_not_round_the_answer(images):
