@@ -9,6 +9,12 @@ class Kd3dError(Exception):
     """Base of every error that kd3d raises on purpose."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's says, in a line; its kind if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 class CalibrationError(Kd3dError):
     """A camera's intrinsics or extrinsics are missing, not finite or inconsistent."""
 

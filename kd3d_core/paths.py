@@ -5,6 +5,12 @@ from pathlib import Path
 
 from kd3d_core.errors import Kd3dError
 
+CACHE_FORMAT = 1
+"""Of what commands compute and keep under `cache_dir`; part of every file's key there.
+
+To be raised when code changes what pseudo-LiDAR, a teacher's answers or cut out objects are.
+"""
+
 
 def share_dir() -> Path:
     """Folder of `config/` and `weights/`: the source tree, or once installed, `share/kd3d_ros`.
@@ -24,7 +30,10 @@ def share_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Folder for downloads: `$KD3D_CACHE`, else `$XDG_CACHE_HOME/kd3d`, else `~/.cache/kd3d`."""
+    """Folder for downloads and what is computed once.
+
+    `$KD3D_CACHE`, else `$XDG_CACHE_HOME/kd3d`, else `~/.cache/kd3d`.
+    """
     if "KD3D_CACHE" in os.environ:
         return Path(os.environ["KD3D_CACHE"]).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -54,8 +54,8 @@ def demo(
     """
     from kd3d_core.data.kitti_bag import write_kitti_bag
     from kd3d_core.runtime.model_config import load_model_config
-    from kd3d_core.visual.recording import read_results
     from kd3d_ros import demo_input, demo_results
+    from kd3d_ros.demo_recording import read_results
 
     for name, value in (("speed", speed), ("rate", rate)):
         if not 0 < value < 1e6:

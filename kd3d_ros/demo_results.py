@@ -12,8 +12,8 @@ import numpy as np
 from kd3d_core.errors import Kd3dError
 from kd3d_core.evaluation.precision import ClassScore, JudgeRules, precision_recall
 from kd3d_core.visual.frame import draw_frame
-from kd3d_core.visual.recording import RecordedFrame, Results, recorded_frames
 from kd3d_core.visual.report import DriveFrame, drive_frame, write_report
+from kd3d_ros.demo_recording import Results, recorded_frames
 
 RULES = JudgeRules(min_iou=0.5, min_score=0.3, near_m=30.0)
 """What counts as found in the demo's precision and recall."""
@@ -60,21 +60,15 @@ def draw(out: Path, results: dict[int, Results], played: Played) -> list[DriveFr
     for old in folder.glob("*.png"):
         old.unlink()
     frames = []
-    for recorded in recorded_frames(out / "input", results):
-        if not cv2.imwrite(str(folder / f"{recorded.stamp_ns}.png"), _picture(recorded, played)):
+    trained = played.weights["trained"]
+    for seconds, frame, result in recorded_frames(out / "input", results):
+        title = f"{seconds:.1f} s"
+        seen = (frame.image, frame.camera, result.points, result.found, frame.truth)
+        picture = draw_frame(*seen, trained, title)
+        if not cv2.imwrite(str(folder / f"{frame.stamp_ns}.png"), picture[..., ::-1]):
             raise Kd3dError(f"{folder} can't be written: is the disk full?")
-        frames.append(
-            drive_frame(
-                f"{recorded.seconds:.1f} s",
-                recorded.image,
-                recorded.camera,
-                recorded.results.points,
-                recorded.results.found,
-                recorded.truth,
-                played.latency_ms(recorded.stamp_ns, recorded.results),
-                played.weights["trained"],
-            )
-        )
+        latency_ms = played.latency_ms(frame.stamp_ns, result)
+        frames.append(drive_frame(title, *seen, latency_ms, trained))
     return frames
 
 
@@ -148,20 +142,6 @@ def write_page(
 
 def _pace(played: Played) -> str:
     return "in real time" if played.speed == 1 else f"at {played.speed:g} times real time"
-
-
-def _picture(recorded: RecordedFrame, played: Played) -> np.ndarray:
-    """BGR."""
-    picture = draw_frame(
-        recorded.image,
-        recorded.camera,
-        recorded.results.points,
-        recorded.results.found,
-        recorded.truth,
-        played.weights["trained"],
-        f"{recorded.seconds:.1f} s",
-    )
-    return picture[..., ::-1]
 
 
 def _latencies(frames: Sequence[DriveFrame]) -> list[float]:

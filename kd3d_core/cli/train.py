@@ -37,7 +37,9 @@ def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) ->
     if not processes().is_main_process:
         logging.getLogger().setLevel(logging.ERROR)
     if dry_run:
-        task = make_task(wanted)
+        # No process to load frames: they may need the depth network, and the GPU it is on.
+        wanted = replace(wanted, workers=0)
+        task = make_task(wanted, keep=False)
         with TemporaryDirectory() as folder:
             summary = run_training(replace(wanted, out=folder), task, max_steps=1)
         losses = ", ".join(f"{name} {value:.4g}" for name, value in summary.losses.items())

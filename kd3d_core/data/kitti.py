@@ -21,6 +21,9 @@ from kd3d_core.errors import DataError
 from kd3d_core.geometry import boxes
 from kd3d_core.geometry.camera import PinholeCamera
 
+LIDAR = ("velodyne", "velodyne_reduced")
+"""Parts of a frame of which either holds its true points."""
+
 PARTS = {
     "image_2": (".png", ".jpg", ".jpeg"),
     "velodyne": (".bin",),
@@ -231,7 +234,11 @@ def read_split(path: Path | str) -> list[str]:
     try:
         names = Path(path).read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: split list cannot be read: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(
+            f"{path}: list of frames cannot be read: {reason}; give a text file with the name of a "
+            "frame in each line"
+        ) from None
     if len(set(names)) != len(names):
         twice = next(name for number, name in enumerate(names) if name in names[:number])
         raise DataError(f"{path}: frame {twice} is listed twice")
@@ -374,6 +381,18 @@ class KittiDataset:
                 for part, names in lacking.items()
             )
             raise DataError(f"{self.root}: {detail}")
+
+    def without_lidar(self) -> list[str]:
+        """Names of the frames that have none of `LIDAR`."""
+        return [name for name in self.names if not any(name in self._files[p] for p in LIDAR)]
+
+    def require_lidar(self) -> None:
+        """Raise a `DataError` if frames have none of `LIDAR`."""
+        if lacking := self.without_lidar():
+            raise DataError(
+                f"{self.root}: {' or '.join(LIDAR)} is missing for {len(lacking)} of {len(self)} "
+                f"frames (first: {lacking[0]})"
+            )
 
     @cached_property
     def meta(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from kd3d_core.files import write_whole
 from kd3d_core.geometry.boxes import footprints, points_in_boxes
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.ops import box_iou_rotated, nms_rotated
+from kd3d_core.paths import CACHE_FORMAT
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def cached_objects(
         for name in frames.names
         for path in frames.frame(name).files.values()
     ]
-    key = json.dumps([files, list(classes), min_points])
+    key = json.dumps([CACHE_FORMAT, files, list(classes), min_points])
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
     if path.is_file():
         try:

@@ -1,8 +1,8 @@
 """Pseudo-LiDAR on disk, so that training doesn't run the depth network again and again.
 
 A cloud's file name is a digest of everything that it depends on: the network's weights, every
-setting, the image and the calibration. Whatever changes, another file is read or made; none is
-ever stale.
+setting, the image, the calibration, and of the code `CACHE_FORMAT`. Whatever changes, another file
+is read or made; none is ever stale.
 """
 
 import hashlib
@@ -21,11 +21,16 @@ from kd3d_core.data.samples import windowed
 from kd3d_core.depth.model import DepthConfig
 from kd3d_core.errors import DataError
 from kd3d_core.files import write_whole
+from kd3d_core.paths import CACHE_FORMAT
 from kd3d_core.pseudo_lidar import PseudoLidarConfig, pseudo_lidar
 
 
 class PseudoLidarCache:
-    """Clouds of one depth network with one set of settings; a `PointSource` once filled."""
+    """Clouds of one depth network with one set of settings; a `PointSource` once filled.
+
+    Attributes:
+        digest: hexadecimal sha256 of network and settings.
+    """
 
     def __init__(
         self, folder: Path, depth: nn.Module, config: DepthConfig, settings: PseudoLidarConfig
@@ -40,14 +45,20 @@ class PseudoLidarCache:
         assert config.window is not None, "make_depth says which window the model wants"
         self._window = config.window
         self._settings = settings
-        kind = json.dumps([asdict(config), asdict(settings), weights_digest(depth)])
-        self._folder = folder / hashlib.sha256(kind.encode()).hexdigest()[:16]
+        kind = json.dumps([CACHE_FORMAT, asdict(config), asdict(settings), weights_digest(depth)])
+        self.digest = hashlib.sha256(kind.encode()).hexdigest()
+        self._folder = folder / self.digest[:16]
 
     def __call__(self, frame: KittiFrame) -> np.ndarray:
         """`(N, 4)` float32 cloud of a frame that `fill` has seen."""
         path = self._path(frame)
         try:
             return np.load(path, allow_pickle=False)
+        except FileNotFoundError:
+            raise DataError(
+                f"there is no pseudo-LiDAR of frame {frame.name} in {path.parent}: if several "
+                "machines train together, let KD3D_CACHE name a folder that they share"
+            ) from None
         except (OSError, ValueError) as error:
             raise DataError(
                 f"pseudo-LiDAR of frame {frame.name} can't be read from {path}: {error}; "
@@ -75,14 +86,24 @@ class PseudoLidarCache:
             frame = frames[index]
             path = self._path(frame)
             if not path.is_file():
-                image, camera = windowed(frame, self._window)
-                answer = depth(image[None].to(device) / 255)[0]
-                inside = self._window.window(frame.camera()).inside(frame.camera())
-                points, valid = pseudo_lidar(answer, camera, self._settings, inside)
-                _write(path, points[valid].cpu().numpy())
+                _write(path, self.cloud(frame, depth, device))
                 made += 1
             on_frame()
         return made
+
+    @torch.inference_mode()
+    def cloud(
+        self,
+        frame: KittiFrame,
+        depth: Callable[[torch.Tensor], torch.Tensor],
+        device: torch.device,
+    ) -> np.ndarray:
+        """`(N, 4)` float32 cloud of a frame, made anew; see `fill`."""
+        image, camera = windowed(frame, self._window)
+        answer = depth(image[None].to(device) / 255)[0]
+        inside = self._window.window(frame.camera()).inside(frame.camera())
+        points, valid = pseudo_lidar(answer, camera, self._settings, inside)
+        return points[valid].cpu().numpy()
 
     def _path(self, frame: KittiFrame) -> Path:
         digest = hashlib.sha256()

@@ -17,7 +17,7 @@ import torch
 from mmcv.ops.sparse_conv import SparseConvolution
 from torch import nn
 
-from kd3d_core.errors import WeightsError
+from kd3d_core.errors import WeightsError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     except UnpicklingError as error:
         raise WeightsError(_refusal(path, error)) from None
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise WeightsError(f"{path} can't be read as weights: {reason}") from None
     tensors = stored.get("state_dict", stored) if isinstance(stored, Mapping) else None
     if isinstance(tensors, Mapping):

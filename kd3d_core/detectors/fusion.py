@@ -68,8 +68,8 @@ class BatchedPointFusion(PointFusion):
         depth = homogeneous[:, 2:]
         pixel = homogeneous[:, :2] / torch.where(depth == 0, 1e-6, depth)
         height, width = image.size
-        pixel = pixel / pixel.new_tensor([width, height])
-        levels = [_bilinear(level, pixel, voxels.samples) for level in maps]
+        places = torch.stack([pixel[:, 0] / width, pixel[:, 1] / height], 1)
+        levels = [_bilinear(level, places, voxels.samples) for level in maps]
         return torch.cat(levels).t()
 
 
@@ -138,7 +138,7 @@ def _reduce(features: torch.Tensor, voxels: VoxelAssignment, reduction: str) -> 
 class _Maximum(torch.autograd.Function):
     """`(V, C)`, the maximum of the rows `(N, C)` of each of `(N,)`; zeros where there are none.
 
-    `scatter_reduce`, with a gradient that costs by points and not by voxels, most of them empty.
+    `scatter_reduce`, with a gradient whose work goes by points and not by voxels: most are empty.
     """
 
     @staticmethod
@@ -154,9 +154,10 @@ class _Maximum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         features, voxel_of_point, rows = ctx.saved_tensors
-        highest = (features == rows[voxel_of_point]).to(features.dtype)
-        ties = torch.zeros_like(rows).index_add_(0, voxel_of_point, highest)
-        return highest * (gradient[voxel_of_point] / ties[voxel_of_point]), None, None
+        highest = (features == rows[voxel_of_point]).float()  # half precision counts to 256
+        ties = torch.zeros_like(rows, dtype=torch.float32).index_add_(0, voxel_of_point, highest)
+        share = highest / ties[voxel_of_point].clamp(min=1)
+        return (share * gradient[voxel_of_point]).to(features.dtype), None, None
 
 
 def _at_points(rows: torch.Tensor, voxels: VoxelAssignment) -> torch.Tensor:

@@ -1,9 +1,9 @@
 """A teacher's answers on disk, so that training doesn't run it again and again.
 
 A file's name is a digest of everything that the answers depend on: the teacher's weights and
-settings, its points, the image and the calibration. Whatever changes, another file is read or
-made; none is ever stale. Features, answers of the head and so on lie in files of their own: runs
-that compare at other places share what they have in common.
+settings, its points, the image, the calibration, and of the code `CACHE_FORMAT`. Whatever changes,
+another file is read or made; none is ever stale. Features, answers of the head and so on lie in
+files of their own: runs that compare at other places share what they have in common.
 
 Of each map only the cells are stored that differ from those of an empty street, which are the same
 in every frame and stored once. That few do relies on networks whose cells see their surroundings
@@ -38,6 +38,7 @@ from kd3d_core.distill.config import DistillConfig
 from kd3d_core.distill.teacher import TeacherOutputs, feature_shapes
 from kd3d_core.errors import DataError
 from kd3d_core.files import write_whole
+from kd3d_core.paths import CACHE_FORMAT
 
 Tensors = dict[str, torch.Tensor]
 _HEAD = ("logits", "deltas", "directions")
@@ -67,9 +68,8 @@ class TeacherCache:
             settings: say what is compared.
             device: where `fill` computes.
         """
-        kind = json.dumps(
-            [asdict(replace(config, weights="")), weights_digest(detector), device.type]
-        )
+        settings_of_it = asdict(replace(config, weights=""))
+        kind = json.dumps([CACHE_FORMAT, settings_of_it, weights_digest(detector), device.type])
         self._device = device
         self._folder = folder / hashlib.sha256(kind.encode()).hexdigest()[:16]
         self._window = config.window

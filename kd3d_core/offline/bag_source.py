@@ -153,6 +153,7 @@ class _World:
         )
         truth = [name for name in _names(reader, _BOXES) if name == TRUTH_TOPIC]
         truths = (message for _, message in _decoded(reader, *truth))
+        self._misses_truth = False
         self._truths = {boxes.stamp_ns: boxes for boxes in truths if isinstance(boxes, ObjectBoxes)}
 
     def frame(self, name: str, raw: RawMessage) -> Frame:
@@ -169,6 +170,10 @@ class _World:
         camera = self._camera(image.frame_id, width, height)
         truth = self._truths.get(image.stamp_ns)
         if truth is not None and truth.frame_id != self._settings.detector_frame.lstrip("/"):
+            if not self._misses_truth:
+                wanted = self._settings.detector_frame or "the virtual frame"
+                _LOG.warning("labels are in %s, not in %s: left out", truth.frame_id, wanted)
+            self._misses_truth = True
             truth = None
         extrinsics = self._extrinsics(image.stamp_ns, image.frame_id, camera)
         return Frame(name, image.stamp_ns, pixels, camera, extrinsics, truth)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kd3d_core.data.pseudo_cache import weights_digest
-from kd3d_core.errors import Kd3dError
+from kd3d_core.errors import Kd3dError, first_line
 from kd3d_core.study import process
 from kd3d_core.study.config import StudyConfig
 from kd3d_core.study.judge import judge
@@ -12,7 +12,6 @@ from kd3d_core.study.plots import write_plots
 from kd3d_core.study.prepare import Prepared
 from kd3d_core.study.runs import StudyRun
 from kd3d_core.study.table import make_table, write_table
-from kd3d_core.training.resume import is_other_teacher
 from kd3d_core.training.tasks import load_teacher
 
 
@@ -52,7 +51,7 @@ def conduct(
             on_line("judging")
             judge(run, prepared)
         except (Kd3dError, RuntimeError, OSError) as error:
-            run.fail(_one_line(error))
+            run.fail(first_line(error))
             failed.append(run)
         write_results(study)
     write_results(study)  # of runs that were finished before, too
@@ -65,7 +64,7 @@ def _check_teacher(run: StudyRun, result: Mapping[str, Any]) -> None:
     if teacher is None or run.lacks_teacher:
         return
     _, detector = load_teacher(teacher, run.seed)
-    if is_other_teacher(result, weights_digest(detector)):
+    if result.get("teacher_sha256") not in (None, weights_digest(detector)):
         raise Kd3dError(
             f"the teacher {teacher.name} has other weights than when the run was taught: delete "
             f"{run.folder} to run it again, or put the teacher back"
@@ -77,7 +76,3 @@ def write_results(study: StudyConfig) -> None:
     table = make_table(study)
     write_table(table)
     write_plots(table)
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -26,6 +26,7 @@ from kd3d_core.study.prepare import Prepared
 from kd3d_core.study.runs import StudyRun, last_model
 from kd3d_core.training import checkpoint
 from kd3d_core.training.detector_task import export_detector
+from kd3d_core.training.identity import recorded_digests
 from kd3d_core.training.validation import DetectionFrames
 
 MODERATE = LEVELS.index("moderate")
@@ -73,7 +74,7 @@ def judge(run: StudyRun, prepared: Prepared) -> dict[str, Any]:
         "steps": meta["step"],
         "epochs": run.config.epochs,
         "revision": meta["revision"],
-        "teacher_sha256": meta.get("teacher_sha256"),
+        "teacher_sha256": recorded_digests(meta).get("teacher"),
         "history": {
             "epochs": [run.config.epochs * step / meta["step"] for step in history.steps],
             "mAP": history.scores,

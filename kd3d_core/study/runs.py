@@ -12,6 +12,7 @@ from kd3d_core.runtime.model_config import is_model_file
 from kd3d_core.study.config import TEACHER, StudyConfig, merged
 from kd3d_core.training import checkpoint
 from kd3d_core.training.config import TrainConfig
+from kd3d_core.training.identity import recorded_digests
 from kd3d_core.training.resume import check_same_run
 
 
@@ -136,7 +137,7 @@ def check_unchanged(runs: Sequence[StudyRun]) -> None:
             meta = checkpoint.read_meta(latest)
             check_same_run(
                 latest, meta, run.config, meta.get("frames", 0), meta["processes"],
-                meta.get("teacher_sha256"),
+                recorded_digests(meta),
             )  # fmt: skip
 
 

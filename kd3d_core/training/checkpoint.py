@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kd3d_core.errors import DataError, WeightsError
+from kd3d_core.errors import DataError, WeightsError, first_line
 
 _STATE = "state.pt"
 _WEIGHTS = "model.safetensors"
@@ -42,9 +43,9 @@ def save(folder: Path, model: nn.Module, state: dict[str, Any], meta: dict[str, 
             folder.rename(old)
         new.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
+    except (OSError, SafetensorError, RuntimeError) as error:  # all three for a full disk
         shutil.rmtree(new, ignore_errors=True)
-        raise DataError(f"checkpoint {folder} can't be written: {error}") from None
+        raise DataError(f"checkpoint {folder} can't be written: {first_line(error)}") from None
 
 
 def find(folder: Path) -> Path | None:
@@ -94,5 +95,6 @@ def validated_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def _unreadable(folder: Path, error: Exception) -> WeightsError:
-    reason = str(error).strip().splitlines()[0]
-    return WeightsError(f"checkpoint {folder} can't be read: {reason}; delete it to start again")
+    return WeightsError(
+        f"checkpoint {folder} can't be read: {first_line(error)}; delete it to start again"
+    )

@@ -14,7 +14,8 @@ class DataConfig:
 
     Attributes:
         root: folder in KITTI's layout.
-        train: file with the names of the frames to train on; None takes all.
+        train: file with the names of the frames to train on, in `root` or wherever; None takes
+            all.
         val: the same for validation; None takes all of `val_root`. With neither, validation is on
             the frames that are trained on, and says so.
         val_root: folder of the frames for validation, if it isn't `root`.
@@ -50,6 +51,9 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if not self.lr > 0:
             raise ConfigError(f"lr is {self.lr}: it must be above 0")
+        for name in ("weight_decay", "clip"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}: it can't be negative")
         if not 0 <= self.warmup < 1 or not 0 <= self.ema < 1:
             raise ConfigError("warmup and ema must be in [0, 1)")
 
@@ -106,6 +110,9 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "validate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        for name in ("workers", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}: it can't be negative")
         if self.window_scale != 1 and (self.task != "depth" or not 0 < self.window_scale < 1):
             raise ConfigError(
                 f"window_scale is {self.window_scale}: it must be above 0 and at most 1, and 1 for "

@@ -14,6 +14,7 @@ from kd3d_core.depth.model import DepthModel
 from kd3d_core.errors import ConfigError
 from kd3d_core.runtime.model_config import ModelConfig, save_model_config
 from kd3d_core.training.config import TrainConfig
+from kd3d_core.training.identity import digests_of
 from kd3d_core.training.loop import collated
 
 
@@ -35,7 +36,6 @@ class DepthTask:
     """Learns depth; validated by the absolute relative error at up to 80 m."""
 
     score_name = "abs_rel"
-    teacher_digest = None
 
     def __init__(
         self,
@@ -45,7 +45,10 @@ class DepthTask:
         train: KittiDataset,
         val: KittiDataset,
     ) -> None:
-        train.require(("image_2", "calib"))
+        for frames in (train, val):
+            frames.require(("image_2", "calib"))
+            frames.require_lidar()
+        self.digests = digests_of(model.depth)
         self.model = DepthLosses(depth)
         self._model_config = model
         window = model.depth.window

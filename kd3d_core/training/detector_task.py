@@ -1,7 +1,7 @@
 """Training a detector on labelled boxes."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from kd3d_core.errors import DataError
 from kd3d_core.files import write_whole
 from kd3d_core.runtime.model_config import ModelConfig, save_model_config
 from kd3d_core.training.config import TrainConfig
+from kd3d_core.training.identity import digests_of
 from kd3d_core.training.validation import SCORE, DetectionFrames, average_precision
 
 log = logging.getLogger(__name__)
@@ -39,20 +40,39 @@ class DetectorTask:
     """Learns boxes; validated by the mean over classes of AP 3D R40 moderate."""
 
     score_name = SCORE
-    teacher_digest = None
 
     def __init__(
         self,
         config: TrainConfig,
         model: ModelConfig,
         detector: AnchorDetector,
-        points: PointSource,
+        make_points: Callable[[], PointSource],
         train: KittiDataset,
         val: KittiDataset,
         sampler: ObjectSampler | None = None,
     ) -> None:
+        """
+        Args:
+            config: of the run.
+            model: what the detector is.
+            detector: with the weights that `model` names.
+            make_points: gives what it reads; called once all else is known to fit, as it may take
+                long.
+            train: frames to train on.
+            val: frames to validate on.
+            sampler: adds objects of other frames.
+
+        Raises:
+            DataError: frames lack something, or have nothing to learn.
+        """
         classes, window = model.detector.classes, model.detector.window
+        for frames in (train, val):
+            frames.require(("image_2", "calib", "label_2"))
+            if config.points == "lidar":
+                frames.require_lidar()
         _report_annotations(train, classes)
+        points = make_points()
+        self.digests = digests_of(model.detector, points)
         self.model = DetectorLosses(detector)
         self._model_config = model
         self.samples = DetectionSamples(
@@ -103,7 +123,6 @@ def export_detector(detector: AnchorDetector, model: ModelConfig, out: Path) -> 
 
 def _report_annotations(frames: KittiDataset, classes: Sequence[str]) -> None:
     """Say how many objects there are; refuse frames that teach nothing at all."""
-    frames.require(("image_2", "calib", "label_2"))
     counts = dict.fromkeys(classes, 0)
     empty = []
     for index in range(len(frames)):

@@ -1,7 +1,7 @@
 """Training a detector on what a teacher with true LiDAR knows."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, Label
-from kd3d_core.data.pseudo_cache import weights_digest
+from kd3d_core.data.kitti import LIDAR, KittiDataset, KittiFrame, Label
 from kd3d_core.data.samples import DetectionSamples, PointSource
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import DetectorConfig
@@ -23,13 +22,11 @@ from kd3d_core.runtime.model_config import ModelConfig
 from kd3d_core.training.cached_teacher import changes_seen, filled_cache
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.detector_task import export_detector
+from kd3d_core.training.identity import digests_of
 from kd3d_core.training.loop import processes
 from kd3d_core.training.validation import SCORE, DetectionFrames, average_precision
 
 log = logging.getLogger(__name__)
-
-LIDAR = frozenset({"velodyne", "velodyne_reduced"})
-"""Parts of a frame of which either holds its true points."""
 
 
 class DistillTask:
@@ -48,7 +45,7 @@ class DistillTask:
         student: AnchorDetector,
         teacher_config: DetectorConfig,
         teacher: AnchorDetector,
-        points: PointSource,
+        make_points: Callable[[], PointSource],
         train: KittiDataset,
         val: KittiDataset,
     ) -> None:
@@ -59,7 +56,8 @@ class DistillTask:
             student: its detector, with the weights that `model` names.
             teacher_config: what the teacher is.
             teacher: its detector, with its weights; not kept if its answers are cached.
-            points: what the student reads.
+            make_points: gives what the student reads; called once all else is known to fit, as it
+                may take long.
             train: frames to train on.
             val: frames to validate on.
 
@@ -76,13 +74,14 @@ class DistillTask:
         settings = config.distill or DistillConfig()
         _check_length(settings.phases, config.epochs)
         channels = check_fit(teacher, teacher_config, student, model.detector, settings.places)
-        self.teacher_digest = weights_digest(teacher)
         if settings.start == "teacher":
             _start_from_teacher(student, model.detector, teacher, teacher_config)
-        teacher_points = points
         if config.teacher.points == "lidar":
-            teacher_points = true_points
             train = frames_to_learn_from(train, settings)
+        val.require(("image_2", "calib"))
+        points = make_points()
+        teacher_points = true_points if config.teacher.points == "lidar" else points
+        self.digests = digests_of(model.detector, points, teacher)
         answers = None
         if _is_cached(config, teacher):
             answers = filled_cache(teacher, teacher_config, teacher_points, train, settings)
@@ -173,7 +172,7 @@ def _check_length(phases: Sequence[Phase], epochs: int) -> None:
 
 def true_points(frame: KittiFrame) -> np.ndarray:
     """`(N, 4)` float32 of the LiDAR's points in the image; none if the frame has no LiDAR."""
-    if not LIDAR.intersection(frame.files):
+    if not any(part in frame.files for part in LIDAR):
         return np.zeros((0, 4), np.float32)
     return frame.points_in_view()
 
@@ -197,7 +196,7 @@ def frames_to_learn_from(frames: KittiDataset, settings: DistillConfig) -> Kitti
         ConfigError: a frame without LiDAR would teach nothing in one of the phases.
     """
     frames.require(("image_2", "calib"))
-    blind = _without_lidar(frames)
+    blind = frames.without_lidar()
     labelled = labelled_frames(frames)
     labels = set(labelled.names) if labelled is not None else set()
     if len(blind) == len(frames):
@@ -233,15 +232,8 @@ def frames_to_learn_from(frames: KittiDataset, settings: DistillConfig) -> Kitti
 
 
 def _with_lidar(frames: KittiDataset) -> KittiDataset:
-    blind = set(_without_lidar(frames))
+    blind = set(frames.without_lidar())
     return frames.subset([name for name in frames.names if name not in blind])
-
-
-def _without_lidar(frames: KittiDataset) -> list[str]:
-    lacking = frames.missing(LIDAR)
-    if len(lacking) < len(LIDAR):
-        return []
-    return [name for name in frames.names if all(name in names for names in lacking.values())]
 
 
 def _start_from_teacher(

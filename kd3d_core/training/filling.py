@@ -1,5 +1,6 @@
 """Filling a cache on disk before a run, in all of its processes."""
 
+import os
 from collections.abc import Callable
 
 from kd3d_core.data.kitti import KittiDataset
@@ -14,14 +15,22 @@ def fill_together(
 ) -> None:
     """Let every process fill a cache for its share of the frames, and wait for the others.
 
+    Machines may have a disk in common or not, so with several of them each then looks for what its
+    own disk still lacks.
+
     Args:
         what: is being made, for the progress bar.
         frames: of all processes.
-        fill: makes it for some frames, and calls its second argument after each.
+        fill: makes what isn't there yet for some frames, and calls its second argument after each.
     """
     here = processes()
-    names = frames.names[here.process_index :: here.num_processes]
-    with progress_of(what, len(names), here.is_main_process) as step:
-        if names:
-            fill(frames.subset(names), step)
-    here.wait_for_everyone()
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", here.num_processes))
+    shares = [(here.process_index, here.num_processes)]
+    if beside < here.num_processes:
+        shares.append((here.local_process_index, beside))
+    for first, every in shares:
+        names = frames.names[first::every]
+        with progress_of(what, len(names), here.is_main_process) as step:
+            if names:
+                fill(frames.subset(names), step)
+        here.wait_for_everyone()

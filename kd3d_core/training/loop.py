@@ -40,6 +40,7 @@ from kd3d_core.errors import Kd3dError
 from kd3d_core.progress import LINE_EVERY_S
 from kd3d_core.training import checkpoint
 from kd3d_core.training.config import OptimizerConfig, TrainConfig
+from kd3d_core.training.identity import Digests
 from kd3d_core.training.norms import share_norms
 from kd3d_core.training.order import EpochSampler, epoch_batches
 from kd3d_core.training.resume import check_same_run, plain, restore, run_meta, run_state
@@ -67,8 +68,8 @@ class Task(Protocol):
         """Name of the validation metric that decides which checkpoint is best."""
 
     @property
-    def teacher_digest(self) -> str | None:
-        """Digest of the weights of the teacher, which no checkpoint holds; None without one."""
+    def digests(self) -> Digests:
+        """Of what the run depends on besides its settings; see `digests_of`."""
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Metrics of `model` on the validation frames."""
@@ -112,8 +113,8 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
 
     Raises:
         ConfigError: the run in `config.out` has other settings.
-        TrainingError: a loss isn't finite (names the frames), or was 0 for a whole epoch; in every
-            process, whichever it happened in.
+        TrainingError: a loss or its gradient isn't finite (names the frames), or the loss was 0 for
+            a whole epoch; in every process, whichever it happened in.
     """
     began = time.monotonic()
     accelerator = _accelerator(config)
@@ -144,7 +145,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
     latest = checkpoint.find(out / "latest")
     if latest is not None:
         meta = checkpoint.read_meta(latest)
-        check_same_run(latest, meta, config, len(samples), world, task.teacher_digest)
+        check_same_run(latest, meta, config, len(samples), world, task.digests)
         state = checkpoint.load(latest, raw_model)
         step, best = restore(state, optimizer, schedule, average, accelerator)
         losses, metrics = meta["losses"], meta["metrics"]
@@ -156,7 +157,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
 
     def save(name: str, model: nn.Module, state: dict[str, Any]) -> None:
         if accelerator.is_main_process:
-            meta = run_meta(config, step, losses, metrics, len(samples), world, task.teacher_digest)
+            meta = run_meta(config, step, losses, metrics, len(samples), world, task.digests)
             checkpoint.save(out / name, model, state, meta)
 
     last_line = 0.0
@@ -187,7 +188,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
             )
             model.train()
             largest_loss = 0.0
-            for batch in loader:
+            for batch in _loaded(loader):
                 with accelerator.autocast():
                     named = model(batch.to(accelerator.device))
                 loss = sum(named.values())
@@ -198,8 +199,12 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
                     _stop_at(values, losses, batch, step)
                 optimizer.zero_grad(set_to_none=True)
                 accelerator.backward(loss)
-                if config.optimizer.clip:
-                    accelerator.clip_grad_norm_(model.parameters(), config.optimizer.clip)
+                norm = accelerator.clip_grad_norm_(
+                    model.parameters(), config.optimizer.clip or math.inf
+                )
+                # With fp16 a step that overflows is left out and the loss scaled down.
+                if accelerator.scaler is None and not math.isfinite(norm):
+                    _stop_at(norm[None], {"the gradient": float(norm)}, batch, step)
                 optimizer.step()
                 schedule.step()
                 if average is not None:
@@ -251,6 +256,14 @@ def collated(samples: Any, batch_size: int) -> Iterator[Batch]:
     for start in range(0, len(samples), batch_size):
         indices = range(start, min(start + batch_size, len(samples)))
         yield collate([samples[index] for index in indices])
+
+
+def _loaded(loader: DataLoader) -> Iterator[Batch]:
+    """A loader's batches; an error of the process that loads them is what it says, in its line."""
+    try:
+        yield from loader
+    except Kd3dError as error:
+        raise type(error)(str(error).strip().rpartition(f"{type(error).__name__}: ")[2]) from None
 
 
 def processes() -> PartialState:

@@ -16,9 +16,17 @@ from torch.optim.swa_utils import AveragedModel
 from kd3d_core.config import make_config
 from kd3d_core.errors import ConfigError
 from kd3d_core.training.config import TrainConfig
+from kd3d_core.training.identity import Digests, recorded_digests
 
 _FREE = {"out", "workers", "precision", "validate_every", "checkpoint_every", "teacher.cache"}
 """Settings that may change while a run is interrupted."""
+
+_OTHER = {
+    "model": "{model} has other settings than it had",
+    "points": "the depth network of {model} or its settings aren't those of before",
+    "teacher": "the teacher {teacher} has other weights than it had",
+}
+"""What to say of a digest that differs."""
 
 
 def run_state(
@@ -69,7 +77,7 @@ def run_meta(
     metrics: Mapping[str, float],
     frames: int,
     processes: int,
-    teacher: str | None,
+    digests: Digests,
 ) -> dict[str, Any]:
     """What a reader of a checkpoint wants to know, and `check_same_run` compares."""
     return {
@@ -79,7 +87,7 @@ def run_meta(
         "revision": _revision(),
         "frames": frames,
         "processes": processes,
-        "teacher_sha256": teacher,
+        "digests": digests,
         "config": plain(config),
     }
 
@@ -90,7 +98,7 @@ def check_same_run(
     config: TrainConfig,
     frames: int,
     processes: int,
-    teacher: str | None,
+    digests: Digests,
 ) -> None:
     """Refuse to go on with a run under other settings: its end would be that of neither.
 
@@ -103,7 +111,7 @@ def check_same_run(
         config: as it is now.
         frames: number of frames now.
         processes: number of processes now.
-        teacher: digest of the teacher's weights now; not compared with a run that knows of none.
+        digests: of the task now; those that the checkpoint doesn't know are not compared.
 
     Raises:
         ConfigError: names what differs, and how to start anew.
@@ -118,8 +126,11 @@ def check_same_run(
         for key in keys
         if old.get(key) != new.get(key)
     ]
-    if config.teacher is not None and is_other_teacher(meta, teacher):
-        changed.append(f"the teacher {config.teacher.name} has other weights than it had")
+    known = recorded_digests(meta)
+    for name, text in _OTHER.items():
+        if name in known and name in digests and known[name] != digests[name]:
+            teacher = config.teacher.name if config.teacher is not None else ""
+            changed.append(text.format(model=config.model, teacher=teacher))
     if changed:
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise ConfigError(
@@ -127,11 +138,6 @@ def check_same_run(
             f"go on, or give another `out` to start anew (with model: {folder.parent}/model.yaml "
             "to start from its weights)"
         )
-
-
-def is_other_teacher(recorded: Mapping[str, Any], teacher: str | None) -> bool:
-    """Whether a run was taught by other weights than those of a digest, as far as it says."""
-    return recorded.get("teacher_sha256") not in (None, teacher)
 
 
 def plain(config: TrainConfig) -> dict[str, Any]:

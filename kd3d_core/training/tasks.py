@@ -2,7 +2,11 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from kd3d_core.data.kitti import KittiDataset, KittiFrame, read_split
 from kd3d_core.data.object_sampling import ObjectSampler, make_sampler
@@ -28,24 +32,31 @@ from kd3d_core.weights import resolve
 log = logging.getLogger(__name__)
 
 
-def make_task(config: TrainConfig) -> Task:
+def make_task(config: TrainConfig, keep: bool = True) -> Task:
     """The task of a configuration.
+
+    Args:
+        config: of the run.
+        keep: whether what is computed once (pseudo-LiDAR, a teacher's answers) is computed now and
+            kept on disk; without, nothing is written, and frames compute what they need.
 
     Raises:
         Kd3dError: data or weights are missing or don't fit.
     """
+    if not keep and config.teacher is not None:
+        config = replace(config, teacher=replace(config.teacher, cache=False))
     model = load_model_config(config.model)
     train, val = _frames(config.data)
     if config.task == "depth":
         depth, depth_config = make_depth(model.depth, config.seed)
         return DepthTask(config, replace(model, depth=depth_config), depth, train, val)
-    points = _points(config, model, (train, val))
     detector = _detector(model.detector, config.seed)
+    make_points = partial(_points, config, model, (train, val), keep)
     if config.teacher is not None:
         taught_by, teacher = load_teacher(config.teacher, config.seed)
-        return DistillTask(config, model, detector, taught_by, teacher, points, train, val)
-    sampler = _sampler(config, detector, model.detector.classes, train)
-    return DetectorTask(config, model, detector, points, train, val, sampler)
+        return DistillTask(config, model, detector, taught_by, teacher, make_points, train, val)
+    sampler = _sampler(config, detector, model.detector.classes, train, keep)
+    return DetectorTask(config, model, detector, make_points, train, val, sampler)
 
 
 def _detector(config: DetectorConfig, seed: int) -> AnchorDetector:
@@ -72,16 +83,24 @@ def load_teacher(teacher: TeacherConfig, seed: int) -> tuple[DetectorConfig, Anc
 
 
 def _frames(config: DataConfig) -> tuple[KittiDataset, KittiDataset]:
-    train = KittiDataset(config.root, read_split(config.train) if config.train else None)
+    val_root = config.val_root or config.root
+    train = KittiDataset(config.root, _listed(config.train, config.root))
     if config.val is None and config.val_root is None:
         log.warning("no validation frames are named: validating on those that are trained on")
         return train, train
-    names = read_split(config.val) if config.val else None
-    return train, KittiDataset(config.val_root or config.root, names)
+    return train, KittiDataset(val_root, _listed(config.val, val_root))
+
+
+def _listed(file: str | None, root: str) -> list[str] | None:
+    """Names in a list that lies in the data's folder, or where the path says."""
+    if file is None:
+        return None
+    inside, elsewhere = Path(root).expanduser() / file, Path(file)
+    return read_split(elsewhere if elsewhere.is_file() and not inside.is_file() else inside)
 
 
 def _points(
-    config: TrainConfig, model: ModelConfig, data_sets: Iterable[KittiDataset]
+    config: TrainConfig, model: ModelConfig, data_sets: Iterable[KittiDataset], keep: bool
 ) -> PointSource:
     if config.points == "lidar":
         return KittiFrame.points_in_view
@@ -91,6 +110,8 @@ def _points(
     depth, depth_config = make_depth(model.depth, config.seed)
     depth = depth.to(here.device)
     cache = PseudoLidarCache(cache_dir() / "pseudo_lidar", depth, depth_config, model.pseudo_lidar)
+    if not keep:
+        return partial(cache.cloud, depth=depth, device=here.device)
     for frames in data_sets:
         fill_together(
             "pseudo-LiDAR",
@@ -101,7 +122,11 @@ def _points(
 
 
 def _sampler(
-    config: TrainConfig, detector: AnchorDetector, classes: Sequence[str], train: KittiDataset
+    config: TrainConfig,
+    detector: AnchorDetector,
+    classes: Sequence[str],
+    train: KittiDataset,
+    keep: bool,
 ) -> ObjectSampler | None:
     augment = config.augment
     if augment is None or not augment.sample_objects:
@@ -112,8 +137,12 @@ def _sampler(
             "(second, pointpillars): the image shows none of the objects that are pasted in"
         )
     # One cuts them out, the others find them on disk.
-    with processes().main_process_first(), progress_of("objects to sample", len(train)) as step:
+    folder = nullcontext(cache_dir() / "objects") if keep else TemporaryDirectory()
+    with (
+        processes().main_process_first(),
+        progress_of("objects to sample", len(train)) as step,
+        folder as path,
+    ):
         return make_sampler(
-            cache_dir() / "objects", train, classes, augment.sample_objects,
-            augment.min_object_points, step,
-        )  # fmt: skip
+            Path(path), train, classes, augment.sample_objects, augment.min_object_points, step
+        )

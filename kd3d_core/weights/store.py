@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from kd3d_core.errors import WeightsError
+from kd3d_core.errors import WeightsError, first_line
 from kd3d_core.files import write_whole
 from kd3d_core.paths import cache_dir
 from kd3d_core.weights.catalogue import Weights, WeightsFile, load_catalogue, lookup
@@ -170,7 +170,7 @@ def _from_hub(repository: str) -> Path:
             )
         )
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise WeightsError(
             f"hub:{repository} cannot be fetched: {reason}; give a folder instead"
         ) from error

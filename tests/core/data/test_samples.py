@@ -96,8 +96,10 @@ class TestPseudoLidarCache:
         assert again.fill(two, depth, self.CPU) == 0
         assert all(np.array_equal(a, again(frame)) for a, frame in zip(clouds, two, strict=True))
 
-    @pytest.mark.parametrize("change", ["weights", "scale", "sampling", "intensity", "window"])
-    def test_whatever_changes_makes_another_cloud(self, two, tmp_path, change):
+    @pytest.mark.parametrize(
+        "change", ["weights", "scale", "sampling", "intensity", "window", "code"]
+    )
+    def test_whatever_changes_makes_another_cloud(self, two, tmp_path, monkeypatch, change):
         depth = random_glpn(self.CONFIG, 0)
         PseudoLidarCache(tmp_path, depth, self.CONFIG, self.SETTINGS).fill(two, depth, self.CPU)
         config, settings = self.CONFIG, self.SETTINGS
@@ -109,12 +111,23 @@ class TestPseudoLidarCache:
             config = replace(config, window=replace(WINDOW, focal_px=380.0))
         elif change == "sampling":
             settings = replace(settings, seed=1)
+        elif change == "code":
+            monkeypatch.setattr("kd3d_core.data.pseudo_cache.CACHE_FORMAT", 0)
         else:
             settings = replace(settings, intensity=0.4)
         other = PseudoLidarCache(tmp_path, depth, config, settings)
-        with pytest.raises(DataError, match="can't be read"):
+        with pytest.raises(DataError, match=r"no pseudo-LiDAR of frame .* KD3D_CACHE"):
             other(two[0])
         assert other.fill(two, depth, self.CPU) == 2
+
+    def test_a_damaged_cloud_is_one_line(self, two, tmp_path):
+        depth = random_glpn(self.CONFIG, 0)
+        cache = PseudoLidarCache(tmp_path, depth, self.CONFIG, self.SETTINGS)
+        cache.fill(two.subset(two.names[:1]), depth, self.CPU)
+        (path,) = tmp_path.rglob("*.npy")
+        path.write_bytes(path.read_bytes()[:50])
+        with pytest.raises(DataError, match=r"can't be read from .*delete the file"):
+            cache(two[0])
 
     def test_another_image_under_the_same_name_is_another_cloud(self, two, tmp_path):
         depth = random_glpn(self.CONFIG, 0)

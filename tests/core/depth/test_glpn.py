@@ -76,6 +76,16 @@ def test_missing_folder_and_missing_tensors_are_one_line(tmp_path, published):
         load_glpn(folder, CONFIG)
 
 
+@pytest.mark.parametrize("kept", [0, 7, 100, 20_000])
+def test_a_truncated_file_is_one_line(published, kept):
+    folder, _ = published
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:kept])
+    with pytest.raises(WeightsError, match="can't be loaded") as caught:
+        load_glpn(folder, CONFIG)
+    assert "\n" not in str(caught.value)
+
+
 def test_loading_a_folder_draws_no_bar(published, capfd):
     folder, _ = published
     load_glpn(folder, CONFIG)

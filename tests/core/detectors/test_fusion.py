@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from kd3d_core.detectors.fusion import BatchedPointFusion, ImageFeatures, VoxelFeatureEncoder
+from kd3d_core.detectors.fusion import (
+    BatchedPointFusion,
+    ImageFeatures,
+    VoxelFeatureEncoder,
+    _reduce,
+)
 from kd3d_core.detectors.lite import lite_config
 from kd3d_core.detectors.voxels import VoxelAssignment
 from kd3d_core.errors import ConfigError
@@ -74,6 +79,14 @@ def test_each_point_sees_its_own_image_and_zeros_beyond():
 def test_other_ways_of_sampling_are_refused(other):
     with pytest.raises(ConfigError, match="fusion layer"):
         BatchedPointFusion(**{**fusion_settings(), **other})
+
+
+def test_many_equal_points_share_a_gradient_in_half_precision():
+    """bf16 counts to 256."""
+    features = torch.ones(1000, 2, dtype=torch.bfloat16, requires_grad=True)
+    rows = _reduce(features, assignment(features, *[torch.zeros(1000).long()] * 2, 1), "amax")
+    rows.sum().backward()
+    assert features.grad.sum(0).tolist() == pytest.approx([1, 1], rel=0.01)
 
 
 def test_maximum_of_a_voxel_and_its_gradient():

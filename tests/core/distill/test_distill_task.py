@@ -152,7 +152,14 @@ class TestRuns:
         before = {name: value.clone() for name, value in teacher.state_dict().items()}
         frames = KittiDataset(root)
         task = DistillTask(
-            wanted, model, small_lite(0), model.detector, teacher, true_points, frames, frames
+            wanted,
+            model,
+            small_lite(0),
+            model.detector,
+            teacher,
+            lambda: true_points,
+            frames,
+            frames,
         )
         summary = train(wanted, task)
         assert summary.steps == 4
@@ -178,7 +185,14 @@ class TestRuns:
             assert [event.value for event in curves.Scalars(f"weight/{name}")] == expected
         assert train(wanted, task).steps == 4  # nothing is left to do, and nothing differs
         other = DistillTask(
-            wanted, model, small_lite(0), model.detector, small_lite(2), true_points, frames, frames
+            wanted,
+            model,
+            small_lite(0),
+            model.detector,
+            small_lite(2),
+            lambda: true_points,
+            frames,
+            frames,
         )
         with pytest.raises(ConfigError, match="the teacher lite has other weights than it had"):
             train(wanted, other)
@@ -191,7 +205,7 @@ class TestRuns:
         def projectors(seed: int) -> torch.Tensor:
             task = DistillTask(
                 config(root, seed=seed), model, small_lite(0), model.detector, small_lite(1),
-                true_points, frames, frames,
+                lambda: true_points, frames, frames,
             )  # fmt: skip
             return task.model.projectors.places["neck"][0].weight
 
@@ -208,8 +222,8 @@ class TestRuns:
         model = load_model_config("lite")
         frames = KittiDataset(root)
         task = DistillTask(
-            config(root), model, small_lite(0), model.detector, small_lite(0), true_points, frames,
-            frames,
+            config(root), model, small_lite(0), model.detector, small_lite(0),
+            lambda: true_points, frames, frames,
         )  # fmt: skip
         asked = []
         task.model.teacher.detector.register_forward_pre_hook(lambda *_: asked.append(1))
@@ -222,7 +236,15 @@ class TestRuns:
         model = load_model_config("lite")
         other = replace(model.detector, type="mvxnet")
         frames = KittiDataset(root)
-        arguments = (model, small_lite(0), other, small_lite(1), true_points, frames, frames)
+        arguments = (
+            model,
+            small_lite(0),
+            other,
+            small_lite(1),
+            lambda: true_points,
+            frames,
+            frames,
+        )
         with pytest.raises(ConfigError, match=r"lite.*mvxnet.*set distill\.start to model"):
             DistillTask(config(root), *arguments)
 

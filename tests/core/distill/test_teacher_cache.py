@@ -267,7 +267,14 @@ class TestRuns:
         model = replace(model, detector=replace(model.detector, window=WINDOW))
         wanted = self.config(frames, **changes)
         return DistillTask(
-            wanted, model, small_lite(0), model.detector, teacher, true_points, frames, frames
+            wanted,
+            model,
+            small_lite(0),
+            model.detector,
+            teacher,
+            lambda: true_points,
+            frames,
+            frames,
         )
 
     def config(self, frames: KittiDataset, cache: bool = True, **changes):

@@ -64,7 +64,7 @@ class Noise:
     """A task on `Frames`; stops the process at a given step if asked to."""
 
     score_name = "error"
-    teacher_digest: str | None = None
+    digests: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self, model: nn.Module | None = None) -> None:
         self.model = model or Network()

@@ -1,9 +1,12 @@
 """Training configurations and the command that reads them."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from kd3d_core.cli import train as command
 from kd3d_core.cli.train import replaced_settings
 from kd3d_core.config import load_config
 from kd3d_core.errors import ConfigError
@@ -55,6 +58,10 @@ def test_settings_replace_those_of_the_file():
         ("task.name=x", "task holds a value"),
         ("epochs", "key=value"),
         ("optimizer.ema=1.5", "ema"),
+        ("optimizer.clip=-1", "clip is -1.0"),
+        ("optimizer.weight_decay=-0.1", "weight_decay is -0.1"),
+        ("seed=-1", "seed is -1"),
+        ("workers=-2", "workers is -2"),
         ("augment.flip=2", "flip is 2.0"),
         ("window_scale=0", "window_scale is 0"),
         ("window_scale=2", "window_scale is 2"),
@@ -64,6 +71,22 @@ def test_wrong_settings_are_one_line(change, reason):
     with pytest.raises(ConfigError, match=reason) as caught:
         load_config(TrainConfig, FILES[0], [change])
     assert "\n" not in str(caught.value)
+
+
+def test_settings_are_given_in_any_mixture(monkeypatch):
+    seen = []
+
+    def load(*given):
+        seen.append(given)
+        raise ConfigError("that's all")
+
+    monkeypatch.setattr("kd3d_core.config.load_config", load)
+    words = "x.yaml --set epochs=3 --optimizer.lr 1e-3 --set seed=2 batch_size=4"
+    monkeypatch.setattr(sys, "argv", ["kd3d-train", *words.split()])
+    assert command.main() == 1
+    ((_, path, settings),) = seen
+    assert path == Path("x.yaml")
+    assert sorted(settings) == ["batch_size=4", "epochs=3", "optimizer.lr=1e-3", "seed=2"]
 
 
 def test_options_become_settings():

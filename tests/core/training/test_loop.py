@@ -1,12 +1,14 @@
 """The training loop: resuming, checkpoints, runs that must stop."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
-from noise_task import InterruptedRunError, Network, Noise, StopsAt, config
+from noise_task import Frames, InterruptedRunError, Network, Noise, StopsAt, config
+from safetensors import SafetensorError
 
-from kd3d_core.errors import WeightsError
+from kd3d_core.errors import DataError, WeightsError
 from kd3d_core.training import checkpoint
 from kd3d_core.training.loop import TrainingError, train
 
@@ -56,6 +58,60 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_the_frames(tmp_path):
     with pytest.raises(TrainingError, match="frame7"):
         train(config(tmp_path), Noise(Breaks()))
     assert not (tmp_path / "best").exists()
+
+
+@pytest.mark.parametrize("clip", [0.0, 10.0])
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_take_it(tmp_path, clip):
+    class Breaks(Network):
+        def forward(self, batch):
+            value = super().forward(batch)["square"]
+            if "frame7" in batch.names:
+                value.register_hook(lambda gradient: gradient * torch.inf)
+            return {"square": value}
+
+    settings = config(tmp_path, checkpoint_every=1)
+    settings = replace(settings, optimizer=replace(settings.optimizer, clip=clip))
+    with pytest.raises(TrainingError, match=r"the gradient is not finite for .*frame7"):
+        train(settings, Noise(Breaks()))
+    latest = checkpoint.find(tmp_path / "latest")
+    if latest is not None:
+        assert all(v.isfinite().all() for v in checkpoint.validated_weights(latest).values())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_frame_that_cant_be_read_is_one_line(tmp_path, workers):
+    class Damaged(Frames):
+        def __getitem__(self, index):
+            if index == 7:
+                raise DataError("frame7.bin: 3 bytes too many: fetch it again")
+            return super().__getitem__(index)
+
+    task = Noise()
+    task.samples = Damaged()
+    with pytest.raises(DataError) as caught:
+        train(config(tmp_path, workers=workers), task)
+    assert str(caught.value) == "frame7.bin: 3 bytes too many: fetch it again"
+
+
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [("save_file", SafetensorError("IO error: No space left on device")),
+     ("torch.save", RuntimeError("[enforce fail at inline_container.cc]\nunexpected pos"))],
+)  # fmt: skip
+def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(
+    tmp_path, monkeypatch, function, error
+):
+    def full(*_, **__):
+        raise error
+
+    network = Network()
+    checkpoint.save(tmp_path / "latest", network, {"step": 3}, {"step": 3})
+    monkeypatch.setattr(f"kd3d_core.training.checkpoint.{function}", full)
+    with pytest.raises(DataError, match="can't be written") as caught:
+        checkpoint.save(tmp_path / "latest", network, {"step": 4}, {"step": 4})
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["latest"]
+    assert checkpoint.load(checkpoint.find(tmp_path / "latest"), Network())["step"] == 3
 
 
 def test_an_epoch_without_any_loss_stops_the_run(tmp_path):

@@ -47,20 +47,32 @@ def test_other_frames_are_refused(tmp_path):
         train(config(tmp_path), task)
 
 
-def test_another_teacher_is_refused_by_name(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("teacher", r"the teacher teacher\.pth has other weights than it had"),
+        ("points", r"the depth network of lite or its settings aren't those of before"),
+        ("model", r"lite has other settings than it had"),
+    ],
+)
+def test_what_no_setting_tells_is_compared_too(tmp_path, name, text):
     taught = config(tmp_path, task="distill", teacher=TeacherConfig("demo", "teacher.pth"))
     task = Noise()
-    task.teacher_digest = "first"
+    task.digests = {"other": "same", name: "first"}
     train(taught, task)
     assert train(taught, task).steps == 16
-    task.teacher_digest = "second"
-    with pytest.raises(ConfigError, match=r"the teacher teacher\.pth has other weights"):
+    task.digests = {"other": "same", name: "second"}
+    with pytest.raises(ConfigError, match=text):
         train(taught, task)
     path = tmp_path / "latest" / "meta.json"
     meta = json.loads(path.read_text())
-    del meta["teacher_sha256"]  # as in runs of before
+    del meta["digests"]  # as in runs of before
     path.write_text(json.dumps(meta))
     assert train(taught, task).steps == 16
+    path.write_text(json.dumps({**meta, "teacher_sha256": "first"}))
+    if name == "teacher":
+        with pytest.raises(ConfigError, match=text):
+            train(taught, task)
 
 
 def test_what_does_not_touch_the_result_may_change(tmp_path):

@@ -130,22 +130,62 @@ def test_a_loss_that_is_not_finite_names_the_frames_and_leaves_no_weights(config
     assert not (Path(config.out) / "latest").exists()
 
 
+@pytest.mark.parametrize("task", ["task: depth", "task: detector\npoints: pseudo"])
 def test_a_dry_run_takes_a_step_and_writes_nothing(
-    config, street, small_model, tmp_path, monkeypatch, capsys
+    config, street, small_model, tmp_path, monkeypatch, capsys, task
 ):
     path = tmp_path / "run.yaml"
     path.write_text(
-        f"task: depth\nmodel: {small_model}\nout: {config.out}\nworkers: 0\n"
-        f"data: {{root: {street}}}\n"
+        f"{task}\nmodel: {small_model}\nout: {config.out}\nworkers: 1\ndata: {{root: {street}}}\n"
     )
     before = _files(tmp_path) | _files(street)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["kd3d-train", str(path), "--dry-run"])
     assert command.main() == 0
     said = capsys.readouterr().out
-    assert said.startswith("6 frames; one step gives silog ")
+    assert said.startswith("6 frames; one step gives ")
     assert said.rstrip().endswith("nothing was written")
     assert _files(tmp_path) | _files(street) == before
+
+
+def test_a_list_of_frames_may_lie_in_the_data(config, street, tmp_path, monkeypatch):
+    shutil.copytree(street, tmp_path / "kitti")
+    (tmp_path / "kitti" / "ImageSets").mkdir()
+    (tmp_path / "kitti" / "ImageSets" / "train.txt").write_text("000002\n")
+    data = DataConfig(root=str(tmp_path / "kitti"), train="ImageSets/train.txt")
+    monkeypatch.chdir(tmp_path)
+    assert [sample.name for sample in make_task(replace(config, data=data)).samples] == ["000002"]
+    (tmp_path / "ImageSets").mkdir()
+    (tmp_path / "ImageSets" / "train.txt").write_text("000001\n000003\n")
+    assert len(make_task(replace(config, data=data)).samples) == 1
+    (tmp_path / "kitti" / "ImageSets" / "train.txt").unlink()
+    assert len(make_task(replace(config, data=data)).samples) == 2
+    (tmp_path / "ImageSets" / "train.txt").unlink()
+    with pytest.raises(DataError, match=r"kitti/ImageSets/train\.txt: list of frames cannot"):
+        make_task(replace(config, data=data))
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("label_2", {}),
+        ("calib", {"points": "pseudo"}),
+        ("velodyne", {}),
+        ("velodyne", {"task": "depth"}),
+    ],
+)
+def test_what_validation_needs_is_asked_for_first(
+    config, street, tmp_path, monkeypatch, part, changes
+):
+    """Before pseudo-LiDAR is made, which may take hours."""
+    shutil.copytree(street, tmp_path / "val")
+    (tmp_path / "val" / "training" / part / "000002").with_suffix(
+        ".bin" if part == "velodyne" else ".txt"
+    ).unlink()
+    config = replace(config, data=replace(config.data, val_root=str(tmp_path / "val")), **changes)
+    with pytest.raises(DataError, match=f"{part}.* is missing for 1 of 6 frames .first: 000002"):
+        make_task(config)
+    assert not (tmp_path / "cache").exists()
 
 
 def _files(folder: Path) -> dict[str, tuple[int, int]]:
