@@ -40,7 +40,8 @@ def ablate(
     from kd3d_core.study.conduct import write_results
     from kd3d_core.study.config import StudyConfig
     from kd3d_core.study.process import hold
-    from kd3d_core.study.runs import check_unchanged, student_runs, teacher_run
+    from kd3d_core.study.runs import student_runs, teacher_run
+    from kd3d_core.training.resume import check_settings
 
     wanted = load_config(StudyConfig, study, set)
     if table:
@@ -51,7 +52,8 @@ def ablate(
         return 0
     runs = _chosen(wanted, only, seeds)
     with exit_on_sigterm(), hold(Path(wanted.out)) as lock:
-        check_unchanged([teacher_run(wanted), *student_runs(wanted)])
+        for each in (teacher_run(wanted), *student_runs(wanted)):
+            check_settings(each.config)
         failed = _conduct(wanted, runs, lock, workers)
     _print_table(wanted)
     for each in failed:

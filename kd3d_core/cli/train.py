@@ -31,6 +31,7 @@ def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) ->
     from kd3d_core.training.config import TrainConfig
     from kd3d_core.training.loop import processes
     from kd3d_core.training.loop import train as run_training
+    from kd3d_core.training.resume import check_settings
     from kd3d_core.training.tasks import make_task
 
     wanted = load_config(TrainConfig, configuration, set)
@@ -50,6 +51,7 @@ def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) ->
     # Not flock, which the processes that load frames would hold on to for a while after a kill.
     lock = locked(Path(wanted.out), fcntl.lockf, refusal)
     with lock if processes().is_main_process else nullcontext():
+        check_settings(wanted)  # before models are loaded and caches are filled
         summary = run_training(wanted, make_task(wanted))
     if not processes().is_main_process:
         return

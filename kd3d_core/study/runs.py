@@ -10,10 +10,7 @@ from kd3d_core.config import make_config
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.runtime.model_config import is_model_file
 from kd3d_core.study.config import TEACHER, StudyConfig, merged
-from kd3d_core.training import checkpoint
 from kd3d_core.training.config import TrainConfig
-from kd3d_core.training.identity import recorded_digests
-from kd3d_core.training.resume import check_same_run
 
 
 @dataclass(frozen=True)
@@ -123,22 +120,6 @@ def model_file(study: StudyConfig) -> Path:
 def last_model(folder: Path) -> Path:
     """The model with the last weights of the run in `folder`; `judge` writes it."""
     return folder / "last" / "model.yaml"
-
-
-def check_unchanged(runs: Sequence[StudyRun]) -> None:
-    """Refuse to go on if a run was begun or finished with other settings.
-
-    Raises:
-        ConfigError: names the run and what differs.
-    """
-    for run in runs:
-        latest = checkpoint.find(run.folder / "latest")
-        if latest is not None:
-            meta = checkpoint.read_meta(latest)
-            check_same_run(
-                latest, meta, run.config, meta.get("frames", 0), meta["processes"],
-                recorded_digests(meta),
-            )  # fmt: skip
 
 
 def _student_config(study: StudyConfig, name: str, seed: int) -> TrainConfig:

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from kd3d_core.config import make_config
 from kd3d_core.errors import ConfigError
+from kd3d_core.training import checkpoint
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.identity import Digests, recorded_digests
 
@@ -90,6 +91,21 @@ def run_meta(
         "digests": digests,
         "config": plain(config),
     }
+
+
+def check_settings(config: TrainConfig) -> None:
+    """Refuse to go on with a run in `config.out` that has other settings.
+
+    What `check_same_run` does, as far as it can be told before models and data are there.
+
+    Raises:
+        ConfigError: names what differs, and how to start anew.
+    """
+    latest = checkpoint.find(Path(config.out) / "latest")
+    if latest is not None:
+        meta = checkpoint.read_meta(latest)
+        frames, processes = meta.get("frames", 0), meta["processes"]
+        check_same_run(latest, meta, config, frames, processes, recorded_digests(meta))
 
 
 def check_same_run(

@@ -1,16 +1,20 @@
 """A run is gone on with only as what it was."""
 
 import json
+import sys
 from dataclasses import replace
 
 import pytest
+import yaml
 from noise_task import Frames, Noise, config
 
+from kd3d_core.cli import train as command
 from kd3d_core.data.augment import AugmentConfig
 from kd3d_core.distill.config import TeacherConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.training.config import OptimizerConfig
 from kd3d_core.training.loop import train
+from kd3d_core.training.resume import plain
 
 
 @pytest.mark.parametrize(
@@ -33,6 +37,18 @@ def test_other_settings_are_refused_by_name(tmp_path, changes, named):
     assert f"{tmp_path}/model.yaml" in message
     assert "\n" not in message
     assert (tmp_path / "latest" / "meta.json").read_bytes() == before
+
+
+def test_other_settings_are_refused_before_anything_is_loaded(tmp_path, monkeypatch, capsys):
+    train(config(tmp_path), Noise())
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(plain(config(tmp_path, epochs=8))))
+    loaded = []
+    monkeypatch.setattr("kd3d_core.training.tasks.make_task", loaded.append)
+    monkeypatch.setattr(sys, "argv", ["kd3d-train", str(file)])
+    assert command.main() == 1
+    assert "epochs is 8 and was 4" in capsys.readouterr().err
+    assert not loaded
 
 
 def test_other_frames_are_refused(tmp_path):
