@@ -45,6 +45,14 @@ class Metric:
         return f"{self.class_name}{kind} {self.iou:g}"
 
     @property
+    def validation_name(self) -> str | None:
+        """What `kd3d_core.training.validation.average_precision` calls it; None if it doesn't."""
+        if self.strictness == "loose" and self.kind == "bev":
+            return None
+        loose = "_loose" if self.strictness == "loose" else ""
+        return f"{self.class_name.capitalize()}_{self.kind}{loose}"
+
+    @property
     def strictness(self) -> Strictness:
         """Which of KITTI's two sets of overlaps has this one; `ConfigError` if none has."""
         kinds: tuple[Strictness, Strictness] = ("strict", "loose")

@@ -61,7 +61,6 @@ def judge(run: StudyRun, prepared: Prepared) -> dict[str, Any]:
     results = {
         iou: evaluate(judged.ground_truth, judged.detections, iou) for iou in ("strict", "loose")
     }
-    history = read_history(run.folder)
     latest = checkpoint.find(run.folder / "latest")
     assert latest is not None, "last_detector has found it"
     meta = checkpoint.read_meta(latest)
@@ -70,15 +69,11 @@ def judge(run: StudyRun, prepared: Prepared) -> dict[str, Any]:
         "objects": {name: results["strict"].objects[name][MODERATE] for name in CLASSES},
         "beyond_range": beyond_range(prepared.val, detector.grid),
         "frames": len(judged.names),
-        "seconds": history.seconds,
+        "seconds": read_history(run.folder).seconds,
         "steps": meta["step"],
         "epochs": run.config.epochs,
         "revision": meta["revision"],
         "teacher_sha256": recorded_digests(meta).get("teacher"),
-        "history": {
-            "epochs": [run.config.epochs * step / meta["step"] for step in history.steps],
-            "mAP": history.scores,
-        },
     }
     write_whole(run.folder / "metrics.json", (json.dumps(metrics, indent=1) + "\n").encode())
     return metrics

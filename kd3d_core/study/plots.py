@@ -3,8 +3,10 @@
 from pathlib import Path
 
 from kd3d_core.files import write_whole
+from kd3d_core.study.history import read_history
+from kd3d_core.study.runs import student_runs
 from kd3d_core.study.table import Table
-from kd3d_core.visual.plots import epoch_lines, seed_dots
+from kd3d_core.visual.plots import Line, epoch_lines, seed_dots
 
 
 def write_plots(table: Table) -> None:
@@ -18,11 +20,28 @@ def write_plots(table: Table) -> None:
     }
     title = f"{out.name}: a dot for each seed, a line at the mean"
     write_whole(out / "ap.png", seed_dots(values, "AP R40 moderate, %", title))
-    lines = {
-        name: [(r["history"]["epochs"], r["history"]["mAP"]) for r in by_seed.values()]
-        for name, by_seed in table.results.items()
-        if by_seed
+    title = f"{out.name}: students at their validations, a line for each seed"
+    write_whole(
+        out / "epochs.png", epoch_lines(students_over_epochs(table), "AP R40 moderate, %", title)
+    )
+
+
+def students_over_epochs(table: Table) -> dict[str, dict[str, list[Line]]]:
+    """By metric and variant, epochs and AP of each finished run.
+
+    The teacher is left out: beside it the students couldn't be told apart.
+    """
+    found: dict[str, dict[str, list[Line]]] = {
+        metric.name: {} for metric in table.study.metrics if metric.validation_name is not None
     }
-    labels = ("epoch", "mean over classes of\nAP 3D R40 moderate, %")
-    title = f"{out.name}: a line for each seed, KITTI's IoU"
-    write_whole(out / "epochs.png", epoch_lines(lines, title, labels))
+    for run in student_runs(table.study):
+        result = table.results[run.variant].get(run.seed)
+        if result is None:
+            continue
+        history = read_history(run.folder)
+        epochs = [result["epochs"] * step / result["steps"] for step in history.steps]
+        for metric in table.study.metrics:
+            scores = history.scores.get(metric.validation_name or "")
+            if scores is not None:
+                found[metric.name].setdefault(run.variant, []).append((epochs, scores))
+    return found

@@ -19,6 +19,8 @@ _INK = "#0a0b0c"
 """Stands for the page's colour until the SVG is written."""
 _SERIES = ("#2a8fd4", "#d97b00", "#009e73", "#b8649a")
 """Readable on white and on black; after Okabe and Ito."""
+Line = tuple[Sequence[float], Sequence[float]]
+"""x and y of its points."""
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "kd3d",
@@ -127,27 +129,36 @@ def seed_dots(values: Mapping[str, Mapping[str, Sequence[float]]], label: str, t
 
 
 def epoch_lines(
-    series: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]],
-    title: str,
-    labels: tuple[str, str],
+    values: Mapping[str, Mapping[str, Sequence[Line]]], label: str, title: str
 ) -> bytes:
-    """A PNG with a line through (x, y) for each run, those of a name in one colour."""
+    """A PNG with a panel for each metric: a line for each run, those of a name in one colour.
+
+    Args:
+        values: by metric, and in it by name.
+        label: of the axis that the metrics share.
+        title: above all panels.
+    """
     with rc_context(_STYLE):
-        figure, axes = _axes((7.0, 3.4))
+        figure = Figure((2.6 * max(len(values), 1) + 1.6, 3.4), layout="constrained")
+        panels = figure.subplots(1, max(len(values), 1), squeeze=False)[0]
         styles = ("-", "--", ":", "-.")
-        for place, (name, runs) in enumerate(series.items()):
-            colour = _SERIES[place % len(_SERIES)]
-            style = styles[place // len(_SERIES) % len(styles)]
-            for index, (x, y) in enumerate(runs):
-                axes.plot(
-                    x, y, style, color=colour, label=name if index == 0 else None, marker=".",
-                    linewidth=1.4, alpha=0.8,
-                )  # fmt: skip
-        axes.set(xlabel=labels[0], ylabel=labels[1], title=title)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.25)
-        if series:
-            figure.legend(loc="outside right upper")
+        for axes, (metric, by_name) in zip(panels, values.items(), strict=False):
+            for place, (name, runs) in enumerate(by_name.items()):
+                colour = _SERIES[place % len(_SERIES)]
+                style = styles[place // len(_SERIES) % len(styles)]
+                for index, (x, y) in enumerate(runs):
+                    axes.plot(
+                        x, y, style, color=colour, label=name if index == 0 else None, marker=".",
+                        linewidth=1.4, alpha=0.8,
+                    )  # fmt: skip
+            axes.set(title=metric, xlabel="epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.grid(alpha=0.25)
+        panels[0].set_ylabel(label)
+        handles, names = panels[0].get_legend_handles_labels()
+        if handles:
+            figure.legend(handles, names, loc="outside right upper")
+        figure.suptitle(title)
         return _png(figure)
 
 

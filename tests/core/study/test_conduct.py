@@ -22,6 +22,7 @@ from kd3d_core.evaluation.kitti_ap import evaluate
 from kd3d_core.evaluation.kitti_files import read_frames
 from kd3d_core.runtime.pipeline import CameraDetector
 from kd3d_core.study import process
+from kd3d_core.study.history import read_history
 from kd3d_core.study.judge import beyond_range
 from kd3d_core.study.process import RunError
 from kd3d_core.training.loop import train
@@ -108,7 +109,10 @@ def test_a_study_goes_on_and_ends_in_a_table_that_can_be_checked(
         again = evaluate(frames.ground_truth, frames.detections, iou).to_json()
         assert metrics["ap"][iou] == again
     assert metrics["seconds"] > 0
-    assert metrics["history"]["epochs"] == [1]
+    history = read_history(folder)
+    assert history.steps == (metrics["steps"],)
+    last_ap = metrics["ap"]["strict"]["car"]["3d"]["R40"][1]
+    assert history.scores["Car_3d"] == (pytest.approx(last_ap),)
     # The only validation is the last, so the best weights, as training wrote them, are the last.
     exported, last = load_file(folder / "detector.safetensors"), load_file(
         folder / "last" / "detector.safetensors"

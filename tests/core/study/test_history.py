@@ -6,7 +6,6 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from kd3d_core.study.history import read_history
-from kd3d_core.training.validation import SCORE
 
 
 def attempt(run, began: float, steps: range, validate_every: int, name: str) -> None:
@@ -17,7 +16,8 @@ def attempt(run, began: float, steps: range, validate_every: int, name: str) -> 
         wall = began + 2 * (step - steps.start + 1)
         writer.add_scalar("lr", 0.1, step, walltime=wall)
         if step % validate_every == 0:
-            writer.add_scalar(f"val/{SCORE}", float(step), step, walltime=wall + 1)
+            writer.add_scalar("val/Car_3d", float(step), step, walltime=wall + 1)
+            writer.add_scalar("val/Car_bev", 2.0 * step, step, walltime=wall + 1)
     writer.close()
 
 
@@ -26,7 +26,7 @@ def test_an_interrupted_run_counts_what_its_end_is_made_of(tmp_path):
     attempt(tmp_path, 5000, range(7, 13), 4, "b")  # goes on after the checkpoint of step 6
     history = read_history(tmp_path)
     assert history.steps == (4, 8, 12)
-    assert history.scores == (4, 8, 12)
+    assert history.scores == {"Car_3d": (4, 8, 12), "Car_bev": (8, 16, 24)}
     # Steps 1 to 6, and steps 7 to 12 with the validation after the last of them.
     assert history.seconds == pytest.approx(6 * 2 + 6 * 2 + 1, abs=0.1)
 

@@ -6,9 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
 from kd3d_core.cli import ablate as command
 from kd3d_core.study.conduct import write_results
+from kd3d_core.study.plots import students_over_epochs
 from kd3d_core.study.runs import student_runs
 from kd3d_core.study.table import Spread, make_table, markdown
 
@@ -80,6 +82,17 @@ def test_files_are_written_and_the_command_only_rewrites_them(half_done, tmp_pat
     )  # fmt: skip
     for name in ("ap.png", "epochs.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_pictures_show_students_by_metric_over_the_epochs(half_done):
+    for seed, ap in ((0, 20.0), (1, 24.0)):
+        folder = Path(half_done.out) / "runs" / "control" / f"seed{seed}" / "tensorboard"
+        with SummaryWriter(str(folder)) as writer:
+            for step, value in ((50, ap / 2), (100, ap)):
+                writer.add_scalar("val/Car_3d_loose", value, step)
+    lines = students_over_epochs(make_table(half_done))
+    assert lines["car 0.5"] == {"control": [([2, 4], (10, 20)), ([2, 4], (12, 24))]}
+    assert lines["car 0.7"] == {}
 
 
 def test_a_study_without_any_run_has_a_table_too(study):
