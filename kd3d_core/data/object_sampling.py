@@ -177,7 +177,7 @@ def make_sampler(
     Raises:
         DataError: a wanted class has no object with enough points.
     """
-    frames.require(("velodyne_reduced",) if frames.has("velodyne_reduced") else ("velodyne",))
+    frames.require_lidar()
     objects = cached_objects(folder, frames, classes, min_points, advance)
     label_of = {name: index for index, name in enumerate(classes)}
     for name in wanted:

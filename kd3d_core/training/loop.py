@@ -194,17 +194,19 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
                 loss = sum(named.values())
                 values = torch.stack([value.detach().float() for value in named.values()])
                 shared = accelerator.reduce(values, "mean")
-                losses = dict(zip(named, shared.tolist(), strict=True))
-                if not all(map(math.isfinite, losses.values())):
-                    _stop_at(values, losses, batch, step)
                 optimizer.zero_grad(set_to_none=True)
                 accelerator.backward(loss)
                 norm = accelerator.clip_grad_norm_(
                     model.parameters(), config.optimizer.clip or math.inf
                 )
+                # The one time in a step that the host waits for the device.
+                *means, gradient = torch.cat([shared, norm.reshape(1)]).tolist()
+                losses = dict(zip(named, means, strict=True))
+                if not all(map(math.isfinite, means)):
+                    _stop_at(values, losses, batch, step)
                 # With fp16 a step that overflows is left out and the loss scaled down.
-                if accelerator.scaler is None and not math.isfinite(norm):
-                    _stop_at(norm[None], {"the gradient": float(norm)}, batch, step)
+                if accelerator.scaler is None and not math.isfinite(gradient):
+                    _stop_at(norm.reshape(1), {"the gradient": gradient}, batch, step)
                 optimizer.step()
                 schedule.step()
                 if average is not None:

@@ -6,10 +6,14 @@ from functools import cache
 import torch
 from torch import nn
 
+from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.detectors.decode import DecodeConfig
 from kd3d_core.detectors.lite import lite_config
 from kd3d_core.detectors.mvxnet import FusionDetector
 from kd3d_core.detectors.voxels import VoxelGrid
+from kd3d_core.runtime.model_config import ModelConfig
+from kd3d_core.training.config import TrainConfig
+from kd3d_core.training.distill_task import DistillTask, true_points
 
 SMALL = VoxelGrid((0.4, 0.4, 4.0), (0.0, -12.8, -3.0, 25.6, 12.8, 1.0))
 
@@ -17,6 +21,15 @@ SMALL = VoxelGrid((0.4, 0.4, 4.0), (0.0, -12.8, -3.0, 25.6, 12.8, 1.0))
 def small_lite(seed: int = 0, grid: VoxelGrid = SMALL) -> FusionDetector:
     """`lite` on fewer cells, with random weights that give a few confident answers."""
     return copy.deepcopy(_made(seed, grid))
+
+
+def student_task(
+    wanted: TrainConfig, model: ModelConfig, teacher: FusionDetector, frames: KittiDataset
+) -> DistillTask:
+    """A small student that reads true points, trained and validated on the same frames."""
+    return DistillTask(
+        wanted, model, small_lite(0), model.detector, teacher, lambda: true_points, frames, frames
+    )
 
 
 @cache

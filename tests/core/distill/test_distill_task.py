@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from small_detector import small_lite
+from small_detector import small_lite, student_task
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kd3d_core.config import load_config
@@ -151,16 +151,7 @@ class TestRuns:
         teacher = small_lite(1)
         before = {name: value.clone() for name, value in teacher.state_dict().items()}
         frames = KittiDataset(root)
-        task = DistillTask(
-            wanted,
-            model,
-            small_lite(0),
-            model.detector,
-            teacher,
-            lambda: true_points,
-            frames,
-            frames,
-        )
+        task = student_task(wanted, model, teacher, frames)
         summary = train(wanted, task)
         assert summary.steps == 4
         assert "the last phase begins at epoch 2 and the run has 2" in caplog.text
@@ -184,16 +175,7 @@ class TestRuns:
         for name, expected in (("det", [1, 3]), ("feat", [2, 1.5]), ("logit", [1, 1.5])):
             assert [event.value for event in curves.Scalars(f"weight/{name}")] == expected
         assert train(wanted, task).steps == 4  # nothing is left to do, and nothing differs
-        other = DistillTask(
-            wanted,
-            model,
-            small_lite(0),
-            model.detector,
-            small_lite(2),
-            lambda: true_points,
-            frames,
-            frames,
-        )
+        other = student_task(wanted, model, small_lite(2), frames)
         with pytest.raises(ConfigError, match="the teacher lite has other weights than it had"):
             train(wanted, other)
 
@@ -203,10 +185,7 @@ class TestRuns:
         frames = KittiDataset(root)
 
         def projectors(seed: int) -> torch.Tensor:
-            task = DistillTask(
-                config(root, seed=seed), model, small_lite(0), model.detector, small_lite(1),
-                lambda: true_points, frames, frames,
-            )  # fmt: skip
+            task = student_task(config(root, seed=seed), model, small_lite(1), frames)
             return task.model.projectors.places["neck"][0].weight
 
         first = projectors(1)
@@ -221,10 +200,7 @@ class TestRuns:
         root = write_frame("000001")
         model = load_model_config("lite")
         frames = KittiDataset(root)
-        task = DistillTask(
-            config(root), model, small_lite(0), model.detector, small_lite(0),
-            lambda: true_points, frames, frames,
-        )  # fmt: skip
+        task = student_task(config(root), model, small_lite(0), frames)
         asked = []
         task.model.teacher.detector.register_forward_pre_hook(lambda *_: asked.append(1))
         metrics = task.validate(task.model.eval(), torch.device("cpu"))

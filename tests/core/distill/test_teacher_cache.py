@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_detector import SMALL, small_lite
+from small_detector import SMALL, small_lite, student_task
 from test_distill_task import config
 
 from kd3d_core.data.augment import AugmentConfig
@@ -266,16 +266,7 @@ class TestRuns:
         model = load_model_config("lite")
         model = replace(model, detector=replace(model.detector, window=WINDOW))
         wanted = self.config(frames, **changes)
-        return DistillTask(
-            wanted,
-            model,
-            small_lite(0),
-            model.detector,
-            teacher,
-            lambda: true_points,
-            frames,
-            frames,
-        )
+        return student_task(wanted, model, teacher, frames)
 
     def config(self, frames: KittiDataset, cache: bool = True, **changes):
         settings = replace(ALL, start="model")
