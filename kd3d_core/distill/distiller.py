@@ -122,10 +122,10 @@ class Distiller(nn.Module):
         known = [row for row in frames if batch.labelled[row] or batch.taught[row]]
         # The head counts anchors over all processes: none may stay away, even with nothing to add.
         rows = known or list(frames)
+        if len(rows) < len(frames):
+            maps = HeadMaps(maps.logits[rows], maps.deltas[rows], maps.directions[rows])
         losses = self.student.losses(
-            HeadMaps(maps.logits[rows], maps.deltas[rows], maps.directions[rows]),
-            [boxes[row] for row in rows],
-            [labels[row] for row in rows],
+            maps, [boxes[row] for row in rows], [labels[row] for row in rows]
         )
         return losses if known else {name: 0 * value for name, value in losses.items()}
 

@@ -1,6 +1,6 @@
 """What a student is compared by: features, class logits, boxes, headings.
 
-Each is a sum over cells or anchors, computed in float32. What it is divided by (the cells' weights,
+Each is a sum over cells or anchors, in float32. What it is divided by (the cells' weights,
 the number of anchors that the teacher is sure of) may have to be counted over several processes.
 Anchors come before channels, as `kd3d_core.detectors.decode.per_anchor` puts them.
 """
@@ -28,28 +28,32 @@ def feature_loss(
         teacher: `(B, C, h, w)`.
         weights: `(B, 1, h, w)` of the cells.
         kind: square of the difference, or torch's smooth L1 with beta 1.
+
+    Two maps in half precision are subtracted in it: the maps are large, their bytes are what the
+    squares cost, and the gradient ends in it anyway.
     """
     if kind == "mse":
-        difference = student.float() - teacher
-        return _WeightedSquares.apply(difference, weights) / student.shape[1]
+        return _WeightedSquares.apply(student - teacher, weights) / student.shape[1]
     error = functional.smooth_l1_loss(student.float(), teacher.float(), reduction="none")
     return (error.mean(1, keepdim=True) * weights).sum()
 
 
 class _WeightedSquares(torch.autograd.Function):
-    """`sum(weights * difference^2)`; the maps are large, and this reads them once each way."""
+    """`sum(weights * difference^2)` in float32, reading the difference once each way."""
 
     @staticmethod
     def forward(ctx: Any, difference: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(difference, weights)
-        lengths = torch.linalg.vector_norm(difference, dim=1, keepdim=True)
+        lengths = torch.linalg.vector_norm(
+            difference, dim=1, keepdim=True, dtype=torch.float32
+        )
         return (lengths.square() * weights).sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         difference, weights = ctx.saved_tensors
-        return difference * (2 * gradients[0] * weights), None
+        return difference * (2 * gradients[0] * weights).to(difference.dtype), None
 
 
 def confidence_weights(

@@ -16,6 +16,9 @@ from kd3d_core.distill.losses import (
     feature_loss,
     quality_focal,
 )
+from kd3d_core.ops import mmcv_ext
+
+mmcv_ext.install()  # mmdet's losses import mmcv's compiled functions
 
 
 def drawn(*shape: int, seed: int = 0, spread: float = 1.0) -> torch.Tensor:
@@ -45,12 +48,19 @@ class TestFeatures:
         assert (student.grad[0, :, 0, 1] == 0).all()
         torch.testing.assert_close(student.grad[0, :, 0, 0], 2 / 3 * student.detach()[0, :, 0, 0])
 
-    def test_half_precision_is_compared_in_single(self):
-        student, teacher = drawn(1, 4, 8, 8).bfloat16(), drawn(1, 4, 8, 8, seed=1).bfloat16()
-        weights = torch.ones(1, 1, 8, 8)
-        loss = feature_loss(student, teacher, weights)
+    @pytest.mark.parametrize("kind", ["mse", "smooth_l1"])
+    def test_half_precision_is_summed_in_single(self, kind):
+        student = drawn(1, 64, 32, 32, spread=3).bfloat16().requires_grad_()
+        teacher = drawn(1, 64, 32, 32, seed=1).bfloat16()
+        exact = student.detach().float().requires_grad_()
+        weights = drawn(1, 1, 32, 32, seed=2).abs()
+        loss = feature_loss(student, teacher, weights, kind)
+        expected = feature_loss(exact, teacher.float(), weights, kind)
+        loss.backward()
+        expected.backward()
         assert loss.dtype == torch.float32
-        torch.testing.assert_close(loss, feature_loss(student.float(), teacher.float(), weights))
+        torch.testing.assert_close(loss, expected, rtol=1e-4, atol=0)
+        assert (student.grad - exact.grad).norm() < 5e-3 * exact.grad.norm()
 
 
 class TestClasses:
