@@ -44,9 +44,7 @@ class _WeightedSquares(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, difference: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(difference, weights)
-        lengths = torch.linalg.vector_norm(
-            difference, dim=1, keepdim=True, dtype=torch.float32
-        )
+        lengths = torch.linalg.vector_norm(difference, dim=1, keepdim=True, dtype=torch.float32)
         return (lengths.square() * weights).sum()
 
     @staticmethod
