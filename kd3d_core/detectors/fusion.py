@@ -129,16 +129,17 @@ class VoxelFeatureEncoder(DynamicVFE):
 def _reduce(features: torch.Tensor, voxels: VoxelAssignment, reduction: str) -> torch.Tensor:
     """`(V, C)` from `(N, C)`; the points of no voxel go to an extra row that is cut off."""
     if reduction == "amax":
-        return _Maximum.apply(features, voxels.voxel_of_point, voxels.num_voxels + 1)[:-1]
+        return _Maximum.apply(features, voxels.voxel_of_point, voxels.num_voxels)
     rows = features.new_zeros(voxels.num_voxels + 1, features.shape[1])
     index = voxels.voxel_of_point[:, None].expand_as(features)
     return rows.scatter_reduce(0, index, features, reduction, include_self=False)[:-1]
 
 
 class _Maximum(torch.autograd.Function):
-    """`(V, C)`, the maximum of the rows `(N, C)` of each of `(N,)`; zeros where there are none.
+    """`(V, C)`, the maximum of the points `(N, C)` in each voxel; zeros where there are none.
 
     `scatter_reduce`, with a gradient whose work goes by points and not by voxels: most are empty.
+    `(N,)` voxels of the points that are V stand for none.
     """
 
     @staticmethod
@@ -146,10 +147,10 @@ class _Maximum(torch.autograd.Function):
         ctx: Any, features: torch.Tensor, voxel_of_point: torch.Tensor, num_voxels: int
     ) -> torch.Tensor:
         index = voxel_of_point[:, None].expand_as(features)
-        rows = features.new_zeros(num_voxels, features.shape[1])
+        rows = features.new_zeros(num_voxels + 1, features.shape[1])
         rows.scatter_reduce_(0, index, features, "amax", include_self=False)
         ctx.save_for_backward(features, voxel_of_point, rows)
-        return rows
+        return rows[:-1]
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
@@ -157,7 +158,10 @@ class _Maximum(torch.autograd.Function):
         highest = (features == rows[voxel_of_point]).float()  # half precision counts to 256
         ties = torch.zeros_like(rows, dtype=torch.float32).index_add_(0, voxel_of_point, highest)
         share = highest / ties[voxel_of_point].clamp(min=1)
-        return (share * gradient[voxel_of_point]).to(features.dtype), None, None
+        num_voxels = len(gradient)
+        theirs = gradient[voxel_of_point.clamp(max=num_voxels - 1)]
+        inside = voxel_of_point[:, None] < num_voxels
+        return torch.where(inside, share * theirs, 0).to(features.dtype), None, None
 
 
 def _at_points(rows: torch.Tensor, voxels: VoxelAssignment) -> torch.Tensor:
