@@ -77,16 +77,15 @@ def decode(
         dir_limit_offset: see `Anchor3DHead`.
     """
     batch = len(maps.logits)
-    scores, deltas, directions = (
+    logits, deltas, directions = (
         per_anchor(part, channels).flatten(1, 3)
         for part, channels in ((maps.logits, num_classes), (maps.deltas, 7), (maps.directions, 2))
     )
-    scores, deltas = scores.float().sigmoid(), deltas.float()
 
-    count = min(config.pre_nms, scores.shape[1])
-    best = scores.amax(-1).topk(count).indices
-    scores = _rows(scores, best)
-    boxes = decode_deltas(anchors[best], _rows(deltas, best))
+    count = min(config.pre_nms, logits.shape[1])
+    best = logits.amax(-1).topk(count).indices
+    scores = _rows(logits, best).float().sigmoid()
+    boxes = decode_deltas(anchors[best], _rows(deltas, best).float())
     flip = _rows(directions, best).argmax(-1)
 
     # One candidate per anchor and class; classes never suppress each other.
