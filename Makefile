@@ -35,6 +35,6 @@ lint: env  ## check style, formatting and types
 lock:  ## pin requirements/*.in anew (needs uv)
 	@scripts/lock
 
-clean:  ## remove what was built or written, except for .venv
+clean:  ## remove builds, caches and out/ (.venv, runs/ and data/ stay)
 	rm -rf build install log out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find kd3d_core kd3d_ros tests launch -name __pycache__ -prune -exec rm -rf {} +

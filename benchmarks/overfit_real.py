@@ -6,7 +6,7 @@ true LiDAR, each trained from nothing on the 31 frames of a real sequence and ju
 Runs that are complete are not run again and interrupted ones go on. Afterwards, the boxes on the
 pictures:
 
-    kd3d-demo --model out/overfit/student/model.yaml
+    kd3d-demo --data ~/kitti/tracking_0001 --speed 1 --model out/overfit/student/model.yaml
 """
 
 import json

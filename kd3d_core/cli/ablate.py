@@ -126,6 +126,15 @@ def _print_table(study: "StudyConfig") -> None:
     print(f"{path}, with table.json, table.csv, ap.png and epochs.png beside it")
 
 
+def _settings() -> str:
+    from kd3d_core.cli.settings import settings_text
+    from kd3d_core.study.config import StudyConfig
+
+    return (
+        f"{settings_text(StudyConfig)}\n\nWhat `run` and `variants` may say: kd3d-train --settings"
+    )
+
+
 def main() -> int:
     """Entry point."""
     return run(
@@ -141,6 +150,7 @@ def main() -> int:
             "kd3d-ablate config/study/small.yaml --table",
             "kd3d-ablate config/study/small.yaml --set out=runs/mine depth=model.yaml",
         ],
+        settings=_settings,
     )
 
 

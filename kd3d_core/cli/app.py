@@ -21,6 +21,7 @@ def run(
     description: str,
     examples: Sequence[str],
     args: Sequence[str] | None = None,
+    settings: Callable[[], str] | None = None,
 ) -> int:
     """Parse `args` (default: the process's) for `command`, call it, and return an exit status.
 
@@ -30,6 +31,7 @@ def run(
         prog: the command's name.
         description: what it does, in a sentence or two.
         examples: command lines shown at the end of `--help`.
+        settings: what `--settings` prints, for commands that read a YAML file.
 
     Returns:
         0, the command's own int, 1 for a `Kd3dError` (printed as one line), or 130 on Ctrl-C.
@@ -37,6 +39,11 @@ def run(
     keep_freed_memory()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     epilog = "examples:\n" + "\n".join(f"  {example}" for example in examples)
+    if settings is not None:
+        epilog += "\n\n--settings prints all that the YAML file may say: meaning, type, default"
+        if "--settings" in (sys.argv[1:] if args is None else args):
+            print(settings())
+            return 0
     try:
         status = auto_cli(
             command,

@@ -195,11 +195,11 @@ def main() -> int:
         prog="kd3d-bag",
         description="Write, play, record and list bags; writes rosbag2 with MCAP.",
         examples=[
-            "kd3d-bag from-kitti ../shared/data/kitti_tracking_0001 --out out/kitti --rate 10",
+            "kd3d-bag from-kitti ~/kitti/tracking_0001 --out out/kitti --rate 10",
             "kd3d-bag info out/kitti",
             "kd3d-bag play out/kitti --clock --wait-for /camera/image_raw",
             "kd3d-bag play out/kitti --loop --rate 0.5 --topics /camera/image_raw /tf_static",
-            "kd3d-bag record /detector/points /detector/detections --out out/run",
+            "kd3d-bag record /kd3d_detector/points /kd3d_detector/detections --out out/run",
         ],
     )
 

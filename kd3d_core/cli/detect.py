@@ -245,7 +245,7 @@ def main() -> int:
             "is kept. Frames that can't be used are left out and told at the end."
         ),
         examples=[
-            "kd3d-detect ../shared/data/kitti_tracking_0001 --kitti out/labels --png out/pictures",
+            "kd3d-detect ~/kitti/tracking_0001 --kitti out/labels --png out/pictures",
             "kd3d-detect drive.mcap --bag out/detections --mp4 out/drive.mp4 --html out/drive.html",
             "kd3d-detect out/bag --detector-frame velodyne --rerun out/drive.rrd",
             "kd3d-detect photos/ --calib front.yaml --raw-images --camera-height 0.6 --png out/png",

@@ -32,7 +32,7 @@ MESSAGES = (
 )
 # Parts of a ROS install that have no wheels: (module, apt name, what for).
 ROS_EXTRAS = (
-    ("cv_bridge", "cv-bridge", "image encodings other than rgb8, bgr8 and mono8"),
+    ("cv_bridge", "cv-bridge", "image encodings other than 8-bit RGB, BGR and grey"),
     ("sensor_msgs_py", "sensor-msgs-py", "reading point clouds in scripts of your own"),
     ("launch_ros", "launch-ros", "detector.launch.py"),
 )
@@ -41,6 +41,8 @@ PYTHON_PACKAGES = (
     ("numpy", "numpy", ""),
     ("scipy", "scipy", ""),
     ("transformers", "transformers", ""),
+    ("accelerate", "accelerate", ""),
+    ("tensorboard", "tensorboard", ""),
     ("mmengine", "mmengine", "0.10.7"),
     ("mmcv", "mmcv-lite", "2.1.0"),
     ("mmdet", "mmdet", "3.3.0"),
@@ -52,13 +54,14 @@ PYTHON_PACKAGES = (
     ("yaml", "pyyaml", ""),
     ("jsonargparse", "jsonargparse", ""),
     ("rosbags", "rosbags", ""),
+    ("rich", "rich", ""),
+    ("jinja2", "jinja2", ""),
+    ("matplotlib", "matplotlib", ""),
 )
 # (module, distribution, what for).
 OPTIONAL_PACKAGES = (
-    ("tensorboard", "tensorboard", "curves of a training"),
     ("embreex", "embreex", "rendering: kd3d-synth, make demo without --data, studies with render"),
     ("rerun", "rerun-sdk", "the Rerun viewer"),
-    ("ray", "ray", "many bags on many machines"),
 )
 # rclpy's version tells the distribution when no setup file says it.
 DISTRO_OF_RCLPY = {"3.3": "humble", "7.1": "jazzy", "9.1": "kilted"}
@@ -235,7 +238,7 @@ def check_folders() -> list[Check]:
     try:
         config = Check(group, "config", OK, str(share_dir() / "config"))
     except Kd3dError as error:
-        mend = f"{_python()} -m pip install --force-reinstall --no-deps kd3d_ros"
+        mend = f"{_python()} -m pip install --force-reinstall --no-deps .  # in the checkout"
         config = Check(group, "config", MISSING, str(error), mend)
     cache = cache_dir()
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
@@ -268,14 +271,17 @@ def _distribution(imports: dict[str, Import]) -> Check:
 
 def _fast_dds_profile(group: str) -> Check:
     name = "Fast DDS profile"
-    for variable in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
+    variables = ["FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"]
+    if os.environ.get("ROS_DISTRO") == "humble":
+        variables = variables[1:]  # the only one that it reads
+    for variable in variables:
         path = os.environ.get(variable)
         if path and Path(path).is_file():
             return Check(group, name, OK, path)
         if path:
             return Check(group, name, MISSING, f"{path} does not exist", f"unset {variable}")
     try:
-        mend = f"export FASTDDS_DEFAULT_PROFILES_FILE={share_dir() / 'config' / 'fastdds.xml'}"
+        mend = f"export {variables[0]}={share_dir() / 'config' / 'fastdds.xml'}"
     except Kd3dError:
         mend = ""
     found = "not set; without one, images between processes get lost (make and launch set it)"

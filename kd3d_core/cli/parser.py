@@ -25,6 +25,8 @@ class CommandParser(ArgumentParser):
             kwargs |= {"type": str, "nargs": "*" if is_option else "+"}
             if is_option and not kwargs.get("default"):
                 kwargs["action"] = "extend"
+        if args[:1] == ("--config",):
+            kwargs["help"] = "YAML file with options of this command line"
         if is_option and args[0] != "--print_config" and "." not in args[0]:
             args = tuple(name.replace("_", "-") for name in args)
         return super().add_argument(*args, **kwargs)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kd3d_core.cli.app import run
 
-_OWN_OPTIONS = {"set", "dry-run", "help", "config", "print_config"}
+_OWN_OPTIONS = {"set", "dry-run", "help", "config", "print_config", "settings"}
 
 
 def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) -> None:  # noqa: B006
@@ -83,6 +83,18 @@ def replaced_settings(words: Sequence[str]) -> list[str]:
     return [*kept, "--set", *settings] if settings else kept
 
 
+def _settings() -> str:
+    """What the YAML file may say, and the one that its `model` may name."""
+    from kd3d_core.cli.settings import settings_text
+    from kd3d_core.runtime.model_config import ModelConfig
+    from kd3d_core.training.config import TrainConfig
+
+    return (
+        f"{settings_text(TrainConfig)}\n\nIn the file that `model` names, no options\n"
+        f"--------------------------------------------\n\n{settings_text(ModelConfig)}"
+    )
+
+
 def main() -> int:
     """Entry point."""
     return run(
@@ -98,6 +110,7 @@ def main() -> int:
             "kd3d-train config/train/kitti_lite.yaml --epochs 40 --optimizer.lr 5e-4",
             "torchrun --nproc_per_node 4 -m kd3d_core.cli.train config/train/kitti_lite.yaml",
         ],
+        settings=_settings,
     )
 
 

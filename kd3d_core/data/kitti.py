@@ -245,6 +245,14 @@ def read_split(path: Path | str) -> list[str]:
     return names
 
 
+def listed_frames(file: str | None, root: str) -> list[str] | None:
+    """Frame names of a split list in a data set's folder, or where its path says; None for None."""
+    if file is None:
+        return None
+    inside, elsewhere = Path(root).expanduser() / file, Path(file)
+    return read_split(elsewhere if elsewhere.is_file() and not inside.is_file() else inside)
+
+
 @dataclass(frozen=True)
 class KittiFrame:
     """One frame of a data set. Nothing is read before it is asked for, and nothing is kept.

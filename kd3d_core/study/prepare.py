@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, read_split
+from kd3d_core.data.kitti import KittiDataset, KittiFrame, listed_frames
 from kd3d_core.data.pseudo_cache import PseudoLidarCache, weights_digest
 from kd3d_core.data.samples import PointSource
 from kd3d_core.depth.build import make_depth
@@ -90,9 +90,9 @@ def _render(study: StudyConfig, workers: int) -> None:
 
 def _frames(study: StudyConfig) -> tuple[KittiDataset, KittiDataset]:
     data = study.data
-    train = KittiDataset(data.root, read_split(data.train) if data.train else None)
-    names = read_split(data.val) if data.val else None
-    return train, KittiDataset(data.val_root or data.root, names)
+    val_root = data.val_root or data.root
+    train = KittiDataset(data.root, listed_frames(data.train, data.root))
+    return train, KittiDataset(val_root, listed_frames(data.val, val_root))
 
 
 def _claim(

@@ -1,7 +1,7 @@
 """The training loop, from top to bottom: data, step, checks, logs, checkpoints, validation.
 
-accelerate launch --multi_gpu -m kd3d_core.cli.train config/train/lite.yaml
-torchrun --nproc_per_node 4 -m kd3d_core.cli.train config/train/lite.yaml
+accelerate launch --multi_gpu -m kd3d_core.cli.train config/train/kitti_lite.yaml
+torchrun --nproc_per_node 4 -m kd3d_core.cli.train config/train/kitti_lite.yaml
 """
 
 import logging

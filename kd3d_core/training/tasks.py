@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, read_split
+from kd3d_core.data.kitti import KittiDataset, KittiFrame, listed_frames
 from kd3d_core.data.object_sampling import ObjectSampler, make_sampler
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
 from kd3d_core.data.samples import PointSource
@@ -84,19 +84,11 @@ def load_teacher(teacher: TeacherConfig, seed: int) -> tuple[DetectorConfig, Anc
 
 def _frames(config: DataConfig) -> tuple[KittiDataset, KittiDataset]:
     val_root = config.val_root or config.root
-    train = KittiDataset(config.root, _listed(config.train, config.root))
+    train = KittiDataset(config.root, listed_frames(config.train, config.root))
     if config.val is None and config.val_root is None:
         log.warning("no validation frames are named: validating on those that are trained on")
         return train, train
-    return train, KittiDataset(val_root, _listed(config.val, val_root))
-
-
-def _listed(file: str | None, root: str) -> list[str] | None:
-    """Names in a list that lies in the data's folder, or where the path says."""
-    if file is None:
-        return None
-    inside, elsewhere = Path(root).expanduser() / file, Path(file)
-    return read_split(elsewhere if elsewhere.is_file() and not inside.is_file() else inside)
+    return train, KittiDataset(val_root, listed_frames(config.val, val_root))
 
 
 def _points(

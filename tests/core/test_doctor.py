@@ -51,7 +51,7 @@ def report(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", ["vision_msgs", "tf2_msgs", "rclpy", "torch", "mmdet3d", "rosbags"]
+    "name", ["vision_msgs", "tf2_msgs", "rclpy", "torch", "mmdet3d", "rosbags", "tensorboard"]
 )
 def test_something_needed_is_missing(name, hide, no_imports, capsys, monkeypatch):
     hide(name)
@@ -61,7 +61,7 @@ def test_something_needed_is_missing(name, hide, no_imports, capsys, monkeypatch
     assert checks[name]["mend"]
 
 
-@pytest.mark.parametrize("name", ["cv_bridge", "launch_ros", "ray", "tensorboard"])
+@pytest.mark.parametrize("name", ["cv_bridge", "launch_ros", "rerun"])
 def test_something_optional_is_missing(name, hide, no_imports, capsys, monkeypatch):
     _, ok_before = report(capsys, monkeypatch)
     hide(name)
@@ -162,6 +162,16 @@ def test_fast_dds_profile(profile, status, monkeypatch):
     assert checks["Fast DDS profile"].status == status
     cyclone = packages.Import(error="", version="9.1.2", detail="rmw_cyclonedds_cpp")
     assert "Fast DDS profile" not in {check.name for check in doctor.check_transport(cyclone)}
+
+
+def test_humble_reads_another_variable(monkeypatch):
+    monkeypatch.setenv("ROS_DISTRO", "humble")
+    monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds.xml"))
+    monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
+    rclpy = packages.Import(error="", version="3.3.1", detail="rmw_fastrtps_cpp")
+    checks = {check.name: check for check in doctor.check_transport(rclpy)}
+    assert checks["Fast DDS profile"].status == "optional"
+    assert checks["Fast DDS profile"].mend.startswith("export FASTRTPS_DEFAULT_PROFILES_FILE=")
 
 
 def test_a_ros_install_that_is_not_active_is_found(tmp_path, monkeypatch):

@@ -21,7 +21,7 @@ def ready(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("KD3D_CACHE", str(tmp_path / "cache"))
     write_street(tmp_path / "street", [1, 4, 2, 3, 2, 2])
     (tmp_path / "train.txt").write_text("000000\n000001\n000002\n000003\n")
-    (tmp_path / "val.txt").write_text("000004\n000005\n")
+    (tmp_path / "street" / "val.txt").write_text("000004\n000005\n")
     model = tmp_path / "random.yaml"
     model.write_text(yaml.safe_dump(MODEL))
     random_glpn(load_model_config(model).depth, 0).save(tmp_path / "depth")

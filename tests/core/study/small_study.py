@@ -22,7 +22,7 @@ def settings(folder: Path) -> dict[str, Any]:
         "data": {
             "root": str(folder / "street"),
             "train": str(folder / "train.txt"),
-            "val": str(folder / "val.txt"),
+            "val": "val.txt",  # in the folder of the frames
         },
         "depth": str(folder / "depth.yaml"),
         "pseudo_lidar": MODEL["pseudo_lidar"],

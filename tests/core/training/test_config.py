@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kd3d_core.cli import train as command
 from kd3d_core.cli.train import replaced_settings
@@ -40,6 +41,26 @@ def test_a_student_can_be_its_own_control():
     student = load_config(TrainConfig, path)
     control = load_config(TrainConfig, path, settings)
     assert control == replace(student, task="detector", teacher=None, distill=None)
+
+
+def keys_of(values: dict, prefix: str = "") -> set[str]:
+    """All keys, `data.root` for those in sections; what maps classes to numbers is a value."""
+    keys = set()
+    for key, value in values.items():
+        whole = isinstance(value, dict) and key != "sample_objects"
+        keys |= keys_of(value, f"{prefix}{key}.") if whole else {prefix + key}
+    return keys
+
+
+def test_every_key_is_explained(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["kd3d-train", "--settings"])
+    assert command.main() == 0
+    explained = capsys.readouterr().out
+    keys = set().union(*(keys_of(yaml.safe_load(path.read_text())) for path in FILES))
+    phases = yaml.safe_load(FILES[0].with_name("kitti_lite_distill.yaml").read_text())["distill"]
+    keys = (keys - {"teacher"}) | keys_of(phases["phases"][0])
+    assert not [key for key in keys if f"  --{key} " not in explained]
+    assert "(type: int, default: 80)" in explained
 
 
 def test_settings_replace_those_of_the_file():
