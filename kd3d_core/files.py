@@ -3,6 +3,7 @@
 import fcntl
 import glob
 import os
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +18,8 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         DataError: the disk is full, or the place can't be written; nothing is left behind.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    # Others may write the same file at the same time, from machines that share the disk as well.
+    partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(data)

@@ -22,6 +22,8 @@ from kd3d_ros.raw import MessageTypeError, bare_node, message_class, ros_qos
 _SETTLE_S = 0.5
 # Best-effort messages are not acknowledged: what was sent last needs time to be taken.
 _LINGER_S = 0.3
+# A bag of one message would otherwise be sent again without a pause.
+_LOOP_AT_LEAST_S = 0.1
 _CLOCK_PERIOD_S = 1 / 40  # as `ros2 bag play --clock`
 
 _log = logging.getLogger(__name__)
@@ -109,10 +111,13 @@ def play_bag(
         player.wait_for(wait_for or {}, wait_timeout_s)
         began = time.monotonic()
         player.send_latched(start_ns)
+        lasts_s = max((bag.end_ns - start_ns) / 1e9 / rate, _LOOP_AT_LEAST_S)
         while not stop.is_set():
+            ends = time.monotonic() + lasts_s
             player.play_once(start_ns)
             if not loop:
                 break
+            player.rest_until(ends, start_ns)
         player.flush()
         return player.summary(time.monotonic() - began, interrupted=stop.is_set())
 
@@ -208,6 +213,13 @@ class _Player:
             if self._clock:
                 self._clock.tick(message.stamp_ns)
             self._send(message, due)
+
+    def rest_until(self, end: float, start_ns: int) -> None:
+        """Wait for the bag's end: topics that aren't played may last longer than those that are."""
+        for moment in self._moments_until(end):
+            if self._clock:
+                left_ns = round((end - moment) * self._rate * 1e9)
+                self._clock.tick(max(self._bag.end_ns - left_ns, start_ns))
 
     def _moments_until(self, due: float) -> Iterator[float]:
         """Sleep until `due`, or `stop`; wakes in between for the clock."""

@@ -84,6 +84,7 @@ def record_bag(
                     break
                 if idle_s is not None and recorder.newest and now - recorder.newest > idle_s:
                     break
+            recorder.until_ns = time.time_ns()
             recorder.newest = time.monotonic()
             while time.monotonic() - recorder.newest < _DRAIN_S:
                 executor.spin_once(timeout_sec=_DRAIN_S / 4)
@@ -98,6 +99,7 @@ class _Recorder:
     Attributes:
         counts: messages recorded, by topic.
         newest: when the newest message came, monotonic seconds; 0 before the first.
+        until_ns: messages that come later are left out, nanoseconds of the clock; None takes all.
         complete: whether every topic, but those skipped, has a publisher and is listened to.
     """
 
@@ -107,6 +109,7 @@ class _Recorder:
         self._skipped: set[str] = set()
         self.counts = dict.fromkeys(wanted, 0)
         self.newest = 0.0
+        self.until_ns: int | None = None
         self.complete = False
 
     @property
@@ -146,10 +149,13 @@ class _Recorder:
 
     def _subscribe(self, topic: str, type_name: str, qos: QosProfile) -> Subscription:
         def write(data: Any, info: Any) -> None:
+            came_ns = info["received_timestamp"] or time.time_ns()
+            if self.until_ns is not None and came_ns > self.until_ns:
+                return
             if topic not in self._writer.counts:
                 publishers = self._node.get_publishers_info_by_topic(topic)
                 self._writer.add_topic(topic, type_name, _offered(topic, publishers))
-            self._writer.write(topic, info["received_timestamp"] or time.time_ns(), bytes(data))
+            self._writer.write(topic, came_ns, bytes(data))
             self.counts[topic] += 1
             self.newest = time.monotonic()
 

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,8 @@ class PseudoLidarCache:
         assert config.window is not None, "make_depth says which window the model wants"
         self._window = config.window
         self._settings = settings
-        kind = json.dumps([CACHE_FORMAT, asdict(config), asdict(settings), weights_digest(depth)])
+        of_it = asdict(replace(config, weights=""))  # wherever the file is, they are the same
+        kind = json.dumps([CACHE_FORMAT, of_it, asdict(settings), weights_digest(depth)])
         self.digest = hashlib.sha256(kind.encode()).hexdigest()
         self._folder = folder / self.digest[:16]
 

@@ -81,19 +81,25 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same on `device`."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
-        def move(value):
+    def pin_memory(self) -> "Batch":
+        """The same in memory that a GPU can copy from by itself; `DataLoader` calls it."""
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        def changed(value):
             if isinstance(value, torch.Tensor):
-                return value.to(device, non_blocking=True)
+                return change(value)
             if isinstance(value, tuple):
-                return tuple(move(item) for item in value)
+                return tuple(changed(item) for item in value)
             if isinstance(value, Joined):
-                return Joined(move(value.values), value.lengths)
+                return Joined(change(value.values), value.lengths)
             if isinstance(value, dict):
-                return {name: move(item) for name, item in value.items()}
+                return {name: changed(item) for name, item in value.items()}
             return value
 
-        return Batch(**{field.name: move(getattr(self, field.name)) for field in fields(self)})
+        return Batch(**{field.name: changed(getattr(self, field.name)) for field in fields(self)})
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,13 @@ def feature_loss(
 
 
 class _WeightedSquares(torch.autograd.Function):
-    """`sum(weights * difference^2)` in float32, reading the difference once each way."""
+    """`sum(weights * difference^2)` in single precision, reading the difference once each way."""
 
     @staticmethod
     def forward(ctx: Any, difference: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(difference, weights)
-        lengths = torch.linalg.vector_norm(difference, dim=1, keepdim=True, dtype=torch.float32)
+        wide = torch.promote_types(difference.dtype, torch.float32)
+        lengths = torch.linalg.vector_norm(difference, dim=1, keepdim=True, dtype=wide)
         return (lengths.square() * weights).sum()
 
     @staticmethod

@@ -22,17 +22,6 @@ def transform(points: Array, to_from: np.ndarray) -> Array:
     return points @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def in_range(points: Array, point_cloud_range: tuple[float, ...]) -> Array:
-    """Mask `(N,)` of points within `(x_min, y_min, z_min, x_max, y_max, z_max)`, metres.
-
-    Lower bounds belong to the range and upper bounds do not, as voxelisation has it. NaN is out.
-    """
-    low = matching(np.asarray(point_cloud_range[:3]), points)
-    high = matching(np.asarray(point_cloud_range[3:]), points)
-    xyz = points[:, :3]
-    return ((xyz >= low) & (xyz < high)).all(-1)  # type: ignore[return-value]
-
-
 def depth_map(
     points: np.ndarray, image_from_points: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:

@@ -12,13 +12,11 @@ from kd3d_core.errors import CalibrationError
 class StaticFrames:
     """Coordinate frames, each known by its pose in its parent.
 
-    Attributes:
-        version: changes whenever a transform changes, so that results can be cached.
+    One thread may add frames while others look them up: what is known is replaced as a whole.
     """
 
     def __init__(self) -> None:
         self._parents: dict[str, tuple[str, np.ndarray]] = {}
-        self.version = 0
 
     def add(self, parent: str, child: str, parent_from_child: np.ndarray) -> None:
         """Say where `child` is; what was known of it before is replaced.
@@ -32,11 +30,8 @@ class StaticFrames:
             raise CalibrationError(f"transform from {child!r} to {parent!r}: two names are needed")
         if child in self._ancestors(parent):
             raise CalibrationError(f"transform from {child!r} to {parent!r} closes a circle")
-        known = self._parents.get(child)
-        if known is not None and known[0] == parent and np.array_equal(known[1], parent_from_child):
-            return
-        self._parents[child] = (parent, np.array(parent_from_child, np.float64))
-        self.version += 1
+        pose = np.array(parent_from_child, np.float64)
+        self._parents = {**self._parents, child: (parent, pose)}
 
     def lookup(self, target: str, source: str) -> np.ndarray:
         """The 4x4 `target_from_source`.
@@ -49,7 +44,8 @@ class StaticFrames:
         for ancestor, ancestor_from_source in sources.items():
             if ancestor in targets:
                 return np.linalg.inv(targets[ancestor]) @ ancestor_from_source
-        known = set(self._parents) | {parent for parent, _ in self._parents.values()}
+        parents = self._parents
+        known = set(parents) | {parent for parent, _ in parents.values()}
         missing = [name for name in (target, source) if name not in known]
         reason = f"unknown: {', '.join(missing)}" if missing else "nothing joins them"
         raise CalibrationError(
@@ -59,10 +55,11 @@ class StaticFrames:
 
     def _ancestors(self, frame: str) -> dict[str, np.ndarray]:
         """`ancestor_from_frame` of `frame` itself and all frames above it, nearest first."""
+        parents = self._parents
         matrix = np.eye(4)
         ancestors = {frame: matrix}
-        while frame in self._parents:
-            frame, parent_from_child = self._parents[frame]
+        while frame in parents:
+            frame, parent_from_child = parents[frame]
             matrix = parent_from_child @ matrix
             ancestors[frame] = matrix
         return ancestors

@@ -203,9 +203,12 @@ class _World:
 
 
 def _decoded(reader: BagReader, *topics: str) -> Iterator[tuple[int, Message]]:
-    """When messages were recorded, and the messages, in that order."""
+    """When messages were recorded, and the messages, in that order; warns of damaged ones."""
     for raw in reader.messages(topics):
-        yield raw.stamp_ns, reader.decode(raw)
+        try:
+            yield raw.stamp_ns, reader.decode(raw)
+        except DataError as error:
+            _LOG.warning("%s is left out: %s", raw.topic, error)
 
 
 def _topics(reader: BagReader, settings: BagSettings) -> tuple[str, str]:

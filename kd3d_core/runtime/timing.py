@@ -23,8 +23,11 @@ class StageTimer:
             self._marks.append((stage, time.perf_counter()))
 
     def milliseconds(self) -> dict[str, float]:
-        """Stage to milliseconds; on CUDA only after the device has finished the last mark."""
+        """Stage to milliseconds; on CUDA, waits until the device has finished the last mark."""
         times = {}
+        _, last = self._marks[-1]
+        if not isinstance(last, float):
+            last.synchronize()
         for (_, before), (stage, after) in zip(self._marks, self._marks[1:], strict=False):
             if isinstance(before, float) and isinstance(after, float):
                 times[stage] = (after - before) * 1e3

@@ -84,8 +84,20 @@ def _render(study: StudyConfig, workers: int) -> None:
 
     assert study.data.val_root is not None, "StudyConfig has checked it"
     train, val = study.render.scenes()
+    _check_no_others(study.data.train, study.data.root, train.frames, "render.train")
+    _check_no_others(study.data.val, study.data.val_root, val.frames, "render.val")
     render(train, Path(study.data.root), workers)
     render(val, Path(study.data.val_root), workers)
+
+
+def _check_no_others(names: str | None, root: str, frames: int, key: str) -> None:
+    """All frames of the folder are used, so it may not hold more than are rendered."""
+    images = len(list(Path(root).expanduser().glob("training/image_2/*.png")))
+    if names is None and images > frames:
+        raise ConfigError(
+            f"{root} holds {images} frames and {key}.frames is {frames}: give another folder in "
+            "`data`, or a list of the frames to use"
+        )
 
 
 def _frames(study: StudyConfig) -> tuple[KittiDataset, KittiDataset]:

@@ -79,6 +79,13 @@ class DistillTask:
         if config.teacher.points == "lidar":
             train = frames_to_learn_from(train, settings)
         val.require(("image_2", "calib"))
+        self._labelled = labelled_frames(val)
+        if self._labelled is None:
+            val = _with_lidar(val) if config.teacher.points == "lidar" else val
+            log.warning("no validation frame has labels: the teacher's boxes stand for them")
+        if config.points == "lidar":
+            for frames in (train, self._labelled or val):
+                frames.require_lidar()
         points = make_points()
         teacher_points = true_points if config.teacher.points == "lidar" else points
         self.digests = digests_of(model.detector, points, teacher)
@@ -96,10 +103,6 @@ class DistillTask:
         )  # fmt: skip
         self._model_config = model
         self._label_score = settings.label_score
-        self._labelled = labelled_frames(val)
-        if self._labelled is None:
-            val = _with_lidar(val) if config.teacher.points == "lidar" else val
-            log.warning("no validation frame has labels: the teacher's boxes stand for them")
         self._frames = DetectionFrames(
             self._labelled or val, model.detector, points, config.batch_size
         )
@@ -233,6 +236,11 @@ def frames_to_learn_from(frames: KittiDataset, settings: DistillConfig) -> Kitti
 
 def _with_lidar(frames: KittiDataset) -> KittiDataset:
     blind = set(frames.without_lidar())
+    if len(blind) == len(frames):
+        raise DataError(
+            f"{frames.root}: none of the {len(frames)} frames to validate on has labels or LiDAR: "
+            "there is nothing to compare with"
+        )
     return frames.subset([name for name in frames.names if name not in blind])
 
 

@@ -43,7 +43,14 @@ from kd3d_core.training.config import OptimizerConfig, TrainConfig
 from kd3d_core.training.identity import Digests
 from kd3d_core.training.norms import share_norms
 from kd3d_core.training.order import EpochSampler, epoch_batches
-from kd3d_core.training.resume import check_same_run, plain, restore, run_meta, run_state
+from kd3d_core.training.resume import (
+    check_same_run,
+    check_same_step,
+    plain,
+    restore,
+    run_meta,
+    run_state,
+)
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +157,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
         step, best = restore(state, optimizer, schedule, average, accelerator)
         losses, metrics = meta["losses"], meta["metrics"]
         log.info("going on at step %d of %d from %s", step, total, latest)
-    accelerator.wait_for_everyone()  # until all have read
+    check_same_step(step, out)  # which waits until all have read
     if accelerator.is_main_process:
         out.mkdir(parents=True, exist_ok=True)
         (out / "config.yaml").write_text(yaml.safe_dump(plain(config), sort_keys=False))
@@ -199,7 +206,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
                 norm = accelerator.clip_grad_norm_(
                     model.parameters(), config.optimizer.clip or math.inf
                 )
-                # The one time in a step that the host waits for the device.
+                # The one time that this loop waits for the device; losses may wait in themselves.
                 *means, gradient = torch.cat([shared, norm.reshape(1)]).tolist()
                 losses = dict(zip(named, means, strict=True))
                 if not all(map(math.isfinite, means)):

@@ -156,6 +156,20 @@ def check_same_run(
         )
 
 
+def check_same_step(step: int, out: Path) -> None:
+    """Refuse to go on where processes found different checkpoints; to be called by all of them.
+
+    Raises:
+        ConfigError: `out` isn't one folder for all.
+    """
+    steps = gather_object([step])
+    if len(set(steps)) > 1:
+        raise ConfigError(
+            f"{out}: the processes would go on at steps {', '.join(map(str, steps))}: let `out` be "
+            "on a disk that all machines share, or copy it to each of them"
+        )
+
+
 def plain(config: TrainConfig) -> dict[str, Any]:
     """Lists for tuples, as YAML and JSON have it."""
     return json.loads(json.dumps(asdict(config)))

@@ -18,6 +18,7 @@ from kd3d_core.detectors.build import DetectorConfig, load_detector, untrained_d
 from kd3d_core.detectors.second import PointDetector
 from kd3d_core.distill.config import TeacherConfig
 from kd3d_core.errors import ConfigError
+from kd3d_core.evaluation.kitti_rules import CLASSES
 from kd3d_core.paths import cache_dir
 from kd3d_core.progress import progress_of
 from kd3d_core.runtime.model_config import ModelConfig, load_model_config
@@ -50,6 +51,7 @@ def make_task(config: TrainConfig, keep: bool = True) -> Task:
     if config.task == "depth":
         depth, depth_config = make_depth(model.depth, config.seed)
         return DepthTask(config, replace(model, depth=depth_config), depth, train, val)
+    _check_classes(model.detector.classes)
     detector = _detector(model.detector, config.seed)
     make_points = partial(_points, config, model, (train, val), keep)
     if config.teacher is not None:
@@ -57,6 +59,14 @@ def make_task(config: TrainConfig, keep: bool = True) -> Task:
         return DistillTask(config, model, detector, taught_by, teacher, make_points, train, val)
     sampler = _sampler(config, detector, model.detector.classes, train, keep)
     return DetectorTask(config, model, detector, make_points, train, val, sampler)
+
+
+def _check_classes(classes: Sequence[str]) -> None:
+    if unknown := [name for name in classes if name.lower() not in CLASSES]:
+        raise ConfigError(
+            f"detector.classes has {unknown[0]}: KITTI's evaluation, which validates the run, "
+            f"knows {', '.join(CLASSES)}"
+        )
 
 
 def _detector(config: DetectorConfig, seed: int) -> AnchorDetector:

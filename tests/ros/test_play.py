@@ -215,6 +215,27 @@ def test_loops_until_stopped(bag: Path) -> None:
     assert summary.sent == {"/image": 50}
 
 
+def test_a_short_topic_is_not_repeated_before_the_bags_end(bag: Path) -> None:
+    stop = threading.Event()
+    threading.Timer(1.0, stop.set).start()
+    summary = play_bag(bag, loop=True, topics=["/tf_static"], stop=stop)
+    assert 4 <= summary.sent["/tf_static"] <= 8  # two in each 0.4 s
+
+
+def test_a_recording_ends_though_messages_go_on_coming(bag: Path, tmp_path: Path) -> None:
+    stop = threading.Event()
+    player = threading.Thread(target=play_bag, args=(bag,), kwargs={"loop": True, "stop": stop})
+    player.start()
+    try:
+        began = time.monotonic()
+        counts = record_bag(tmp_path / "out", ["/image"], max_s=2)
+        assert time.monotonic() - began < 5
+    finally:
+        stop.set()
+        player.join()
+    assert counts["/image"] > 10
+
+
 def test_clock_is_the_bags_time(bag: Path) -> None:
     with Listener(clock="rosgraph_msgs/msg/Clock", image="sensor_msgs/msg/Image") as listener:
         play_bag(bag, clock=True, rate=0.5, wait_for={"/image": 1}, wait_timeout_s=LIMIT_S)

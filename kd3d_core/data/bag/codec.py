@@ -4,6 +4,7 @@ A type store is a mapping from type names to classes, as `rosbags` builds them; 
 to know more about it. Fields that kd3d has no use for get ROS's defaults.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ from kd3d_core.data.messages import (
 )
 from kd3d_core.errors import CalibrationError, DataError
 from kd3d_core.geometry.pose import matrix_from_pose, pose_from_matrix
+
+_log = logging.getLogger(__name__)
 
 TYPES: dict[type, str] = {
     Image: "sensor_msgs/msg/Image",
@@ -200,16 +203,19 @@ def _encode_transform(transform: Transform, types: _Types) -> Any:
 
 
 def _decode_transforms(message: Any) -> Transforms:
-    return Transforms(tuple(_decode_transform(stamped) for stamped in message.transforms))
+    found = (_decode_transform(stamped) for stamped in message.transforms)
+    return Transforms(tuple(transform for transform in found if transform is not None))
 
 
-def _decode_transform(stamped: Any) -> Transform:
+def _decode_transform(stamped: Any) -> Transform | None:
+    """None, and a warning, if it is no pose: others in the message may be good."""
     move, turn = stamped.transform.translation, stamped.transform.rotation
     parent, child = stamped.header.frame_id, stamped.child_frame_id
     try:
         matrix = matrix_from_pose((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
     except CalibrationError as error:
-        raise DataError(f"the transform {parent} -> {child}: {error}") from error
+        _log.warning("the transform %s -> %s is left out: %s", parent, child, error)
+        return None
     return Transform(_stamp_ns(stamped.header), parent, child, matrix)
 
 

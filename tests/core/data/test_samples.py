@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from kd3d_core.data.augment import AugmentConfig
 from kd3d_core.data.kitti import KittiFrame
@@ -65,6 +66,22 @@ def test_depth_samples_hold_what_the_lidar_saw_where_it_saw_it(tracking):
         DepthSamples(tracking, WINDOW, AugmentConfig(image_scale=(0.9, 1.1)))
 
 
+def test_a_loader_pins_all_of_a_batch(tracking, monkeypatch):
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self + 0)
+    samples = DetectionSamples(
+        tracking, WINDOW, KittiFrame.points_in_view, CLASSES,
+        teacher_points=KittiFrame.points_in_view,
+        teacher_answers=lambda frame: {"neck": torch.ones(3)},
+    )  # fmt: skip
+    batch = collate([samples[0], samples[5]])
+    again = pin_memory(batch)  # what DataLoader does with what it loads
+    assert len(pinned) == 9 + 2  # boxes and labels of two frames
+    assert again.names == batch.names
+    assert torch.equal(again.images, batch.images)
+    assert again.teacher_answers["neck"].lengths == (3, 3)
+
+
 def test_a_batch_knows_whose_points_are_whose(tracking):
     samples = DetectionSamples(tracking, WINDOW, KittiFrame.points_in_view, CLASSES)
     pair = [samples[0], samples[5]]
@@ -119,6 +136,14 @@ class TestPseudoLidarCache:
         with pytest.raises(DataError, match=r"no pseudo-LiDAR of frame .* KD3D_CACHE"):
             other(two[0])
         assert other.fill(two, depth, self.CPU) == 2
+
+    def test_it_is_the_same_wherever_the_weights_lie(self, tmp_path):
+        depth = random_glpn(self.CONFIG, 0)
+        one, other = (
+            PseudoLidarCache(tmp_path, depth, replace(self.CONFIG, weights=path), self.SETTINGS)
+            for path in ("/here/depth", "/there/depth")
+        )
+        assert one.digest == other.digest
 
     def test_a_damaged_cloud_is_one_line(self, two, tmp_path):
         depth = random_glpn(self.CONFIG, 0)

@@ -24,12 +24,17 @@ def small_lite(seed: int = 0, grid: VoxelGrid = SMALL) -> FusionDetector:
 
 
 def student_task(
-    wanted: TrainConfig, model: ModelConfig, teacher: FusionDetector, frames: KittiDataset
+    wanted: TrainConfig,
+    model: ModelConfig,
+    teacher: FusionDetector,
+    frames: KittiDataset,
+    val: KittiDataset | None = None,
 ) -> DistillTask:
-    """A small student that reads true points, trained and validated on the same frames."""
+    """A small student that reads true points, validated on the frames it learns from by default."""
     return DistillTask(
-        wanted, model, small_lite(0), model.detector, teacher, lambda: true_points, frames, frames
-    )
+        wanted, model, small_lite(0), model.detector, teacher, lambda: true_points, frames,
+        val or frames,
+    )  # fmt: skip
 
 
 @cache

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -206,6 +207,27 @@ class TestRuns:
         metrics = task.validate(task.model.eval(), torch.device("cpu"))
         assert metrics.keys() >= {"mAP_3d_moderate", "Car_3d", "Car_bev"}
         assert not asked
+
+    def test_a_student_that_reads_lidar_needs_it_everywhere(self, write_frame):
+        write_frame("000000")
+        root = write_frame("000001", lidar=False)
+        model, frames = load_model_config("lite"), KittiDataset(root)
+        wanted = config(root, points="lidar")
+        with pytest.raises(DataError, match=r"000001"):
+            student_task(wanted, model, small_lite(0), frames)
+        wanted = replace(wanted, distill=replace(SETTINGS, without_lidar="skip"))
+        with pytest.raises(DataError, match=r"000001"):  # to validate on
+            student_task(wanted, model, small_lite(0), frames)
+
+    def test_validation_needs_labels_or_lidar(self, write_frame, tmp_path):
+        root = write_frame("000000")
+        model, frames = load_model_config("lite"), KittiDataset(root)
+        shutil.copytree(root, tmp_path / "blind")
+        for part in ("label_2", "velodyne"):
+            shutil.rmtree(tmp_path / "blind" / part)
+        blind = KittiDataset(tmp_path / "blind")
+        with pytest.raises(DataError, match="none of the 1 frames to validate on has labels or"):
+            student_task(config(root), model, small_lite(0), frames, blind)
 
     def test_a_student_of_another_type_cant_start_from_its_teacher(self, write_frame):
         root = write_frame("000000")

@@ -1,5 +1,8 @@
 """The tree of static transforms, against transforms composed by hand."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -74,13 +77,31 @@ def test_refused(robot: StaticFrames, parent: str, child: str) -> None:
     np.testing.assert_array_equal(robot.lookup("camera", "base"), before)
 
 
-def test_version_changes_with_content_only(robot: StaticFrames) -> None:
-    version = robot.version
-    robot.add("base", "lidar", pose(3, 0.1))
-    assert robot.version == version
+def test_what_was_known_is_replaced(robot: StaticFrames) -> None:
     robot.add("base", "lidar", pose(3, 0.2))
-    assert robot.version != version
     np.testing.assert_allclose(robot.lookup("base", "lidar"), pose(3, 0.2))
+
+
+def test_frames_are_looked_up_while_others_are_added() -> None:
+    frames, done = StaticFrames(), threading.Event()
+
+    def look() -> list[str]:
+        wrong = []
+        while not done.is_set():
+            try:
+                frames.lookup("base", "nowhere")
+            except CalibrationError:
+                continue
+            except RuntimeError as error:
+                wrong.append(str(error))
+        return wrong
+
+    with ThreadPoolExecutor(1) as pool:
+        found = pool.submit(look)
+        for number in range(2000):
+            frames.add("base", f"sensor{number}", np.eye(4))
+        done.set()
+    assert not found.result()
 
 
 @given(

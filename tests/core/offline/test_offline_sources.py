@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from seeing_detector import YAML, picture
 
-from kd3d_core.data.bag import LATCHED, BagWriter
+from kd3d_core.data.bag import LATCHED, BagWriter, QosProfile
 from kd3d_core.data.camera_file import read_camera_yaml
 from kd3d_core.data.kitti import KittiDataset, label_boxes
 from kd3d_core.data.kitti_bag import write_kitti_bag
@@ -21,6 +21,7 @@ from kd3d_core.data.messages import (
 )
 from kd3d_core.errors import CalibrationError, DataError, ImageError, Kd3dError
 from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.geometry.pose import pose_from_matrix
 from kd3d_core.offline.bag_source import BagSettings, bag_source
 from kd3d_core.offline.frames import Frame, Source
 from kd3d_core.offline.image_files import HandCalibration, image_source, images_in, kitti_source
@@ -299,6 +300,40 @@ def test_a_bad_transform_is_told_and_left_out(tmp_path: Path, caplog) -> None:
     (frame,) = loaded(bag_source(path, BagSettings(detector_frame="base"), ALL))
     assert frame.camera.lidar_from_camera[2, 3] == 1.5
     assert "closes a circle" in caplog.text
+
+
+def test_a_transform_that_is_no_pose_is_told_and_the_others_are_used(
+    tmp_path: Path, caplog, monkeypatch
+) -> None:
+    good = transform(0.0, 1.5).transforms[0]
+    none = Transform(0, "base", "gripper", np.zeros((4, 4)))
+
+    def as_it_is(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return pose_from_matrix(matrix) if matrix.any() else (np.zeros(3), np.zeros(4))
+
+    monkeypatch.setattr("kd3d_core.data.bag.codec.pose_from_matrix", as_it_is)
+    path = write(
+        tmp_path / "bag",
+        (1.0, "/info", info(1.0)),
+        (1.0, "/tf_static", Transforms((none, good))),
+        (2.0, "/image", image(2.0)),
+    )
+    (frame,) = loaded(bag_source(path, BagSettings(detector_frame="base"), ALL))
+    assert frame.camera.lidar_from_camera[2, 3] == 1.5
+    assert "base -> gripper is left out" in caplog.text
+
+
+def test_a_damaged_info_is_told_and_the_others_are_used(tmp_path: Path, caplog) -> None:
+    path = tmp_path / "bag"
+    with BagWriter(path) as writer:
+        for topic, kind in (("/info", "CameraInfo"), ("/image", "Image")):
+            writer.add_topic(topic, f"sensor_msgs/msg/{kind}", QosProfile())
+        writer.write("/info", 10**9, info(1.0))
+        writer.write("/info", 2 * 10**9, b"\0\1\0\0cut")
+        writer.write("/image", 3 * 10**9, image(3.0))
+    (frame,) = loaded(bag_source(path, BagSettings(), ALL))
+    assert frame.camera.width == 126
+    assert "/info is left out" in caplog.text
 
 
 def test_bad_images_of_a_bag_are_bad_frames_and_the_others_are_not(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -177,6 +178,18 @@ def test_changed_settings_are_refused(ready, trained, monkeypatch, capsys):
     assert ablate(ready, monkeypatch) == 1
     assert "frames.to train on is 2 and was 4" in capsys.readouterr().err
     assert trained == ["control, seed 0"]
+
+
+def test_more_frames_than_are_rendered_are_refused(ready, monkeypatch, capsys):
+    shutil.copytree(ready / "street", ready / "val")
+    write_study(
+        ready,
+        data={"root": str(ready / "street"), "val_root": str(ready / "val")},
+        render={"train": {"frames": 4}, "val": {"frames": 6, "seed": 1}},
+    )
+    assert ablate(ready, monkeypatch) == 1
+    said = capsys.readouterr().err
+    assert f"{ready / 'street'} holds 6 frames and render.train.frames is 4: give another" in said
 
 
 def test_an_untrained_depth_network_is_refused(ready, monkeypatch, capsys):

@@ -16,6 +16,7 @@ from kd3d_core.data.samples import Batch
 from kd3d_core.distill.config import DistillConfig, FeatureConfig, TeacherConfig
 from kd3d_core.distill.schedule import Phase
 from kd3d_core.distill.teacher import Teacher
+from kd3d_core.errors import ConfigError
 from kd3d_core.training.config import DataConfig, OptimizerConfig, TrainConfig
 from kd3d_core.training.loop import TrainingError, train
 from kd3d_core.training.tasks import make_task
@@ -104,6 +105,18 @@ def run_in_two_parts(out: Path) -> None:
         _report(out, "parts", [summary.losses, summary.metrics])
 
 
+def run_without_a_common_disk(out: Path) -> None:
+    """Only one process finds the checkpoint that the first part of the run wrote."""
+    folder = out / f"disk{RANK}"
+    try:
+        train(config(folder, sync_norms=False), Noise(StopsAt(3)))
+    except InterruptedRunError:
+        try:
+            train(config(folder, sync_norms=False), Noise())
+        except ConfigError as error:
+            _report(out, "disks", str(error))
+
+
 def broken_run(out: Path) -> None:
     """One process meets a loss that is not finite."""
     try:
@@ -126,6 +139,7 @@ def main() -> None:
     if "RANK" in os.environ:
         whole_run(out)
         run_in_two_parts(out)
+        run_without_a_common_disk(out)
         broken_run(out)
 
 

@@ -122,6 +122,14 @@ def test_two_processes_go_on_bit_for_bit(folders):
     assert one == other
 
 
+def test_a_checkpoint_that_not_all_processes_find_is_refused(folders):
+    two, _ = folders
+    for rank in (0, 1):
+        reason = json.loads((two / f"disks_{rank}.json").read_text())
+        assert "steps 2, 0" in reason
+        assert "a disk that all machines share" in reason
+
+
 def test_a_loss_that_is_not_finite_in_one_process_stops_both_with_the_reason(folders):
     two, _ = folders
     reasons = {json.loads((two / f"broken_{rank}.json").read_text()) for rank in (0, 1)}
