@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from kd3d_core.data.kitti_calib import kitti_camera
 from kd3d_core.errors import DataError
 from kd3d_core.geometry import boxes
 from kd3d_core.geometry.camera import PinholeCamera
@@ -311,7 +312,7 @@ class KittiFrame:
             size: image height and width; default: the image file's.
         """
         height, width = size or self.image_size()
-        return PinholeCamera.from_kitti(self.path("calib"), width, height)
+        return kitti_camera(self.path("calib"), width, height)
 
     def labels(self) -> list[Label]:
         """All lines of the label file, `DontCare` included."""

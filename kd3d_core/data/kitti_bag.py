@@ -17,7 +17,7 @@ from kd3d_core.data.messages import (
     Transform,
     Transforms,
 )
-from kd3d_core.geometry.camera import Distortion
+from kd3d_core.geometry.lens import Distortion
 
 CAMERA_FRAME = "camera_optical"
 """Rectified camera frame of KITTI's labels, to which `camera_info`'s P belongs."""

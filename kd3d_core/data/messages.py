@@ -11,7 +11,7 @@ import numpy as np
 
 from kd3d_core.data.pixels import decode_compressed, decode_rgb
 
-if TYPE_CHECKING:  # it imports torch, which reading bags doesn't need
+if TYPE_CHECKING:
     from kd3d_core.geometry.camera import PinholeCamera
 
 
@@ -70,9 +70,20 @@ class CompressedImage:
         return decode_compressed(self.layout, self.data)
 
 
+@dataclass(frozen=True)
+class RegionOfInterest:
+    """`sensor_msgs/RegionOfInterest`, in pixels of the full resolution; zeros are all of it."""
+
+    x_offset: int = 0
+    y_offset: int = 0
+    height: int = 0
+    width: int = 0
+    do_rectify: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class CameraInfo:
-    """`sensor_msgs/CameraInfo`; `PinholeCamera.from_camera_info` takes it as it is.
+    """`sensor_msgs/CameraInfo`; `geometry.camera_info` says what it means for an image.
 
     Attributes:
         stamp_ns: header stamp, nanoseconds.
@@ -84,6 +95,9 @@ class CameraInfo:
         k: `(9,)` intrinsics of the raw image.
         r: `(9,)` rotation from raw to rectified rays.
         p: `(12,)` projection into the rectified image.
+        binning_x: columns of the full resolution that became one; 0 means 1.
+        binning_y: rows, likewise.
+        roi: what the image shows of the full resolution.
     """
 
     stamp_ns: int
@@ -95,6 +109,9 @@ class CameraInfo:
     k: np.ndarray
     r: np.ndarray
     p: np.ndarray
+    binning_x: int = 0
+    binning_y: int = 0
+    roi: RegionOfInterest = RegionOfInterest()
 
     @classmethod
     def of_camera(cls, camera: "PinholeCamera", stamp_ns: int, frame_id: str) -> "CameraInfo":

@@ -19,12 +19,9 @@ from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import load_detector, random_detector
 from kd3d_core.detectors.decode import BoxSlots
 from kd3d_core.errors import ConfigError, ImageError
-from kd3d_core.geometry.camera import (
-    PinholeCamera,
-    rectification_grid,
-    virtual_lidar_from_camera,
-)
+from kd3d_core.geometry.camera import PinholeCamera, rectification_grid
 from kd3d_core.geometry.points import matching
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.pseudo_lidar import pseudo_lidar
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.runtime.model_config import ModelConfig, load_model_config

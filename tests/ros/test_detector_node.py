@@ -13,8 +13,8 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64
 from tf2_msgs.msg import TFMessage
 
-from kd3d_core.geometry.camera import virtual_lidar_from_camera
 from kd3d_core.geometry.pose import matrix_from_pose
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_ros import results, worker
 
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)

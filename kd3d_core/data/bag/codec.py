@@ -6,6 +6,7 @@ to know more about it. Fields that kd3d has no use for get ROS's defaults.
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from kd3d_core.data.messages import (
     Message,
     ObjectBoxes,
     PointCloud,
+    RegionOfInterest,
     Transform,
     Transforms,
 )
@@ -115,14 +117,15 @@ def _encode_camera_info(info: CameraInfo, types: _Types) -> Any:
         k=info.k,
         r=info.r,
         p=info.p,
-        binning_x=0,
-        binning_y=0,
-        roi=region(x_offset=0, y_offset=0, height=0, width=0, do_rectify=False),
+        binning_x=info.binning_x,
+        binning_y=info.binning_y,
+        roi=region(**asdict(info.roi)),
     )
 
 
 def _decode_camera_info(message: Any) -> CameraInfo:
     d, k, r, p = (np.array(getattr(message, name), np.float64) for name in "dkrp")
+    roi = message.roi
     return CameraInfo(
         _stamp_ns(message.header),
         message.header.frame_id,
@@ -133,6 +136,11 @@ def _decode_camera_info(message: Any) -> CameraInfo:
         k,
         r,
         p,
+        int(message.binning_x),
+        int(message.binning_y),
+        RegionOfInterest(
+            int(roi.x_offset), int(roi.y_offset), int(roi.height), int(roi.width), roi.do_rectify
+        ),
     )
 
 

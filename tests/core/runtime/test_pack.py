@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from kd3d_core.depth.glpn import random_glpn
 from kd3d_core.detectors.build import random_detector
 from kd3d_core.errors import ConfigError
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.runtime.model_config import load_model_config
 from kd3d_core.runtime.pack import pack_model
 from kd3d_core.runtime.pipeline import CameraDetector

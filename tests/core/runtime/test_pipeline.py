@@ -14,12 +14,9 @@ from kd3d_core.detectors.build import random_detector
 from kd3d_core.detectors.fusion import ImageFeatures
 from kd3d_core.detectors.voxels import assign_dense
 from kd3d_core.errors import ConfigError, ImageError, WeightsError
-from kd3d_core.geometry.camera import (
-    Distortion,
-    PinholeCamera,
-    rectification_grid,
-    virtual_lidar_from_camera,
-)
+from kd3d_core.geometry.camera import PinholeCamera, rectification_grid
+from kd3d_core.geometry.lens import Distortion
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.runtime.model_config import load_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 
