@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kd3d_core.cli.app import run
+from kd3d_core.cli.check import check
 from kd3d_core.cli.table import print_table
 from kd3d_core.errors import Kd3dError
 from kd3d_core.files import write_whole
@@ -282,7 +283,7 @@ def _write_json(path: Path, content: Any) -> None:
 def main() -> int:
     """Entry point."""
     return run(
-        {"kitti": kitti, "depth": depth, "report": report},
+        {"kitti": kitti, "depth": depth, "report": report, "check": check},
         prog="kd3d-eval",
         description="Judge detections and depth maps in the numbers that papers report.",
         examples=[
@@ -294,6 +295,7 @@ def main() -> int:
             "kd3d-eval report --labels LABELS --detections RUN --data data/kitti --model demo "
             "--out report.html",
             "kd3d-eval report --labels LABELS --detections RUN --other RUN2 --out both.html",
+            "kd3d-eval check data/kitti --every 100 --html calibration.html",
         ],
     )
 
