@@ -29,7 +29,7 @@ from kd3d_core.data.samples import Batch, DetectionSamples, Sample, collate
 from kd3d_core.detectors.build import untrained_detector
 from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
 from kd3d_core.geometry.window import WindowConfig
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.models.config import load_model_config
 from kd3d_core.training.detector_task import DetectorLosses
 
 WIDTH, HEIGHT, FOCAL = 1242, 375, 721.5

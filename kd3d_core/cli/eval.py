@@ -79,6 +79,7 @@ def depth(
     import torch
 
     from kd3d_core.data.kitti import KittiDataset, read_split
+    from kd3d_core.devices import usable_device
     from kd3d_core.evaluation.depth import (
         DepthRules,
         evaluate_depth,
@@ -86,7 +87,6 @@ def depth(
         stored_depth,
     )
     from kd3d_core.progress import progress_of
-    from kd3d_core.runtime.pipeline import usable_device
 
     if (predictions is None) == (model is None):
         raise Kd3dError("give either --predictions, a folder of depth maps, or --model")

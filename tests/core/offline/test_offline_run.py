@@ -11,6 +11,7 @@ from seeing_detector import SeeingDetector, picture
 from kd3d_core.data.bag import BagReader, typestore
 from kd3d_core.data.kitti import KittiDataset, box_labels, read_detections
 from kd3d_core.errors import DataError, Kd3dError
+from kd3d_core.models.config import load_model_config
 from kd3d_core.offline import store
 from kd3d_core.offline.image_files import kitti_source
 from kd3d_core.offline.run import Outcome, detect_frames
@@ -22,7 +23,6 @@ from kd3d_core.offline.sinks import (
     VideoSink,
 )
 from kd3d_core.offline.store import ResultStore, model_digest
-from kd3d_core.runtime.model_config import load_model_config
 
 ALL = slice(None)
 
