@@ -12,10 +12,11 @@ from PIL import Image
 from kd3d_core.data.camera_file import read_camera_yaml
 from kd3d_core.data.kitti import KittiDataset, KittiFrame, label_boxes, read_image
 from kd3d_core.data.kitti_bag import CAMERA_FRAME, LIDAR_FRAME, START_NS
-from kd3d_core.data.messages import ObjectBoxes, Transform
 from kd3d_core.errors import CalibrationError, DataError
+from kd3d_core.frames import Frame
 from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
-from kd3d_core.offline.frames import Frame, FrameReference, Source
+from kd3d_core.messages.types import ObjectBoxes, Transform
+from kd3d_core.offline.source import FrameReference, Source
 
 VIRTUAL_FRAME = "kd3d_lidar"
 """Name of the results' frame where there is no LiDAR; the node's default as well."""

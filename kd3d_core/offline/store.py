@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from kd3d_core.files import write_whole
+from kd3d_core.frames import Frame
 from kd3d_core.geometry.camera import PinholeCamera
-from kd3d_core.offline.frames import Frame
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.runtime.model_config import ModelConfig
 from kd3d_core.weights import resolve
