@@ -35,7 +35,8 @@ def encode_markers(objects: ObjectBoxes, color_of: Callable[[str], tuple[int, in
     lines, above = _lines(boxes), _above(boxes).tolist()
     names = np.array(objects.names, object)
     header = header_block(objects.stamp_ns, objects.frame_id)
-    colors = {name: [*(part / 255 for part in color_of(name)), 1.0] for name in objects.names}
+    present = dict.fromkeys(objects.names)
+    colors = {name: [*(part / 255 for part in color_of(name)), 1.0] for name in present}
 
     writer = CdrWriter()
     writer.numbers("I", 1 + len(colors) + len(boxes))
