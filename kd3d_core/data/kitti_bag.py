@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from kd3d_core.data.bag import LATCHED, BagWriter
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, label_boxes
+from kd3d_core.data.kitti import KittiDataset, KittiFrame
+from kd3d_core.data.labels import label_boxes
 from kd3d_core.data.messages import (
     CameraInfo,
     Image,

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, listed_frames
+from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.pseudo_cache import PseudoLidarCache, weights_digest
 from kd3d_core.data.samples import PointSource
+from kd3d_core.data.splits import listed_frames
 from kd3d_core.depth.build import make_depth
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.files import write_whole

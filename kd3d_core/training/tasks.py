@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, listed_frames
+from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.object_sampling import ObjectSampler, make_sampler
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
 from kd3d_core.data.samples import PointSource
+from kd3d_core.data.splits import listed_frames
 from kd3d_core.depth.build import make_depth
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import DetectorConfig, load_detector, untrained_detector

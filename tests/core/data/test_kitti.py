@@ -7,18 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from kd3d_core.data.kitti import (
-    PARTS,
-    KittiDataset,
-    Label,
-    label_boxes,
-    read_image,
-    read_labels,
-    read_points,
-    read_split,
-    write_labels,
-)
+from kd3d_core.data.kitti import PARTS, KittiDataset
+from kd3d_core.data.labels import Label, label_boxes, read_labels, write_labels
+from kd3d_core.data.point_files import read_points
+from kd3d_core.data.splits import read_split
 from kd3d_core.errors import DataError
+from kd3d_core.messages.pictures import read_picture
 
 CAR = "Car 0.00 0 1.85 387.63 181.54 423.81 203.12 1.67 1.87 3.69 -16.53 2.39 58.49 1.57"
 CALIB = """P2: 700 0 600 45 0 700 180 0.2 0 0 1 0.003
@@ -116,7 +110,7 @@ def write_frame(root: Path, name: str, parts: set[str]) -> None:
         if part == "image_2":
             Image.new("RGB", (64, 32), (10, 20, 30)).save(path)
         elif part.startswith("velodyne"):
-            np.arange(40, dtype=np.float32).tofile(path)
+            np.linspace(0, 0.9, 40, dtype=np.float32).tofile(path)
         else:
             path.write_text(CALIB if part == "calib" else CAR)
 
@@ -186,17 +180,17 @@ def test_meta_of_extracts(tmp_path: Path) -> None:
 
 def test_images_are_rgb_and_broken_ones_are_named(tmp_path: Path) -> None:
     Image.new("L", (6, 4), 7).save(tmp_path / "grey.png")
-    image = read_image(tmp_path / "grey.png")
+    image = read_picture(tmp_path / "grey.png")
     assert image.shape == (4, 6, 3)
     assert image.dtype == np.uint8
     Image.new("RGB", (6, 4), (1, 2, 3)).save(tmp_path / "colour.png")
-    np.testing.assert_array_equal(read_image(tmp_path / "colour.png")[0, 0], (1, 2, 3))
+    np.testing.assert_array_equal(read_picture(tmp_path / "colour.png")[0, 0], (1, 2, 3))
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:5000])
     for name in ("cut.png", "absent.png"):
         with pytest.raises(DataError, match=name):
-            read_image(tmp_path / name)
+            read_picture(tmp_path / name)
 
 
 def test_points_that_are_cut_off_or_not_finite(tmp_path: Path) -> None:

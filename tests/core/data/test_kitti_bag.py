@@ -11,7 +11,8 @@ import pytest
 from kd3d_core.cli import bag as command
 from kd3d_core.data import kitti_bag
 from kd3d_core.data.bag import LATCHED, BagReader
-from kd3d_core.data.kitti import KittiDataset, label_boxes
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import label_boxes
 from kd3d_core.data.messages import Message
 from kd3d_core.geometry.camera import PinholeCamera
 

@@ -1,0 +1,1 @@
+"""What sensors send, as plain data: nothing here depends on ROS or on a bag library."""
