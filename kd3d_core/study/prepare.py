@@ -104,8 +104,8 @@ def _check_no_others(names: str | None, root: str, frames: int, key: str) -> Non
 def _frames(study: StudyConfig) -> tuple[KittiDataset, KittiDataset]:
     data = study.data
     val_root = data.val_root or data.root
-    train = KittiDataset(data.root, listed_frames(data.train, data.root))
-    return train, KittiDataset(val_root, listed_frames(data.val, val_root))
+    train = KittiDataset(data.root, listed_frames(data.train, data.root, "data.train"))
+    return train, KittiDataset(val_root, listed_frames(data.val, val_root, "data.val"))
 
 
 def _claim(

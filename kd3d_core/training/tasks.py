@@ -95,11 +95,11 @@ def load_teacher(teacher: TeacherConfig, seed: int) -> tuple[DetectorConfig, Anc
 
 def _frames(config: DataConfig) -> tuple[KittiDataset, KittiDataset]:
     val_root = config.val_root or config.root
-    train = KittiDataset(config.root, listed_frames(config.train, config.root))
+    train = KittiDataset(config.root, listed_frames(config.train, config.root, "data.train"))
     if config.val is None and config.val_root is None:
         log.warning("no validation frames are named: validating on those that are trained on")
         return train, train
-    return train, KittiDataset(val_root, listed_frames(config.val, val_root))
+    return train, KittiDataset(val_root, listed_frames(config.val, val_root, "data.val"))
 
 
 def _points(
