@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from kd3d_core.data.bag import BagWriter
-from kd3d_core.data.kitti import box_labels
+from kd3d_core.data.labels import box_labels, labels_text
 from kd3d_core.errors import DataError
 from kd3d_core.files import write_whole
 from kd3d_core.frames import FrameResult
@@ -101,7 +101,7 @@ class KittiSink(FolderSink):
         labels = box_labels(
             detections.boxes, detections.scores.tolist(), result.names, result.frame.camera
         )
-        self.write(result.frame.name, "".join(f"{label}\n" for label in labels).encode())
+        self.write(result.frame.name, labels_text(labels).encode())
 
 
 class PictureSink(FolderSink):

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from kd3d_core.data.kitti import KittiDataset, Label
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import Label
 from kd3d_core.data.object_sampling import ObjectSampler
 from kd3d_core.data.samples import Batch, DetectionSamples, PointSource
 from kd3d_core.detectors.anchor_detector import AnchorDetector

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from kd3d_core.data.kitti import LIDAR, KittiDataset, KittiFrame, Label
+from kd3d_core.data.kitti import LIDAR, KittiDataset, KittiFrame
+from kd3d_core.data.labels import Label
 from kd3d_core.data.samples import DetectionSamples, PointSource
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import DetectorConfig

@@ -8,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, listed_frames
+from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.object_sampling import ObjectSampler, make_sampler
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
 from kd3d_core.data.samples import PointSource
+from kd3d_core.data.splits import listed_frames
 from kd3d_core.depth.build import make_depth
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import DetectorConfig, load_detector, untrained_detector
@@ -94,11 +95,11 @@ def load_teacher(teacher: TeacherConfig, seed: int) -> tuple[DetectorConfig, Anc
 
 def _frames(config: DataConfig) -> tuple[KittiDataset, KittiDataset]:
     val_root = config.val_root or config.root
-    train = KittiDataset(config.root, listed_frames(config.train, config.root))
+    train = KittiDataset(config.root, listed_frames(config.train, config.root, "data.train"))
     if config.val is None and config.val_root is None:
         log.warning("no validation frames are named: validating on those that are trained on")
         return train, train
-    return train, KittiDataset(val_root, listed_frames(config.val, val_root))
+    return train, KittiDataset(val_root, listed_frames(config.val, val_root, "data.val"))
 
 
 def _points(

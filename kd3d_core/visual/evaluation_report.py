@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, Label, label_boxes
+from kd3d_core.data.kitti import KittiDataset, KittiFrame
+from kd3d_core.data.labels import Label, label_boxes
 from kd3d_core.evaluation.depth import DepthReport
 from kd3d_core.evaluation.kitti_ap import LEVELS, METRICS, POSITIONS, KittiAP, min_overlap
 from kd3d_core.evaluation.report import Breakdown, Mistakes

@@ -13,8 +13,9 @@ from seeing_detector import YAML, SeeingDetector, picture
 
 from kd3d_core.cli import detect
 from kd3d_core.data.bag import BagReader
-from kd3d_core.data.kitti import KittiDataset, box_labels
+from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import write_kitti_bag
+from kd3d_core.data.labels import box_labels
 from kd3d_core.runtime.model_config import load_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 

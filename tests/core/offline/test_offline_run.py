@@ -9,7 +9,8 @@ import pytest
 from seeing_detector import SeeingDetector, picture
 
 from kd3d_core.data.bag import BagReader, typestore
-from kd3d_core.data.kitti import KittiDataset, box_labels, read_detections
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import box_labels, read_detections
 from kd3d_core.errors import DataError, Kd3dError
 from kd3d_core.offline import store
 from kd3d_core.offline.image_files import kitti_source

@@ -9,8 +9,9 @@ from seeing_detector import YAML, picture
 
 from kd3d_core.data.bag import BagWriter
 from kd3d_core.data.camera_file import read_camera_yaml
-from kd3d_core.data.kitti import KittiDataset, label_boxes
+from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import write_kitti_bag
+from kd3d_core.data.labels import label_boxes
 from kd3d_core.errors import CalibrationError, DataError, ImageError, Kd3dError
 from kd3d_core.frames import Frame
 from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
