@@ -13,10 +13,10 @@ from kd3d_core.errors import DataError, Kd3dError
 
 if TYPE_CHECKING:
     from kd3d_core.offline.bag_source import BagSettings
-    from kd3d_core.offline.frames import Source
     from kd3d_core.offline.image_files import HandCalibration
     from kd3d_core.offline.run import Outcome
     from kd3d_core.offline.sinks import Sink
+    from kd3d_core.offline.source import Source
 
 
 def detect(

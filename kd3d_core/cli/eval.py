@@ -35,7 +35,7 @@ def kitti(
             bev and 3d.
         json: write the result to this file too.
     """
-    from kd3d_core.data.kitti import read_split
+    from kd3d_core.data.splits import read_split
     from kd3d_core.evaluation.kitti_ap import evaluate
     from kd3d_core.evaluation.kitti_files import read_frames
 
@@ -78,7 +78,8 @@ def depth(
     """
     import torch
 
-    from kd3d_core.data.kitti import KittiDataset, read_split
+    from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.splits import read_split
     from kd3d_core.devices import usable_device
     from kd3d_core.evaluation.depth import (
         DepthRules,

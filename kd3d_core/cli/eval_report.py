@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from kd3d_core.cli.eval import depth_notes, notes
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, read_split
+from kd3d_core.data.kitti import KittiDataset, KittiFrame
+from kd3d_core.data.splits import read_split
 from kd3d_core.devices import usable_device
 from kd3d_core.errors import Kd3dError
 from kd3d_core.evaluation.depth import (

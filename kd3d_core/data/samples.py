@@ -8,7 +8,8 @@ import torch
 from torch.utils.data import Dataset
 
 from kd3d_core.data.augment import Augmentation, AugmentConfig
-from kd3d_core.data.kitti import LIDAR, KittiDataset, KittiFrame, label_boxes
+from kd3d_core.data.kitti import LIDAR, KittiDataset, KittiFrame
+from kd3d_core.data.labels import label_boxes
 from kd3d_core.data.object_sampling import ObjectSampler
 from kd3d_core.errors import ConfigError
 from kd3d_core.geometry import points as point_geometry

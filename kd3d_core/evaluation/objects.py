@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from kd3d_core.data.kitti import Label
+from kd3d_core.data.labels import Label
 from kd3d_core.ops.rotated import box_iou_rotated
 
 Metric = Literal["bbox", "bev", "3d"]

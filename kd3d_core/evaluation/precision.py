@@ -15,10 +15,10 @@ from itertools import starmap
 import numpy as np
 import torch
 
-from kd3d_core.data.messages import ObjectBoxes
 from kd3d_core.errors import DataError
 from kd3d_core.evaluation.matching import assign
 from kd3d_core.geometry.boxes import footprints
+from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.ops.rotated import box_iou_rotated
 
 CLASSES = ("Car", "Pedestrian", "Cyclist")

@@ -15,9 +15,9 @@ import numpy as np
 
 from kd3d_core.config import settings_digest
 from kd3d_core.files import write_whole
+from kd3d_core.frames import Frame
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.models.config import ModelConfig
-from kd3d_core.offline.frames import Frame
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.weights import resolve
 from kd3d_core.weights.download import sha256_of

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kd3d_core.data.kitti import KittiDataset, label_boxes, write_labels
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import label_boxes, write_labels
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import DetectorConfig, random_detector
 from kd3d_core.detectors.checkpoint import load_tensors

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from kd3d_core.config import plain
-from kd3d_core.data.kitti import KittiDataset, listed_frames
+from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.pseudo_cache import PseudoLidarCache, weights_digest
 from kd3d_core.data.samples import PointSource, lidar_points
+from kd3d_core.data.splits import listed_frames
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.files import write_whole
 from kd3d_core.models.build import make_pseudo_lidar
@@ -108,8 +109,8 @@ def _check_no_others(names: str | None, root: str, frames: int, key: str) -> Non
 def _frames(study: StudyConfig) -> tuple[KittiDataset, KittiDataset]:
     data = study.data
     val_root = data.val_root or data.root
-    train = KittiDataset(data.root, listed_frames(data.train, data.root))
-    return train, KittiDataset(val_root, listed_frames(data.val, val_root))
+    train = KittiDataset(data.root, listed_frames(data.train, data.root, "data.train"))
+    return train, KittiDataset(val_root, listed_frames(data.val, val_root, "data.val"))
 
 
 def _claim(

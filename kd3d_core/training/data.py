@@ -4,8 +4,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kd3d_core.data.kitti import KittiDataset, listed_frames
+from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.samples import FrameSamples, MixedSamples
+from kd3d_core.data.splits import listed_frames
 from kd3d_core.distill.config import DistillConfig
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.training.config import DataConfig

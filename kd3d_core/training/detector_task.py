@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import nn
 
-from kd3d_core.data.kitti import KittiDataset, Label
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import Label
 from kd3d_core.data.object_sampling import ObjectSampler, make_sampler
 from kd3d_core.data.samples import Batch, FrameSamples, MixedSamples
 from kd3d_core.detectors.anchor_detector import AnchorDetector

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kd3d_core.data.kitti import KittiDataset, Label
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import Label
 from kd3d_core.data.samples import FrameSamples, MixedSamples, PointSource, lidar_points
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import DetectorConfig

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from kd3d_core.data.kitti import KittiDataset, Label, box_labels
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import Label, box_labels
 from kd3d_core.data.samples import Batch, FrameSamples, PointSource, batches_of
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import DetectorConfig

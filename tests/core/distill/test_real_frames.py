@@ -13,7 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from kd3d_core.cli import detect
 from kd3d_core.cli import train as command
-from kd3d_core.data.kitti import KittiDataset, read_detections
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import read_detections
 from kd3d_core.detectors.anchor_detector import KITTI_CLASSES
 from kd3d_core.detectors.build import DetectorConfig
 from kd3d_core.distill.teacher import Teacher

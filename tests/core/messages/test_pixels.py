@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from kd3d_core.data.pixels import ENCODINGS, PixelsError, decode_compressed, decode_rgb
+from kd3d_core.messages.pixels import ENCODINGS, PixelsError, decode_compressed, decode_rgb
 
 RNG = np.random.default_rng(0)
 TO_RGB = {

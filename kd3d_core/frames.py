@@ -1,14 +1,13 @@
-"""What sources give and sinks take: images with their cameras, and what was found in them."""
+"""Images with their cameras, and what was found in them."""
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
 
-from kd3d_core.data.messages import ObjectBoxes, Transform
 from kd3d_core.geometry.camera import PinholeCamera, rectification_grid
+from kd3d_core.messages.types import ObjectBoxes, PointCloud, Transform
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.visual.frame import draw_frame
 
@@ -18,7 +17,7 @@ class Frame:
     """An image, and all that is known of how it was taken.
 
     Attributes:
-        name: of its files, unique within the source.
+        name: of its files, unique within its source.
         stamp_ns: when it was taken, nanoseconds.
         image: `(H, W, 3)` uint8 RGB, as the detector takes it.
         camera: of the image.
@@ -49,37 +48,6 @@ def _rectification_maps(camera: PinholeCamera) -> tuple[np.ndarray, np.ndarray]:
     return grid[..., 0] * (camera.width - 1), grid[..., 1] * (camera.height - 1)
 
 
-@dataclass(frozen=True)
-class FrameReference:
-    """A frame that can be loaded; `load` raises a `Kd3dError` if it can't be used."""
-
-    name: str
-    load: Callable[[], Frame]
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """Where frames come from.
-
-    Attributes:
-        references: the frames, in order; may be iterated more than once. They are to be loaded in
-            that order.
-        names: of the frames.
-        rate_hz: frames per second, for a video of them.
-        results_frame: `frame_id` of the results.
-    """
-
-    references: Iterable[FrameReference]
-    names: tuple[str, ...]
-    rate_hz: float
-    results_frame: str
-
-    @property
-    def count(self) -> int:
-        """How many frames there are."""
-        return len(self.names)
-
-
 @dataclass(frozen=True, eq=False)
 class FrameResult:
     """What was found in a frame.
@@ -104,6 +72,11 @@ class FrameResult:
         return tuple(self.class_names[label] for label in self.detections.labels.tolist())
 
     @property
+    def cloud(self) -> PointCloud:
+        """The points as a message."""
+        return PointCloud(self.frame.stamp_ns, self.frame_id, self.detections.points)
+
+    @cached_property
     def found(self) -> ObjectBoxes:
         """The boxes as a message."""
         return ObjectBoxes(

@@ -1,19 +1,13 @@
-"""Boxes as markers, which RViz and Foxglove show without any plugin.
+"""Boxes as markers, which RViz and Foxglove show without any plugin."""
 
-The node publishes them and `kd3d-detect` writes them into bags: here they are made for both.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
 
-from kd3d_core.data.cdr import CdrWriter, header_block
 from kd3d_core.geometry import boxes as box_geometry
-from kd3d_core.runtime.detections import Detections
-from kd3d_core.visual.colors import class_color
-
-MARKERS_TYPE = "visualization_msgs/msg/MarkerArray"
+from kd3d_core.messages.cdr import CdrWriter, header_block
+from kd3d_core.messages.types import ObjectBoxes
 
 # Of visualization_msgs/Marker.
 _ARROW, _LINE_LIST, _TEXT_VIEW_FACING = 0, 5, 9
@@ -26,39 +20,40 @@ _LINES = np.append(box_geometry.EDGES.ravel(), [8, 9])
 _NO_POINTS = np.empty((0, 3))
 
 
-def markers_message(detections: Detections, class_names: tuple[str, ...], header: bytes) -> bytes:
-    """A `visualization_msgs/MarkerArray`, serialised: wireframes with headings, class and score.
+def encode_markers(objects: ObjectBoxes, color_of: Callable[[str], tuple[int, int, int]]) -> bytes:
+    """A `visualization_msgs/MarkerArray` in CDR: wireframes with headings, class and score.
 
     First a marker that deletes all earlier ones, then lines for each class, then a text above
     each box. The lines of a class, in namespace `boxes`, are one LINE_LIST: for each box twelve
     edges and a line from its middle out of its front.
 
     Args:
-        detections: the boxes.
-        class_names: of their labels.
-        header: of every marker, from `header_block`.
+        objects: the boxes.
+        color_of: RGB, 0 to 255, of a class.
     """
-    boxes = np.asarray(detections.boxes, np.float64)
-    labels = detections.labels.tolist()
+    boxes = np.asarray(objects.boxes, np.float64)
     lines, above = _lines(boxes), _above(boxes).tolist()
-    present = sorted(set(labels))
+    names = np.array(objects.names, object)
+    header = header_block(objects.stamp_ns, objects.frame_id)
+    present = dict.fromkeys(objects.names)
+    colors = {name: [*(part / 255 for part in color_of(name)), 1.0] for name in present}
 
     writer = CdrWriter()
-    writer.numbers("I", 1 + len(present) + len(boxes))
+    writer.numbers("I", 1 + len(colors) + len(boxes))
     _write(writer, header, action=_DELETEALL)
-    for label in present:
+    for number, (name, color) in enumerate(colors.items()):
         _write(
             writer,
             header,
             namespace="boxes",
-            number=label,
+            number=number,
             kind=_LINE_LIST,
             scale=(_LINE_WIDTH_M, 0.0, 0.0),
-            color=_color(class_names[label]),
-            points=lines[detections.labels == label],
+            color=color,
+            points=lines[names == name],
         )
-    rows = zip(above, labels, detections.scores.tolist(), strict=True)
-    for number, (place, label, score) in enumerate(rows):
+    rows = zip(above, objects.names, objects.scores.tolist(), strict=True)
+    for number, (place, name, score) in enumerate(rows):
         _write(
             writer,
             header,
@@ -67,8 +62,8 @@ def markers_message(detections: Detections, class_names: tuple[str, ...], header
             kind=_TEXT_VIEW_FACING,
             position=place,
             scale=(0.0, 0.0, _TEXT_HEIGHT_M),
-            color=_color(class_names[label]),
-            text=f"{class_names[label]} {score:.2f}",
+            color=colors[name],
+            text=f"{name} {score:.2f}",
         )
     return writer.message()
 
@@ -100,7 +95,7 @@ def _write(
     action: int = _ADD,
     position: Sequence[float] = (0.0, 0.0, 0.0),
     scale: tuple[float, float, float] = (0.0, 0.0, 0.0),
-    color: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0),
+    color: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
     points: np.ndarray = _NO_POINTS,
     text: str = "",
 ) -> None:
@@ -123,7 +118,7 @@ def _no_texture() -> bytes:
     writer = CdrWriter()
     writer.numbers("I", 0)  # colors
     writer.text("")  # texture_resource
-    writer.block(4, header_block(0, 0, ""))  # texture.header
+    writer.block(4, header_block(0, ""))  # texture.header
     writer.text("")  # texture.format
     writer.numbers("I", 0)  # texture.data
     writer.numbers("I", 0)  # uv_coordinates
@@ -138,9 +133,3 @@ def _no_mesh() -> bytes:
     writer.numbers("I", 0)  # mesh_file.data
     writer.numbers("?", False)  # mesh_use_embedded_materials
     return writer.content()
-
-
-@cache
-def _color(class_name: str) -> tuple[float, float, float, float]:
-    red, green, blue = class_color(class_name)
-    return red / 255, green / 255, blue / 255, 1.0

@@ -1,18 +1,22 @@
-"""The messages that kd3d reads from bags and writes to them, as plain data.
+"""The ROS messages that kd3d reads and writes, as plain data.
 
-They carry what the ROS messages of the same meaning carry, with arrays in place of nested fields,
-so that nothing outside `kd3d_core.data.bag` depends on a bag library, and nothing here on ROS.
+They carry what the ROS messages of the same meaning carry, with arrays in place of nested fields.
+The names of ROS types stand here and nowhere else: `Image.ros_type`, `MARKER_ARRAY`.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from kd3d_core.data.pixels import decode_compressed, decode_rgb
+from kd3d_core.messages.pixels import decode_compressed, decode_rgb
 
 if TYPE_CHECKING:  # it imports torch, which reading bags doesn't need
     from kd3d_core.geometry.camera import PinholeCamera
+
+FLOAT64 = "std_msgs/msg/Float64"
+HEADER = "std_msgs/msg/Header"
+MARKER_ARRAY = "visualization_msgs/msg/MarkerArray"
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +33,7 @@ class Image:
         data: `(step * height,)` uint8.
     """
 
+    ros_type: ClassVar[str] = "sensor_msgs/msg/Image"
     stamp_ns: int
     frame_id: str
     height: int
@@ -60,6 +65,7 @@ class CompressedImage:
         data: `(N,)` uint8, the bytes of a JPEG or PNG file.
     """
 
+    ros_type: ClassVar[str] = "sensor_msgs/msg/CompressedImage"
     stamp_ns: int
     frame_id: str
     layout: str
@@ -68,6 +74,25 @@ class CompressedImage:
     def rgb(self) -> np.ndarray:
         """`(H, W, 3)` uint8 RGB; `ImageError` as `decode_compressed` has it."""
         return decode_compressed(self.layout, self.data)
+
+
+@dataclass(frozen=True)
+class RegionOfInterest:
+    """`sensor_msgs/RegionOfInterest`: the part of the sensor that was read; all zero is all of it.
+
+    Attributes:
+        x_offset: first column.
+        y_offset: first row.
+        height: rows.
+        width: columns.
+        do_rectify: whether a rectified image has only this part.
+    """
+
+    x_offset: int = 0
+    y_offset: int = 0
+    height: int = 0
+    width: int = 0
+    do_rectify: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +109,12 @@ class CameraInfo:
         k: `(9,)` intrinsics of the raw image.
         r: `(9,)` rotation from raw to rectified rays.
         p: `(12,)` projection into the rectified image.
+        binning_x: columns of the sensor that make one of the image; 0 means 1.
+        binning_y: rows of the sensor that make one of the image; 0 means 1.
+        roi: the part of the sensor that was read.
     """
 
+    ros_type: ClassVar[str] = "sensor_msgs/msg/CameraInfo"
     stamp_ns: int
     frame_id: str
     height: int
@@ -95,6 +124,9 @@ class CameraInfo:
     k: np.ndarray
     r: np.ndarray
     p: np.ndarray
+    binning_x: int = 0
+    binning_y: int = 0
+    roi: RegionOfInterest = RegionOfInterest()
 
     @classmethod
     def of_camera(cls, camera: "PinholeCamera", stamp_ns: int, frame_id: str) -> "CameraInfo":
@@ -115,17 +147,21 @@ class CameraInfo:
 
 @dataclass(frozen=True, eq=False)
 class PointCloud:
-    """`sensor_msgs/PointCloud2` with its x, y, z and intensity.
+    """`sensor_msgs/PointCloud2` with its x, y, z, intensity and time.
 
     Attributes:
         stamp_ns: header stamp, nanoseconds.
         frame_id: frame of the points.
         points: `(N, 4)` float32: x, y, z in metres, intensity (0 where the cloud has none).
+        times_s: `(N,)` float64: when each point was measured, seconds after the header stamp
+            (before it where negative); None where the cloud doesn't say.
     """
 
+    ros_type: ClassVar[str] = "sensor_msgs/msg/PointCloud2"
     stamp_ns: int
     frame_id: str
     points: np.ndarray
+    times_s: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +185,7 @@ class Transform:
 class Transforms:
     """`tf2_msgs/TFMessage`."""
 
+    ros_type: ClassVar[str] = "tf2_msgs/msg/TFMessage"
     transforms: tuple[Transform, ...]
 
 
@@ -164,6 +201,7 @@ class ObjectBoxes:
         scores: `(N,)` float64.
     """
 
+    ros_type: ClassVar[str] = "vision_msgs/msg/Detection3DArray"
     stamp_ns: int
     frame_id: str
     boxes: np.ndarray

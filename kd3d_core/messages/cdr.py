@@ -2,7 +2,8 @@
 
 A message of some boxes is hundreds of Python objects, with setters that check what they are given,
 and at camera rate none of that stays in the CPU's caches. Bytes cost a fraction of it
-(docs/results/node_overhead.md), and `Publisher.publish` takes them on every ROS 2 from Humble on.
+(docs/results/node_overhead.md), `Publisher.publish` takes them on every ROS 2 from Humble on, and
+bags hold them as they are.
 
 The format is plain CDR (XCDR version 1; OMG DDSI-RTPS 2.5, section 10): four bytes that name it,
 then the fields in the order of the .msg file. Each number starts at a multiple of its own size,
@@ -14,6 +15,8 @@ import struct
 from functools import cache
 
 import numpy as np
+
+from kd3d_core.errors import DataError
 
 _LITTLE_ENDIAN = b"\x00\x01\x00\x00"
 
@@ -61,10 +64,23 @@ class CdrWriter:
         little = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
         self.block(values.itemsize, little.reshape(-1).view(np.uint8).data)
 
+    def sequence(self, values: np.ndarray) -> None:
+        """A sequence of numbers: its length, then its elements."""
+        self.numbers("I", values.size)
+        self.array(values)
+
     def text(self, value: str) -> None:
         """A string."""
         content = value.encode() + b"\0"
         self.block(4, struct.pack("<I", len(content)) + content)
+
+    def header(self, stamp_ns: int, frame_id: str) -> None:
+        """A `std_msgs/Header`; `DataError` if its 32 bits of seconds can't hold the stamp."""
+        try:
+            self.numbers("iI", *divmod(stamp_ns, 10**9))
+        except struct.error:
+            raise DataError(f"no ROS header can hold the stamp {stamp_ns} ns") from None
+        self.text(frame_id)
 
     def content(self) -> bytes:
         """The fields, for `block`."""
@@ -81,9 +97,8 @@ def _packer(layout: str) -> tuple[int, struct.Struct]:
     return struct.calcsize("<" + layout.lstrip("0123456789")[0]), struct.Struct("<" + layout)
 
 
-def header_block(sec: int, nanosec: int, frame_id: str) -> bytes:
-    """A `std_msgs/Header`, for `CdrWriter.block` with alignment 4."""
+def header_block(stamp_ns: int, frame_id: str) -> bytes:
+    """A `std_msgs/Header` that is needed several times, for `CdrWriter.block` with alignment 4."""
     writer = CdrWriter()
-    writer.numbers("iI", sec, nanosec)
-    writer.text(frame_id)
+    writer.header(stamp_ns, frame_id)
     return writer.content()
