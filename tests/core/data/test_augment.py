@@ -125,6 +125,20 @@ def test_the_ends_of_each_range_are_allowed(settings):
     AugmentConfig(**settings)
 
 
+@pytest.mark.parametrize(("zoom", "column", "row"), [(1.5, 90, 30), (0.5, 70, 30)])
+def test_a_zoom_moves_what_the_image_shows_away_from_its_centre_or_towards_it(zoom, column, row):
+    """A spot 20 pixels right of the centre of an image of 121 x 61."""
+    columns, rows = torch.meshgrid(torch.arange(121.0), torch.arange(61.0), indexing="xy")
+    spot = 255 * torch.exp(-((columns - 80) ** 2 + (rows - 30) ** 2) / 20)
+    image, matrix = Augmentation(image_scale=zoom).image_only(spot.expand(3, -1, -1))
+    assert image.shape == (3, 61, 121)
+    found = divmod(int(image[0].argmax()), 121)
+    assert found == pytest.approx((row, column), abs=1)
+    assert (matrix @ torch.tensor([80.0, 30, 1]).double())[:2].tolist() == pytest.approx(
+        [column, row], abs=1
+    )
+
+
 # A red pixel, whose grey by ITU-R BT.601 is 0.299 * 200 = 59.8, beside a grey one of 100.
 RED_AND_GREY = [[200.0, 0, 0], [100, 100, 100]]
 MEAN = (59.8 + 100) / 2
