@@ -1,17 +1,14 @@
 """Reads YAML files into frozen dataclasses; unknown keys and wrong types are errors.
 
-import hashlib
-import json
-import re
-from collections.abc import Sequence
-from dataclasses import asdict
 A file holds values and nothing else: it names no module to import and no other file to read.
 """
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import is_dataclass
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints

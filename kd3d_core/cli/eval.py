@@ -79,7 +79,7 @@ def depth(
     import torch
 
     from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.splits import read_split
+    from kd3d_core.data.splits import read_split
     from kd3d_core.devices import usable_device
     from kd3d_core.evaluation.depth import (
         DepthRules,

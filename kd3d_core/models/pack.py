@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from kd3d_core.detectors.checkpoint import read_tensors
 from kd3d_core.errors import ConfigError, WeightsError
 from kd3d_core.files import write_whole
 from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig, save_model_config
 from kd3d_core.weights import resolve
+from kd3d_core.weights.tensors import read_tensors
 
 
 def pack_model(config: ModelConfig, out: Path, half: bool) -> int:
