@@ -14,7 +14,6 @@ from kd3d_core.files import write_whole
 if TYPE_CHECKING:
     from kd3d_core.evaluation.depth import DepthReport
     from kd3d_core.evaluation.kitti_ap import KittiAP
-    from kd3d_core.evaluation.kitti_files import LabelledFrames
 
 
 def kitti(
@@ -38,11 +37,12 @@ def kitti(
     from kd3d_core.data.kitti import read_split
     from kd3d_core.evaluation.kitti_ap import evaluate
     from kd3d_core.evaluation.kitti_files import read_frames
+    from kd3d_core.evaluation.notes import ap_notes
 
     frames = read_frames(labels, detections, None if ids is None else read_split(ids))
     result = evaluate(frames.ground_truth, frames.detections, iou)
     _print_ap(result)
-    for note in notes(frames, result, detections, all_frames=ids is None):
+    for note in ap_notes(frames, result, detections, all_frames=ids is None):
         print(f"note: {note}")
     if json is not None:
         _write_json(json, result.to_json())
@@ -179,12 +179,7 @@ def _print_ap(result: "KittiAP") -> None:
     rows: list[tuple[str, ...]] = [("class", "metric", "IoU", *heads)]
     for name, curves in result.curves.items():
         for metric, curve in curves.items():
-            values = [
-                f"{value:.2f}" if count and not math.isnan(value) else "-"
-                for count, value in zip(
-                    result.objects[name] * 2, curve.r40 + curve.r11, strict=True
-                )
-            ]
+            values = ["-" if math.isnan(ap) else f"{ap:.2f}" for ap in curve.r40 + curve.r11]
             rows.append((name, metric, f"{min_overlap(result.iou, name, metric):g}", *values))
     print_table(rows)
     print()
@@ -194,39 +189,6 @@ def _print_ap(result: "KittiAP") -> None:
             *((name, *map(str, counts)) for name, counts in result.objects.items()),
         ]
     )
-
-
-def notes(
-    frames: "LabelledFrames", result: "KittiAP", detections: Path, all_frames: bool
-) -> list[str]:
-    """What a reader of the numbers should know about these frames."""
-    from kd3d_core.evaluation.kitti_ap import LEVELS, POSITIONS
-
-    notes = []
-    if frames.without_file:
-        notes.append(
-            f"{len(frames.without_file)} of {len(frames.names)} frames have no file in "
-            f"{detections} and count as without detections, the first is {frames.without_file[0]}"
-        )
-    if all_frames and frames.left_out:
-        notes.append(
-            f"{len(frames.left_out)} detection files have no labels and were left out, the first "
-            f"is {frames.left_out[0]}"
-        )
-    few = [
-        f"{name} {level} ({count} objects, at most {100 * (count - 1) / (POSITIONS - 1):g})"
-        for name, counts in result.objects.items()
-        for level, count in zip(LEVELS, counts, strict=True)
-        if 0 < count < POSITIONS
-    ]
-    if few:
-        notes.append(f"too few objects for R40 to reach 100: {', '.join(few)}")
-    if frames.has_ground_dont_care:
-        notes.append(
-            "DontCare lines have the tracking set's -1000 as size: in bev the devkit, and so this, "
-            "takes that for an area around the camera where no detection is wrong; trust 3d"
-        )
-    return notes
 
 
 def _print_depth(report: "DepthReport") -> None:
@@ -257,18 +219,8 @@ def _print_depth(report: "DepthReport") -> None:
             ),
         ]
     )
-    for note in depth_notes(report):
+    for note in report.notes:
         print(f"\nnote: {note}")
-
-
-def depth_notes(report: "DepthReport") -> list[str]:
-    """What a reader of the numbers should know about the predictions."""
-    if not report.without_answer:
-        return []
-    return [
-        f"{report.without_answer:.2%} of the compared pixels have no predicted depth (0 or less); "
-        f"they count as {report.rules.min_depth:g} m"
-    ]
 
 
 def _number(value: float) -> str:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kd3d_core.cli.eval import depth_notes, notes
 from kd3d_core.data.kitti import KittiDataset, KittiFrame, read_split
 from kd3d_core.errors import Kd3dError
 from kd3d_core.evaluation.depth import (
@@ -19,6 +18,7 @@ from kd3d_core.evaluation.depth import (
 )
 from kd3d_core.evaluation.kitti_files import LabelledFrames, read_frames
 from kd3d_core.evaluation.kitti_rules import Strictness
+from kd3d_core.evaluation.notes import ap_notes
 from kd3d_core.evaluation.report import break_down, mistakes
 from kd3d_core.progress import progress_of
 from kd3d_core.runtime.pipeline import usable_device
@@ -85,9 +85,9 @@ def write_evaluation(
     judged = Judged(files[0].names, files[0].ground_truth, tuple(judged_runs), min_score)
     limits = []
     for run, frames, result in zip(runs, files, judged_runs, strict=True):
-        limits += notes(frames, result.breakdown.overall, run.detections, all_frames=ids is None)
+        limits += ap_notes(frames, result.breakdown.overall, run.detections, all_frames=ids is None)
         if result.depth is not None:
-            limits += [f"{result.name}: {note}" for note in depth_notes(result.depth)]
+            limits += [f"{result.name}: {note}" for note in result.depth.notes]
     shown = min(worst, len(judged_runs[0].mistakes.worst))
     with progress_of("drawing the worst frames", shown) as step:
         page = evaluation_page(judged, dataset, worst, list(dict.fromkeys(limits)), step)

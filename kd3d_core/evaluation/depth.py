@@ -66,6 +66,16 @@ class DepthReport:
     scores: dict[str, DepthScores]
     without_answer: float
 
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the numbers should know about the predictions."""
+        if not self.without_answer:
+            return []
+        return [
+            f"{self.without_answer:.2%} of the compared pixels have no predicted depth (0 or "
+            f"less); they count as {self.rules.min_depth:g} m"
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Settings, and for each range of distance what `DepthScores` has; no value is null."""
         scores = {

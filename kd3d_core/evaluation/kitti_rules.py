@@ -3,7 +3,7 @@
 `kitti_ap` says in words what is decided here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +43,24 @@ def min_overlap(iou: Strictness, class_name: str, metric: str) -> float:
     """
     loose = iou == "loose" and metric in {"bev", "3d"}
     return (_LOOSE if loose else _STRICT)[class_name]
+
+
+def check_frames(ground_truth: Sized, detections: Sized, found: Objects) -> None:
+    """Refuse detections that can't be evaluated.
+
+    Args:
+        ground_truth, detections: of as many frames.
+        found: the detections' columns.
+
+    Raises:
+        DataError: the numbers of frames differ, or a detection has no score.
+    """
+    if len(ground_truth) != len(detections):
+        raise DataError(f"{len(ground_truth)} frames have labels, {len(detections)} detections")
+    without_score = np.flatnonzero(np.isnan(found.score))
+    if len(without_score):
+        frame = found.frame[without_score[0]]
+        raise DataError(f"a detection of frame {frame}, counted from 0, has no score")
 
 
 @dataclass(frozen=True)
@@ -103,13 +121,8 @@ class Candidates:
         iou: Strictness,
     ) -> "Candidates":
         """Columns and overlaps of the frames; `DataError` as `kitti_ap.evaluate` has it."""
-        if len(ground_truth) != len(detections):
-            raise DataError(f"{len(ground_truth)} frames have labels, {len(detections)} detections")
         labels, found = Objects.from_frames(ground_truth), Objects.from_frames(detections)
-        without_score = np.flatnonzero(np.isnan(found.score))
-        if len(without_score):
-            frame = found.frame[without_score[0]]
-            raise DataError(f"a detection of frame {frame}, counted from 0, has no score")
+        check_frames(ground_truth, detections, found)
         minimum = {
             metric: min(min_overlap(iou, name, metric) for name in CLASSES) for metric in OVERLAPS
         }
@@ -122,6 +135,23 @@ class Candidates:
             overlapping_pairs(labels, found, index, minimum),
             share_in_dont_care(labels, found),
         )
+
+
+def exclusions(labels: Objects, level: int) -> dict[str, np.ndarray]:
+    """Which labels are left out of a difficulty, and why: `(L,)` bool for each reason.
+
+    >>> labels = Objects.from_frames([[]])
+    >>> list(exclusions(labels, LEVELS.index("hard")))
+    ['without 2D box', 'at most 25 px high', 'occluded beyond 2', 'truncated by more than 0.5']
+    """
+    height, occlusion = _MIN_HEIGHT_PX[level], _MAX_OCCLUSION[level]
+    truncation = _MAX_TRUNCATION[level]
+    return {
+        "without 2D box": labels.height_px <= 0,
+        f"at most {height} px high": labels.height_px <= height,
+        f"occluded beyond {occlusion}": labels.occluded > occlusion,
+        f"truncated by more than {truncation}": labels.truncated > truncation,
+    }
 
 
 @dataclass(frozen=True)
@@ -151,11 +181,7 @@ class Level:
     ) -> "Level":
         """Roles for a class and level; labels that are not `asked` for are ignored."""
         is_class = labels.type == class_name
-        too_hard = (
-            (labels.occluded > _MAX_OCCLUSION[level])
-            | (labels.truncated > _MAX_TRUNCATION[level])
-            | (labels.height_px <= _MIN_HEIGHT_PX[level])
-        )
+        too_hard = np.any(list(exclusions(labels, level).values()), axis=0)
         neighbour = labels.type == _NEIGHBOUR.get(class_name, "")
         small = np.abs(detections.height_px) < _MIN_HEIGHT_PX[level]
         return cls(

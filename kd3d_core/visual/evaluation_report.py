@@ -95,9 +95,8 @@ def evaluation_page(
 
 
 def _ap(result: KittiAP, name: str, metric: str, level: int) -> float | None:
-    """R40 in percent; None where no label is asked for, or where it can't be told."""
-    value = result.curves[name][metric].r40[level]
-    return None if not result.objects[name][level] or np.isnan(value) else value
+    """R40 in percent; None where it is undefined."""
+    return _or_none(result.curves[name][metric].r40[level])
 
 
 def _text(value: float | None) -> str:
