@@ -10,10 +10,9 @@ ROS `vision_msgs/BoundingBox3D`: *geometric* centre, quaternion, size = length, 
 """
 
 import numpy as np
-import torch
 
 from kd3d_core.errors import CalibrationError
-from kd3d_core.geometry.points import Array, matching, transform
+from kd3d_core.geometry.points import Array, array_module, matching, transform
 
 # Corner k of a unit box: signs of length and width, and whether it is at the top.
 _CORNER_SIGNS = np.array(
@@ -109,7 +108,7 @@ def corners(boxes: Array) -> Array:
     """The eight corners `(N, 8, 3)`: four at the bottom, then four at the top, same order."""
     signs = matching(_CORNER_SIGNS, boxes)
     local = boxes[:, None, 3:6] * signs
-    xp = torch if isinstance(boxes, torch.Tensor) else np
+    xp = array_module(boxes)
     cos, sin = xp.cos(boxes[:, 6:7]), xp.sin(boxes[:, 6:7])
     x = local[..., 0] * cos - local[..., 1] * sin
     y = local[..., 0] * sin + local[..., 1] * cos
@@ -124,14 +123,12 @@ def footprints(boxes: Array) -> Array:
     """
     # Slices, because a list of columns would be copied to a GPU first, which waits for it.
     parts = [boxes[..., :2], boxes[..., 3:5], boxes[..., 6:7]]
-    if isinstance(boxes, torch.Tensor):
-        return torch.cat(parts, -1)
-    return np.concatenate(parts, -1)
+    return array_module(boxes).concatenate(parts, -1)
 
 
 def points_in_boxes(points: Array, boxes: Array) -> Array:
     """Mask `(P, N)`: whether point p, `(P, 3+)`, is in box n, surface included."""
-    xp = torch if isinstance(boxes, torch.Tensor) else np
+    xp = array_module(boxes)
     offset = points[:, None, :3] - boxes[None, :, :3]
     cos, sin = xp.cos(boxes[:, 6]), xp.sin(boxes[:, 6])
     along = offset[..., 0] * cos + offset[..., 1] * sin

@@ -1,19 +1,35 @@
 """Functions on point clouds: `(N, 3 + C)` arrays or tensors whose first columns are x, y, z."""
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
 
-Array = TypeVar("Array", np.ndarray, torch.Tensor)
+if TYPE_CHECKING:  # takes seconds, and whoever has a tensor has imported it
+    import torch
+
+Array = TypeVar("Array", np.ndarray, "torch.Tensor")
+
+
+def array_module(like: Array) -> Any:
+    """The module whose functions take `like`: numpy for an array, torch for a tensor.
+
+    >>> array_module(np.zeros(3)).__name__
+    'numpy'
+    """
+    if isinstance(like, np.ndarray):
+        return np
+    import torch
+
+    return torch
 
 
 def matching(matrix: np.ndarray, like: Array) -> Array:
     """`matrix` as the kind, dtype and device of `like`, so that both can be multiplied."""
-    if isinstance(like, torch.Tensor):
-        # Non-blocking, because a plain copy to a GPU waits for all that is queued there.
-        return torch.as_tensor(matrix, dtype=like.dtype).to(like.device, non_blocking=True)
-    return np.asarray(matrix, dtype=like.dtype)
+    if isinstance(like, np.ndarray):
+        return np.asarray(matrix, dtype=like.dtype)
+    # Non-blocking, because a plain copy to a GPU waits for all that is queued there.
+    tensor = array_module(like).as_tensor(matrix, dtype=like.dtype)
+    return tensor.to(like.device, non_blocking=True)
 
 
 def transform(points: Array, to_from: np.ndarray) -> Array:

@@ -6,7 +6,7 @@ from kd3d_core.data.messages import ObjectBoxes
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.visual.bev import BevView, draw_cloud, draw_footprints
 from kd3d_core.visual.colors import TRUTH_COLOR, class_color
-from kd3d_core.visual.image import draw_boxes, mark_untrained, write
+from kd3d_core.visual.image import draw_boxes, line_width, mark_untrained, write
 
 
 def draw_frame(
@@ -70,7 +70,8 @@ def draw_above(
     colors = [class_color(found.names[index]) for index in order]
     draw_footprints(picture, view, found.boxes[order], colors, 2)
     if title:
-        write(picture, title, (8, picture.shape[0] - 10), (230, 230, 230), 0.45)
+        place = (line_width(picture, 8), picture.shape[0] - line_width(picture, 10))
+        write(picture, title, place, (230, 230, 230))
     return picture
 
 
