@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 
 from kd3d_core.data.kitti import Label
-from kd3d_core.ops.rotated import box_iou_rotated
+from kd3d_core.geometry.rectangles import intersection_area
 
 Metric = Literal["bbox", "bev", "3d"]
 """Where overlap is measured: in the image, on the ground, in space."""
@@ -214,12 +213,7 @@ def _ground_intersection(
     labels: Objects, detections: Objects, label: np.ndarray, detection: np.ndarray
 ) -> np.ndarray:
     """`(P,)` square metres that both boxes cover, seen from above."""
-    boxes = _ground_boxes(labels, label)
-    others = _ground_boxes(detections, detection)
-    share = box_iou_rotated(
-        torch.from_numpy(others), torch.from_numpy(boxes), mode="iof", aligned=True
-    )
-    return share.numpy() * others[:, 2] * others[:, 3]
+    return intersection_area(_ground_boxes(detections, detection), _ground_boxes(labels, label))
 
 
 def _ground_boxes(objects: Objects, index: np.ndarray) -> np.ndarray:

@@ -13,13 +13,12 @@ from functools import partial
 from itertools import starmap
 
 import numpy as np
-import torch
 
 from kd3d_core.data.messages import ObjectBoxes
 from kd3d_core.errors import DataError
 from kd3d_core.evaluation.matching import assign
 from kd3d_core.geometry.boxes import footprints
-from kd3d_core.ops.rotated import box_iou_rotated
+from kd3d_core.geometry.rectangles import intersection_area
 
 CLASSES = ("Car", "Pedestrian", "Cyclist")
 
@@ -144,9 +143,12 @@ def _judge(name: str, rules: JudgeRules, truth: ObjectBoxes, found: ObjectBoxes)
 def _footprint_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """`(N, M)` overlap from above of `(N, 7)` and `(M, 7)` boxes."""
     rectangles, other_rectangles = (
-        torch.from_numpy(footprints(each).astype(np.float64)) for each in (boxes, others)
+        footprints(each).astype(np.float64) for each in (boxes[:, None], others[None])
     )
-    return box_iou_rotated(rectangles, other_rectangles).numpy()
+    overlap = intersection_area(rectangles, other_rectangles)
+    areas, other_areas = (each[..., 2] * each[..., 3] for each in (rectangles, other_rectangles))
+    union = areas + other_areas - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0)
 
 
 def _share(part: int, whole: int) -> float | None:

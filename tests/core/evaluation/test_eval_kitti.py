@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -243,3 +245,11 @@ def test_json_is_written_whole_or_not_at_all(folders, run, tmp_path: Path, monke
     assert [path.name for path in tmp_path.glob("*json*")] + list(tmp_path.glob(".*")) == [
         "ap.json"
     ]
+
+
+def test_the_evaluator_needs_no_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from kd3d_core.evaluation import notes, kitti_ap, kitti_files, precision, report"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
