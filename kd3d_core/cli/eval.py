@@ -1,4 +1,4 @@
-"""`kd3d-eval`: judge detections by KITTI's average precision, and depth against LiDAR."""
+"""`kd3d-eval`: detections by KITTI's average precision, and depth maps against LiDAR."""
 
 import json as jsonlib
 import math
@@ -29,7 +29,7 @@ def kitti(
     Args:
         labels: folder of label files, one per frame.
         detections: folder of detection files; a frame without one has no detections.
-        ids: file that lists the frames to judge; default: all that have labels.
+        ids: file that lists the frames to evaluate; default: all that have labels.
         iou: strict asks for 0.7 (car) and 0.5 (others), as KITTI does; loose for 0.5 and 0.25 in
             bev and 3d.
         json: write the result to this file too.
@@ -67,13 +67,14 @@ def depth(
         data: data set in KITTI's layout, or its `training` folder.
         predictions: folder of depth maps as large as the images: 16-bit PNG with 256 units per
             metre, or .npy in metres.
-        model: instead, a model to ask: a name in config/models or weights, or a YAML file.
+        model: instead, a model that predicts them: a name in config/models or weights, or a YAML
+            file.
         device: of the model: auto, cpu, cuda or cuda:N.
-        ids: file that lists the frames to judge; default: all of the data set.
-        crop: part of the image that is judged, as in the papers of Garg and Eigen.
-        cap: farthest true distance that counts, metres; predictions are cut to it.
-        min_depth: nearest, metres.
-        bands: borders in metres of the distances that are reported one by one.
+        ids: file that lists the frames to evaluate; default: all of the data set.
+        crop: part of the image that is compared, as in the papers of Garg and Eigen.
+        cap: largest true depth that counts, metres; predictions are clipped to it.
+        min_depth: smallest true depth that counts, metres.
+        bands: borders of the distance bands that are reported one by one, metres.
         json: write the result to this file too.
     """
     import torch
@@ -122,26 +123,26 @@ def report(
     bands: list[str] = ["0", "20", "40", "60"],  # noqa: B006 - never changed
     worst: int = 12,
 ) -> None:
-    """One page of HTML on what a detector does well and where it fails.
+    """A page of HTML on the strengths and weaknesses of a detector.
 
     Args:
         labels: folder of label files, one per frame.
         detections: folder of detection files; a frame without one has no detections.
         out: the page, one file that needs no network.
-        ids: file that lists the frames to judge; default: all that have labels.
+        ids: file that lists the frames to evaluate; default: all that have labels.
         data: data set in KITTI's layout with the same frames, for pictures of the worst.
         depth: folder of depth maps, compared with the velodyne of --data.
-        model: instead, a model to ask for depth: a name in config/models or weights, or a YAML
+        model: instead, a model that predicts depth: a name in config/models or weights, or a YAML
             file.
         other: folder of detection files of a second run, to be shown beside the first.
         other_depth: folder of the second run's depth maps.
         other_model: instead, the second run's model.
         device: of the models: auto, cpu, cuda or cuda:N.
         iou: as in `kd3d-eval kitti`.
-        score_threshold: detections with lower scores are no mistakes, and are not drawn; AP takes
-            all.
-        bands: borders in metres of the distances that are reported one by one.
-        worst: how many frames are shown.
+        score_threshold: detections with lower scores are not counted as mistakes and not drawn; AP
+            takes all.
+        bands: borders of the distance bands that are reported one by one, metres.
+        worst: number of frames with most mistakes that are shown.
     """
     from kd3d_core.cli.eval_report import RunFiles, write_evaluation
 
@@ -236,7 +237,7 @@ def main() -> int:
     return run(
         {"kitti": kitti, "depth": depth, "report": report},
         prog="kd3d-eval",
-        description="Judge detections and depth maps in the numbers that papers report.",
+        description="Evaluate detections and depth maps with the metrics that papers report.",
         examples=[
             "kd3d-eval kitti --labels data/kitti/training/label_2 --detections out/detections",
             "kd3d-eval kitti --labels LABELS --detections DETECTIONS --ids val.txt --json ap.json",

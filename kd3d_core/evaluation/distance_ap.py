@@ -1,12 +1,12 @@
 """Average precision by the distance between centres, as nuScenes has it (Caesar et al., CVPR 2020).
 
-Detections of a class choose in the order of their scores. Each takes the nearest label of its class
-and frame that is still free, and is right if that is closer than the threshold, over ground.
-Precision is interpolated at recall 0, 0.01, ... 1; what lies below the least recall and the least
-precision doesn't count. AP is the mean over the thresholds.
+Detections of a class are assigned by falling score, each to the nearest label of its class and
+frame that has none yet. A detection is right if the distance between the centres, over ground, is
+below a threshold. Precision is interpolated at recall 0, 0.01, ... 1; recall and precision below a
+minimum don't count. AP is the mean over the thresholds.
 
-It needs no 2D box, and tells a detector that is 3 m off from one that finds nothing, where AP by
-overlap is 0 for both. Unlike nuScenes, classes have no range.
+It needs no 2D boxes, and distinguishes a detector that is 3 m off from one that finds nothing,
+where AP by overlap is 0 for both. Unlike in nuScenes, classes have no maximum distance.
 """
 
 from collections.abc import Sequence
@@ -40,8 +40,8 @@ def distance_ap(
         ground_truth: labels of each frame; every one with a 3D box counts, however hidden.
         detections: detections of each frame, in the same order.
         classes: class names; upper and lower case are alike.
-        min_recall: precision up to and including this recall is left out.
-        min_precision: is taken off from precision, and the rest scaled back to 0 to 1.
+        min_recall: precision at this recall and below is left out.
+        min_precision: is subtracted from precision, and the rest scaled back to 0 to 1.
 
     Raises:
         DataError: the numbers of frames differ, or a detection has no score.
@@ -55,7 +55,7 @@ def distance_ap(
         detection = np.flatnonzero(found.type == name.lower())
         ap[name] = None
         if len(label):
-            # The surest first; of equals the later, as nuScenes's devkit has it.
+            # By falling score; of equal scores the later first, as in nuScenes's devkit.
             detection = detection[np.lexsort((detection, found.score[detection]))[::-1]]
             right = _right(labels, found, label, detection)
             curves = [_precision(each, len(label)) for each in right.T]
@@ -68,7 +68,7 @@ def distance_ap(
 def _right(
     labels: Objects, detections: Objects, label: np.ndarray, detection: np.ndarray
 ) -> np.ndarray:
-    """`(D, T)` whether a detection is right at each threshold; they choose in the given order."""
+    """`(D, T)` whether a detection is right at each threshold; they are assigned in this order."""
     thresholds = np.array(THRESHOLDS_M)
     right = np.zeros((len(detection), len(thresholds)), bool)
     for frame in np.unique(detections.frame[detection]):

@@ -71,7 +71,7 @@ class KittiAP:
     """Average precision of a set of frames.
 
     Attributes:
-        iou: which overlap was asked for.
+        iou: strictness of the overlap.
         frames: number of frames.
         objects: by class, how many labels count as easy, moderate and hard.
         curves: by class and then by metric.
@@ -120,9 +120,16 @@ def evaluate(
 ) -> KittiAP:
     """KITTI AP of the detections of some frames.
 
+    >>> car = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.0  0", "example")
+    >>> found = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.1  0  0.9", "example")
+    >>> result = evaluate([[car]] * 50, [[found]] * 50)
+    >>> result.objects["car"], result.curves["car"]["3d"].r40
+    ((50, 50, 50), (100.0, 100.0, 100.0))
+
     Args:
         ground_truth: labels of each frame, `DontCare` included.
-        detections: detections of each frame, in the same order; other classes are left out.
+        detections: detections of each frame, in the same order; classes that KITTI doesn't
+            evaluate are left out.
         iou: `strict` for 0.7 (car) and 0.5 (pedestrian, cyclist); `loose` for 0.5 and 0.25 in bev
             and 3d.
 
@@ -138,7 +145,13 @@ def evaluate_scopes(
     scopes: Sequence[Scope],
     iou: Strictness = "strict",
 ) -> list[KittiAP]:
-    """As `evaluate`, once for each of `scopes`; overlaps, which take longest, are shared."""
+    """As `evaluate`, for each of `scopes`; overlaps, which take longest, are computed once.
+
+    >>> car = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.0  0", "example")
+    >>> near, far = evaluate_scopes([[car]], [[]], [Scope((0, 10)), Scope((10, 30))])
+    >>> near.objects["car"], far.objects["car"]
+    ((0, 0, 0), (1, 1, 1))
+    """
     candidates = Candidates.of(ground_truth, detections, iou)
     return [_evaluate(candidates, scope) for scope in scopes]
 

@@ -1,4 +1,4 @@
-"""What a reader of the numbers of `kitti_ap` should know about the frames."""
+"""Lines on what limits the numbers of `kitti_ap` for some frames."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a training run is judged by, in the order in which one model is better than another."""
+"""Metrics of a validation during training, ranked to choose the best checkpoint."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ from kd3d_core.evaluation.distance_ap import distance_ap
 from kd3d_core.evaluation.kitti_ap import evaluate
 
 RANKED_METRICS = ("mAP_3d_moderate", "mAP_3d_loose", "mAP_distance")
-"""Means over the classes, the first decides: each of the others moves while those before it are 0.
+"""Means over the classes: R40 at KITTI's overlaps, R40 at the loose overlaps, AP by distance.
 
-The better of two models has the larger `(m[name] for name in RANKED_METRICS)`, compared as tuples
-without what is None for both: R40 at KITTI's overlaps, at the loose ones, and AP by distance.
+The better of two checkpoints is the one with the larger first metric; where that is equal (0, as a
+rule) or None, the next decides.
 """
 
 
@@ -21,9 +21,9 @@ def validation_metrics(
 ) -> dict[str, float | None]:
     """`RANKED_METRICS`, and for each class AP in 3D, from above, at loose overlap and by distance.
 
-    All in percent, of the moderate level where KITTI has levels. A metric that no label counts for
-    is None; so are KITTI's of classes that KITTI doesn't evaluate. AP by distance counts from the
-    first right detection on, so that it moves early.
+    All are in percent; KITTI's are of the moderate level. A metric is None if no label counts, or
+    if it is KITTI's and the class isn't. AP by distance has no minimum of recall or precision here,
+    so that it rises with the first right detection.
 
     >>> car = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.0  0", "example")
     >>> found = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 21.5  0  0.9", "example")

@@ -134,7 +134,7 @@ def from_ros(center: ArrayLike, quaternion: ArrayLike, size: ArrayLike) -> np.nd
 
 
 def corners(boxes: Array) -> Array:
-    """The eight corners `(N, 8, 3)` of boxes `(N, 7)`: four at the bottom, then the same at the top.
+    """The eight corners `(N, 8, 3)` of boxes `(N, 7)`: four at the bottom, then those above them.
 
     Seen from the box, the order is front left, front right, rear right, rear left.
 

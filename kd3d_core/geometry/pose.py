@@ -57,7 +57,7 @@ def pose_from_matrix(matrix: np.ndarray) -> tuple[list[float], list[float]]:
     matrix = np.asarray(matrix, np.float64)
     rotation = matrix[:3, :3]
     if not np.isfinite(matrix).all():
-        raise CalibrationError(f"{matrix.tolist()} is not a pose: it has values that are not finite")
+        raise CalibrationError(f"{matrix.tolist()} is not a pose: a value is not finite")
     skew = np.abs(rotation @ rotation.T - np.eye(3)).max()
     if skew > _TOLERANCE or np.linalg.det(rotation) < 0:
         raise CalibrationError(

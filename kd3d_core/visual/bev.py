@@ -1,4 +1,4 @@
-"""The scene from above: cloud, detections and truth."""
+"""The scene from above: point cloud, detections and labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ _RING_STEP_M = 10
 
 @dataclass(frozen=True)
 class BevView:
-    """A picture's window on the ground: x forward is right, y left is up.
+    """The part of the ground that a picture shows; x (forward) is right, y (left) is up.
 
     Attributes:
-        width: of the picture in pixels.
-        x_range: metres ahead, nearest and farthest.
-        y_range: metres, rightmost (negative) and leftmost.
+        width: width of the picture, pixels.
+        x_range: nearest and farthest distance ahead, metres.
+        y_range: rightmost (negative) and leftmost distance, metres.
     """
 
     width: int = 1242
@@ -30,7 +30,7 @@ class BevView:
 
     @property
     def pixels_per_metre(self) -> float:
-        """Scale."""
+        """Scale of the picture."""
         return self.width / (self.x_range[1] - self.x_range[0])
 
     @property
@@ -50,9 +50,9 @@ def draw_cloud(view: BevView, points: np.ndarray, ground_z: float = -1.73) -> np
     """A new `(H, W, 3)` RGB picture with range rings and the points, coloured by height.
 
     Args:
-        view: what it shows.
+        view: part of the ground to show.
         points: `(N, 3+)` in the detector frame.
-        ground_z: height of the ground, drawn darkest; 3 m over it is brightest.
+        ground_z: height of the ground, metres; points there are darkest, 3 m above brightest.
     """
     height, width = view.size
     image = np.full((height, width, 3), _BACKGROUND, np.uint8)
@@ -82,7 +82,7 @@ def draw_footprints(
 
     Args:
         image: a picture of `view`, `(H, W, 3)` uint8 RGB.
-        view: what it shows.
+        view: part of the ground that it shows.
         boxes: `(N, 7)` in the detector frame.
         colors: RGB per box.
         thickness: of the lines, in pixels of a picture as wide as KITTI's images.

@@ -22,12 +22,12 @@ def draw_frame(
 
     Args:
         image: `(h, w, 3)` uint8 RGB; not changed.
-        camera: of the image.
+        camera: camera of the image.
         points: `(N, 3+)` in the detector frame.
-        found: the detector's boxes, each in the colour of its class.
-        truth: drawn in white where there is one.
-        trained: if False, the corner says UNTRAINED.
-        title: written into the scene from above.
+        found: detections, drawn in the colours of their classes.
+        truth: labels, drawn in white, if there are any.
+        trained: if False, UNTRAINED is written into the corner.
+        title: text in the corner of the scene from above.
     """
     picture = draw_image(image, camera, found, truth, trained)
     view = BevView(width=picture.shape[1])
@@ -62,7 +62,7 @@ def draw_above(
     truth: ObjectBoxes | None = None,
     title: str = "",
 ) -> np.ndarray:
-    """The scene from above, RGB, as large as `view` says; arguments as in `draw_frame`."""
+    """The scene from above, RGB, of the size of `view`; arguments as in `draw_frame`."""
     picture = draw_cloud(view, points)
     if truth is not None:
         draw_footprints(picture, view, truth.boxes, [TRUTH_COLOR] * len(truth.boxes))

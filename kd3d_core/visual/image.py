@@ -38,10 +38,10 @@ def draw_boxes(
     Args:
         image: `(H, W, 3)` uint8 RGB, contiguous; changed in place.
         boxes: `(N, 7)` in the detector frame.
-        camera: of the (rectified) image.
+        camera: camera of the (rectified) image.
         colors: RGB per box.
-        texts: written over each box, the last one first; none if empty. One that would cover
-            another stands higher, and is left out where there is no room either.
+        texts: text over each box, if any. Later ones have priority: a text that would cover
+            another is moved up, or left out where there is no room.
         thickness: of the lines, in pixels of KITTI's images.
     """
     width = line_width(image, thickness)
@@ -94,7 +94,7 @@ def write(
 
 
 def _write_apart(image: np.ndarray, labels: Sequence[tuple[str, np.ndarray, Color]]) -> None:
-    """Write texts over the pixels `(N, 2)` that they belong to, none over one before it."""
+    """Write each text above its pixels `(N, 2)` where it covers no text before it."""
     height, width = image.shape[:2]
     gap = line_width(image, 2)
     taken: list[tuple[int, int, int, int]] = []
@@ -119,7 +119,7 @@ def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -
 
 
 def mark_untrained(image: np.ndarray) -> None:
-    """Say in the upper left corner that the weights are random."""
+    """Write into the upper left corner that the weights are random."""
     place = (line_width(image, 8), line_width(image, 22))
     write(image, "UNTRAINED: random weights", place, (255, 70, 70), 0.7)
 
