@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from kd3d_core.errors import CalibrationError
-from kd3d_core.geometry.points import Array, matching
+from kd3d_core.geometry.points import Array, array_module, matching
 
 KITTI_LIDAR_HEIGHT = 1.73
 """Height in metres of KITTI's velodyne over the ground, which the anchors assume."""
@@ -248,7 +247,7 @@ class PinholeCamera:
     def unproject(self, pixels: Array, depth: Array) -> Array:
         """Detector-frame points `(N, 3)` at pixels `(N, 2)` and depths `(N,)`, metres."""
         ray, origin = self.rays
-        xp = torch if isinstance(pixels, torch.Tensor) else np
+        xp = array_module(pixels)
         homogeneous = xp.stack([pixels[:, 0] * depth, pixels[:, 1] * depth, depth], -1)
         return homogeneous @ matching(ray.T, pixels) + matching(origin, pixels)
 

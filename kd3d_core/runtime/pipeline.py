@@ -136,8 +136,8 @@ def _check_image(image: np.ndarray, camera: PinholeCamera) -> None:
         )
     if image.shape[:2] != (camera.height, camera.width):
         raise ImageError(
-            f"the image is {image.shape[1]} x {image.shape[0]} and its camera "
-            f"{camera.width} x {camera.height}: use the CameraInfo of this image"
+            f"the image is {image.shape[1]} x {image.shape[0]} pixels and its calibration is for "
+            f"{camera.width} x {camera.height}: give the calibration of images of this size"
         )
 
 

@@ -123,7 +123,7 @@ def test_half_precision_keeps_depth_fine(lite, camera, image):
         lite_config,
         depth=replace(lite_config.depth, window=window),
         detector=replace(
-            small.detector, window=window, point_cloud_range=(0, -3.2, -3, 6.4, 3.2, 1)
+            lite_config.detector, window=window, point_cloud_range=(0, -3.2, -3, 6.4, 3.2, 1)
         ),
     )
     exact, rough = (
