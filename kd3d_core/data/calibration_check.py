@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kd3d_core.data.kitti import LIDAR, KittiFrame, label_boxes
+from kd3d_core.data.kitti import LIDAR, KittiFrame
+from kd3d_core.data.labels import label_boxes
 from kd3d_core.errors import Kd3dError
 from kd3d_core.geometry.boxes import points_in_boxes
 from kd3d_core.geometry.camera import PinholeCamera

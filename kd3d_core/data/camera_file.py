@@ -25,9 +25,9 @@ from kd3d_core.data.kitti_calib import (
     raw_camera_info,
     read_calibration_text,
 )
-from kd3d_core.data.messages import CameraInfo
 from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry.checks import finite
+from kd3d_core.messages.types import CameraInfo
 
 KNOWN_FORMATS = (
     "ROS camera_calibration (YAML, ost.ini), CameraInfo as YAML, OpenCV YAML, Kalibr camchain, "

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kd3d_core.data.messages import CameraInfo
 from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.checks import finite
+from kd3d_core.messages.types import CameraInfo
 
 # Names that mean the same in other parts of KITTI.
 _ALIASES = {"R_rect": "R0_rect", "Tr_velo_cam": "Tr_velo_to_cam"}
