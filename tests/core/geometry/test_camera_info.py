@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kd3d_core.data.messages import RegionOfInterest
 from scipy.spatial.transform import Rotation
 
 from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry.camera_info import ImageSizeError, camera_from_info, camera_info_doubts
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
+from kd3d_core.messages.types import RegionOfInterest
 
 WIDTH, HEIGHT = 1242, 375
 PROJECTION = np.array(
