@@ -43,9 +43,11 @@ class DataConfig:
         root: folder in KITTI's layout.
         train: file with the names of the frames to train on, in `root` or wherever; None takes
             all.
-        val: the same for validation; None takes all of `val_root`. With neither, validation is on
-            the frames that are trained on, and says so.
+        val: the same for validation; None takes all of `val_root`. With neither, and no
+            `val_share`, validation is on the frames that are trained on, and says so.
         val_root: folder of the frames for validation, if it isn't `root`.
+        val_share: share of the frames of `root` that are held back for validation where nothing
+            else is named; whole drives, as far as they can be told apart.
         extra: more frames to train on, with or without labels. All frames of `root` are seen in
             every epoch; the shares of the others say how many of theirs come beside them.
     """
@@ -54,9 +56,12 @@ class DataConfig:
     train: str | None = None
     val: str | None = None
     val_root: str | None = None
+    val_share: float = 0.0
     extra: tuple[ExtraDataConfig, ...] = ()
 
     def __post_init__(self) -> None:
+        if not 0 <= self.val_share < 1:
+            raise ConfigError(f"data.val_share is {self.val_share}: give 0 or more, below 1")
         if sum(extra.share for extra in self.extra) >= 1:
             raise ConfigError("data.extra: the shares must sum up to less than 1")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.samples import FrameSamples, MixedSamples
-from kd3d_core.data.splits import listed_frames
+from kd3d_core.data.splits import listed_frames, split_frames
 from kd3d_core.distill.config import DistillConfig
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.training.config import DataConfig
@@ -54,16 +54,28 @@ def run_data(config: DataConfig) -> RunData:
     Raises:
         DataError: a folder, a list or a listed frame isn't there.
     """
-    main = KittiDataset(config.root, listed_frames(config.train, config.root))
+    main = KittiDataset(config.root, listed_frames(config.train, config.root, "data.train"))
+    if config.val is not None or config.val_root is not None:
+        root = config.val_root or config.root
+        val = KittiDataset(root, listed_frames(config.val, root, "data.val"))
+    elif config.val_share:
+        split = split_frames(main.names, main.meta, config.val_share)
+        log.info(
+            "%d frames to train on, %d to validate on: %s are kept together",
+            len(split.train), len(split.val), split.how,
+        )  # fmt: skip
+        main, val = main.subset(split.train), main.subset(split.val)
+    else:
+        log.warning(
+            "no validation frames are named: validating on those that are trained on; "
+            "data.val_share holds some back"
+        )
+        val = main
     train = [TrainingSet(main)]
     for extra in config.extra:
-        frames = KittiDataset(extra.root, listed_frames(extra.train, extra.root))
-        train.append(TrainingSet(frames, extra.share, extra.use_labels))
-    if config.val is None and config.val_root is None:
-        log.warning("no validation frames are named: validating on those that are trained on")
-        return RunData(tuple(train), main)
-    val_root = config.val_root or config.root
-    return RunData(tuple(train), KittiDataset(val_root, listed_frames(config.val, val_root)))
+        names = listed_frames(extra.train, extra.root, "data.extra.train")
+        train.append(TrainingSet(KittiDataset(extra.root, names), extra.share, extra.use_labels))
+    return RunData(tuple(train), val)
 
 
 def mixture(
