@@ -86,6 +86,14 @@ def test_bad_frames_are_told_at_the_end_by_reason(run: Run, kitti: Path, capsys)
     assert "none of the 2 frames can be used; b: the image is 100" in capsys.readouterr().err
 
 
+def test_a_calibration_that_looks_wrong_is_told_once(run: Run, kitti: Path, caplog) -> None:
+    images = "data/training/image_2/000000.png data/training/image_2/000001.png"
+    assert run(f"{images} --intrinsics 72 72 63 22 --kitti k") == 0
+    assert "looks wrong" not in caplog.text
+    assert run(f"{images} --intrinsics 72 72 5 22 --kitti k2") == 0
+    assert caplog.text.count("calibration looks wrong: the principal point (5, 22) is far") == 1
+
+
 @pytest.mark.parametrize(("option", "ending"), [("--kitti", "txt"), ("--png", "png")])
 def test_frames_of_an_earlier_run_do_not_stay_beside_those_of_this_one(
     run: Run, kitti: Path, tmp_path: Path, capsys, option: str, ending: str
