@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from kd3d_core.data.pixels import PixelsError
+from kd3d_core.messages.pixels import PixelsError
 
 from kd3d_core.errors import Kd3dError
 from kd3d_core.files import claimed

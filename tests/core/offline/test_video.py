@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from browser import browser_tab
-from kd3d_core.offline.frames import Frame, FrameResult
+from kd3d_core.frames import Frame, FrameResult
 from seeing_detector import SeeingDetector, picture
 
 from kd3d_core.errors import DataError
