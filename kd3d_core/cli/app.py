@@ -37,7 +37,7 @@ def run(
         0, the command's own int, 1 for a `Kd3dError` (printed as one line), or 130 on Ctrl-C.
     """
     keep_freed_memory()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_StderrHandler()])
     epilog = "examples:\n" + "\n".join(f"  {example}" for example in examples)
     if settings is not None:
         epilog += "\n\n--settings prints all that the YAML file may say: meaning, type, default"
@@ -77,6 +77,16 @@ def exit_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to what `sys.stderr` is at the time: while a progress bar is drawn, to its console."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
 
 
 class _HelpFormatter(DefaultHelpFormatter):
