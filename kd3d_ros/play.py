@@ -13,8 +13,9 @@ from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 
-from kd3d_core.data.bag import BagReader, QosProfile, RawMessage, Topic
+from kd3d_core.data.bag import BagReader, RawMessage, Topic
 from kd3d_core.errors import DataError, Kd3dError
+from kd3d_core.messages.qos import QosProfile
 from kd3d_ros.raw import MessageTypeError, bare_node, message_class, ros_qos
 
 # Two endpoints discover each other one after the other; the publisher counts a subscriber that
@@ -189,11 +190,7 @@ class _Player:
 
     def send_latched(self, before_ns: int) -> None:
         """Send what latched topics said before the part of the bag that is played."""
-        latched = [
-            name
-            for name in self._publishers
-            if self._bag.topics[name].qos.durability == "transient_local"
-        ]
+        latched = [name for name in self._publishers if self._bag.topics[name].qos.is_latched]
         if latched and before_ns > self._bag.start_ns:
             for message in self._bag.messages(latched, stop_ns=before_ns):
                 self._send(message, time.monotonic())
@@ -279,6 +276,6 @@ class _Clock:
 
 def _lasting(topic: Topic) -> QosProfile:
     """QoS that keeps all of a latched topic: its messages may come from several broadcasters."""
-    if topic.qos.durability != "transient_local":
+    if not topic.qos.is_latched:
         return topic.qos
     return replace(topic.qos, depth=max(topic.qos.depth, min(topic.count, 100)))

@@ -13,10 +13,10 @@ from kd3d_core.errors import DataError, Kd3dError
 
 if TYPE_CHECKING:
     from kd3d_core.offline.bag_source import BagSettings
-    from kd3d_core.offline.frames import Source
     from kd3d_core.offline.image_files import HandCalibration
     from kd3d_core.offline.run import Outcome
     from kd3d_core.offline.sinks import Sink
+    from kd3d_core.offline.source import Source
 
 
 def detect(
@@ -102,7 +102,7 @@ def detect(
     outputs = _Outputs(kitti, png, mp4, bag, html, rerun, overwrite)
     sinks = _sinks(outputs, source, {"from": str(paths[0]), "model": model})
     detector = CameraDetector.from_config(model, device, precision)
-    store = ResultStore(results, model_digest(detector.config, detector.description))
+    store = ResultStore(results, model_digest(detector.model.config, detector.description))
     with exit_on_sigterm(), progress_of("detecting", source.count) as step:
         outcome = detect_frames(source, detector, store, sinks, score_threshold, step)
     _report(outcome)

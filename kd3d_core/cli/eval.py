@@ -34,7 +34,7 @@ def kitti(
             bev and 3d.
         json: write the result to this file too.
     """
-    from kd3d_core.data.kitti import read_split
+    from kd3d_core.data.splits import read_split
     from kd3d_core.evaluation.kitti_ap import evaluate
     from kd3d_core.evaluation.kitti_files import read_frames
     from kd3d_core.evaluation.notes import ap_notes
@@ -79,7 +79,9 @@ def depth(
     """
     import torch
 
-    from kd3d_core.data.kitti import KittiDataset, read_split
+    from kd3d_core.data.kitti import KittiDataset
+    from kd3d_core.data.splits import read_split
+    from kd3d_core.devices import usable_device
     from kd3d_core.evaluation.depth import (
         DepthRules,
         evaluate_depth,
@@ -87,7 +89,6 @@ def depth(
         stored_depth,
     )
     from kd3d_core.progress import progress_of
-    from kd3d_core.runtime.pipeline import usable_device
 
     if (predictions is None) == (model is None):
         raise Kd3dError("give either --predictions, a folder of depth maps, or --model")

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, read_split
+from kd3d_core.data.kitti import KittiDataset, KittiFrame
+from kd3d_core.data.splits import read_split
+from kd3d_core.devices import usable_device
 from kd3d_core.errors import Kd3dError
 from kd3d_core.evaluation.depth import (
     DepthReport,
@@ -21,7 +23,6 @@ from kd3d_core.evaluation.kitti_rules import Strictness
 from kd3d_core.evaluation.notes import ap_notes
 from kd3d_core.evaluation.report import break_down, mistakes
 from kd3d_core.progress import progress_of
-from kd3d_core.runtime.pipeline import usable_device
 from kd3d_core.visual.evaluation_report import Evaluation, Run, evaluation_page
 from kd3d_core.visual.page import write_page
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from kd3d_core.data.messages import CameraInfo
 from kd3d_core.errors import CalibrationError
+from kd3d_core.messages.types import CameraInfo
 
 _MATRICES = {
     "k": ("camera_matrix", 9),
@@ -35,7 +35,7 @@ def read_camera_yaml(path: Path | str) -> CameraInfo:
     if not isinstance(values, dict):
         raise CalibrationError(f"{path}: no camera calibration: `key: value` lines are expected")
     try:
-        matrices = {name: _matrix(values, *entry) for name, entry in _MATRICES.items()}
+        matrices: Any = {name: _matrix(values, *entry) for name, entry in _MATRICES.items()}
         return CameraInfo(
             stamp_ns=0,
             frame_id="",

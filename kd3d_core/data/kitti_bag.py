@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kd3d_core.data.bag import LATCHED, BagWriter
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, label_boxes
-from kd3d_core.data.messages import (
+from kd3d_core.data.bag import BagWriter
+from kd3d_core.data.kitti import KittiDataset, KittiFrame
+from kd3d_core.data.labels import label_boxes
+from kd3d_core.geometry.camera import Distortion
+from kd3d_core.messages.qos import LATCHED
+from kd3d_core.messages.types import (
     CameraInfo,
     Image,
     Message,
@@ -17,7 +20,6 @@ from kd3d_core.data.messages import (
     Transform,
     Transforms,
 )
-from kd3d_core.geometry.camera import Distortion
 
 CAMERA_FRAME = "camera_optical"
 """Rectified camera frame of KITTI's labels, to which `camera_info`'s P belongs."""
@@ -32,12 +34,12 @@ TF_TOPIC = "/tf_static"
 START_NS = 1_317_042_272_000_000_000
 """Stamp of the first frame, on KITTI's first day: the same folder always makes the same bag."""
 
-_TYPES = {
-    TF_TOPIC: "tf2_msgs/msg/TFMessage",
-    INFO_TOPIC: "sensor_msgs/msg/CameraInfo",
-    IMAGE_TOPIC: "sensor_msgs/msg/Image",
-    POINTS_TOPIC: "sensor_msgs/msg/PointCloud2",
-    TRUTH_TOPIC: "vision_msgs/msg/Detection3DArray",
+_MESSAGES: dict[str, type[Message]] = {
+    TF_TOPIC: Transforms,
+    INFO_TOPIC: CameraInfo,
+    IMAGE_TOPIC: Image,
+    POINTS_TOPIC: PointCloud,
+    TRUTH_TOPIC: ObjectBoxes,
 }
 
 
@@ -76,9 +78,10 @@ def write_kitti_bag(
     if not dataset.has("label_2"):
         absent.add(TRUTH_TOPIC)
     with BagWriter(out, overwrite) as writer:
-        for topic, type_name in _TYPES.items():
+        for topic, message_type in _MESSAGES.items():
             if topic not in absent:
-                writer.add_topic(topic, type_name, LATCHED if topic == TF_TOPIC else None)
+                qos = LATCHED if topic == TF_TOPIC else None
+                writer.add_topic(topic, message_type.ros_type, qos)
         pose: np.ndarray | None = None
         for index in range(len(dataset)):
             stamp_ns = START_NS + round(index * 1e9 / rate_hz)

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.samples import windowed
-from kd3d_core.depth.build import make_depth
+from kd3d_core.data.samples import image_tensor
 from kd3d_core.depth.metrics import Crop, DepthScores, crop_mask, depth_totals, finish, judged
-from kd3d_core.errors import DataError, Kd3dError
+from kd3d_core.errors import ConfigError, DataError, Kd3dError
 from kd3d_core.geometry.points import depth_map
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.models.build import make_pseudo_lidar
+from kd3d_core.models.config import PseudoLidarModelConfig, load_model_config
 
 _UNITS_PER_METRE = 256
 _SUFFIXES = (".png", ".npy")
@@ -212,17 +212,16 @@ def model_depth(model: str, device: torch.device) -> Callable[[KittiFrame], np.n
         Kd3dError: the model can't be loaded.
     """
     config = load_model_config(model)
-    network, depth_config = make_depth(config.depth, config.seed)
-    network.to(device)
-    assert depth_config.window is not None, "make_depth says which window the model wants"
-    window_config = depth_config.window
+    if not isinstance(config, PseudoLidarModelConfig):
+        raise ConfigError(f"the model {model} is of type {config.type} and has no depth network")
+    chain = make_pseudo_lidar(config, device)
 
     @torch.inference_mode()
     def answer(frame: KittiFrame) -> np.ndarray:
-        image, _ = windowed(frame, window_config)
-        camera = frame.camera()
-        depth = network(image[None].to(device) / 255).float()
-        return window_config.window(camera).restored(depth, camera)[0].cpu().numpy()
+        image = frame.image()
+        camera = frame.camera(image.shape[:2])
+        depth, _, window = chain.depth(image_tensor(image).to(device), camera)
+        return window.restored(depth[None], camera)[0].cpu().numpy()
 
     return answer
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kd3d_core.data.kitti import Label
+from kd3d_core.data.labels import Label
 from kd3d_core.evaluation.kitti_rules import (
     CLASSES,
     EVERYTHING,

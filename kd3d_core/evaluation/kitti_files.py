@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kd3d_core.data.kitti import Label, read_detections, read_labels
+from kd3d_core.data.labels import Label, read_detections, read_labels
 from kd3d_core.errors import DataError
 
 

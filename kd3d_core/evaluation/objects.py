@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from kd3d_core.data.kitti import Label
+from kd3d_core.data.labels import Label
 from kd3d_core.geometry.rectangles import intersection_area
 
 Metric = Literal["bbox", "bev", "3d"]

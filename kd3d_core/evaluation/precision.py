@@ -15,11 +15,11 @@ from itertools import starmap
 
 import numpy as np
 
-from kd3d_core.data.messages import ObjectBoxes
 from kd3d_core.errors import DataError
 from kd3d_core.evaluation.matching import assign
 from kd3d_core.geometry.boxes import footprints
 from kd3d_core.geometry.rectangles import intersection_area
+from kd3d_core.messages.types import ObjectBoxes
 
 CLASSES = ("Car", "Pedestrian", "Cyclist")
 

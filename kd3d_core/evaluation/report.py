@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from kd3d_core.data.kitti import Label
+from kd3d_core.data.labels import Label
 from kd3d_core.errors import Kd3dError
 from kd3d_core.evaluation.kitti_ap import KittiAP, evaluate_scopes
 from kd3d_core.evaluation.kitti_rules import (

@@ -11,7 +11,11 @@ from pathlib import Path
 
 from kd3d_core.data.bag import BagReader, RawMessage
 from kd3d_core.data.kitti_bag import TRUTH_TOPIC
-from kd3d_core.data.messages import (
+from kd3d_core.errors import CalibrationError, DataError
+from kd3d_core.frames import Frame
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.static_frames import StaticFrames
+from kd3d_core.messages.types import (
     CameraInfo,
     CompressedImage,
     Image,
@@ -20,19 +24,11 @@ from kd3d_core.data.messages import (
     Transform,
     Transforms,
 )
-from kd3d_core.errors import CalibrationError, DataError
-from kd3d_core.geometry.camera import PinholeCamera
-from kd3d_core.geometry.static_frames import StaticFrames
-from kd3d_core.offline.frames import Frame, FrameReference, Source
 from kd3d_core.offline.image_files import VIRTUAL_FRAME
+from kd3d_core.offline.source import FrameReference, Source
 from kd3d_core.runtime.cameras import CameraSource
 from kd3d_core.runtime.rejection import NotYetError
 
-_IMAGE = "sensor_msgs/msg/Image"
-_COMPRESSED = "sensor_msgs/msg/CompressedImage"
-_INFO = "sensor_msgs/msg/CameraInfo"
-_TRANSFORMS = "tf2_msgs/msg/TFMessage"
-_BOXES = "vision_msgs/msg/Detection3DArray"
 _TYPE_NAMES = {"image": "sensor_msgs/Image or CompressedImage", "info": "sensor_msgs/CameraInfo"}
 _LOG = logging.getLogger(__name__)
 
@@ -137,7 +133,7 @@ class _World:
         self._infos = [info for info in infos if isinstance(info, CameraInfo)]
         self._infos.sort(key=lambda info: info.stamp_ns)
         self._info_stamps = [info.stamp_ns for info in self._infos]
-        static = [name for name in _names(reader, _TRANSFORMS) if name.endswith("tf_static")]
+        static = [name for name in _names(reader, Transforms) if name.endswith("tf_static")]
         self._transforms = deque(
             (recorded_ns, transform)
             for recorded_ns, message in _decoded(reader, *static)
@@ -151,7 +147,7 @@ class _World:
             camera_height=settings.camera_height,
             image_is_rectified=settings.rectified,
         )
-        truth = [name for name in _names(reader, _BOXES) if name == TRUTH_TOPIC]
+        truth = [name for name in _names(reader, ObjectBoxes) if name == TRUTH_TOPIC]
         truths = (message for _, message in _decoded(reader, *truth))
         self._misses_truth = False
         self._truths = {boxes.stamp_ns: boxes for boxes in truths if isinstance(boxes, ObjectBoxes)}
@@ -213,13 +209,13 @@ def _decoded(reader: BagReader, *topics: str) -> Iterator[tuple[int, Message]]:
 
 def _topics(reader: BagReader, settings: BagSettings) -> tuple[str, str]:
     """Names of the topics with images and with their CameraInfo."""
-    images = _names(reader, _IMAGE, _COMPRESSED)
+    images = _names(reader, Image, CompressedImage)
     if not settings.image_topic:
         images = [name for name in images if not _is_depth_or_copy(name, images)]
     image = _chosen(reader, "image", settings.image_topic, images, ())
     folders = (_raw_name(image).rpartition("/")[0], image.rpartition("/")[0])
     beside = [f"{folder}/camera_info" for folder in folders]
-    return image, _chosen(reader, "info", settings.info_topic, _names(reader, _INFO), beside)
+    return image, _chosen(reader, "info", settings.info_topic, _names(reader, CameraInfo), beside)
 
 
 def _is_depth_or_copy(topic: str, images: list[str]) -> bool:
@@ -234,9 +230,9 @@ def _raw_name(topic: str) -> str:
     return topic.removesuffix("/compressed")
 
 
-def _names(reader: BagReader, *types: str) -> list[str]:
-    topics = reader.topics.values()
-    return [topic.name for topic in topics if topic.type in types and topic.count]
+def _names(reader: BagReader, *types: type[Message]) -> list[str]:
+    wanted = [kind.ros_type for kind in types]
+    return [topic.name for topic in reader.topics.values() if topic.type in wanted and topic.count]
 
 
 def _chosen(

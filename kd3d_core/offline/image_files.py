@@ -1,5 +1,6 @@
 """Frames from image files: KITTI folders, and images of one camera that is known."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,15 +8,20 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from kd3d_core.data.camera_file import read_camera_yaml
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, label_boxes, read_image
+from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.kitti_bag import CAMERA_FRAME, LIDAR_FRAME, START_NS
-from kd3d_core.data.messages import ObjectBoxes, Transform
+from kd3d_core.data.labels import Label, label_boxes
 from kd3d_core.errors import CalibrationError, DataError
+from kd3d_core.files import files_in
+from kd3d_core.frames import Frame
 from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
-from kd3d_core.offline.frames import Frame, FrameReference, Source
+from kd3d_core.messages.pictures import picture_size, read_picture
+from kd3d_core.messages.types import ObjectBoxes, Transform
+from kd3d_core.offline.source import FrameReference, Source
+
+log = logging.getLogger(__name__)
 
 VIRTUAL_FRAME = "kd3d_lidar"
 """Name of the results' frame where there is no LiDAR; the node's default as well."""
@@ -100,8 +106,9 @@ def kitti_source(root: Path, wanted: slice, rate_hz: float) -> Source:
             f"{dataset.root}: there is no calib: put KITTI's files there, or give the image_2 "
             "folder with --calib or --intrinsics"
         )
+    load = _KittiFrames()
     return _source(
-        [(name, partial(_kitti_frame, dataset.frame(name))) for name in names],
+        [(name, partial(load, dataset.frame(name))) for name in names],
         wanted,
         rate_hz,
         LIDAR_FRAME,
@@ -143,7 +150,7 @@ def image_source(
 
 def images_in(folder: Path) -> list[Path]:
     """The image files of a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS)
+    return files_in(folder, IMAGE_ENDINGS)
 
 
 def _source(
@@ -160,35 +167,52 @@ def _source(
     return Source(references, names, rate_hz, results_frame)
 
 
-def _kitti_frame(files: KittiFrame, stamp_ns: int) -> Frame:
-    image = files.image()
-    camera = files.camera((image.shape[0], image.shape[1]))
-    pose = camera.lidar_from_camera
-    truth = None
-    if "label_2" in files.files:
-        objects = files.objects()
-        truth = ObjectBoxes(
-            stamp_ns,
-            LIDAR_FRAME,
-            label_boxes(objects, pose),
-            tuple(label.type for label in objects),
-            np.ones(len(objects)),
-        )
-    extrinsics = Transform(stamp_ns, LIDAR_FRAME, CAMERA_FRAME, pose)
-    return Frame(files.name, stamp_ns, image, camera, extrinsics, truth)
+class _KittiFrames:
+    """Loads frames, with their labels if those can be read; says once if they can't."""
+
+    def __init__(self) -> None:
+        self._has_warned = False
+
+    def __call__(self, files: KittiFrame, stamp_ns: int) -> Frame:
+        image = files.image()
+        camera = files.camera((image.shape[0], image.shape[1]))
+        pose = camera.lidar_from_camera
+        truth = None
+        if (objects := self._objects(files)) is not None:
+            truth = ObjectBoxes(
+                stamp_ns,
+                LIDAR_FRAME,
+                label_boxes(objects, pose),
+                tuple(label.type for label in objects),
+                np.ones(len(objects)),
+            )
+        extrinsics = Transform(stamp_ns, LIDAR_FRAME, CAMERA_FRAME, pose)
+        return Frame(files.name, stamp_ns, image, camera, extrinsics, truth)
+
+    def _objects(self, files: KittiFrame) -> list[Label] | None:
+        if "label_2" not in files.files:
+            return None
+        try:
+            return files.objects()
+        except DataError as error:
+            if not self._has_warned:
+                log.warning("frames whose labels can't be read are shown without them: %s", error)
+                self._has_warned = True
+            return None
 
 
 def _image_frame(camera: PinholeCamera, results_frame: str, path: Path, stamp_ns: int) -> Frame:
     extrinsics = Transform(stamp_ns, results_frame, CAMERA_FRAME, camera.lidar_from_camera)
-    return Frame(path.stem, stamp_ns, read_image(path), camera, extrinsics)
+    return Frame(path.stem, stamp_ns, read_picture(path), camera, extrinsics)
 
 
 def _first_size(images: Sequence[Path]) -> tuple[int, int]:
     """Width and height of the first image that can be opened."""
+    reasons = []
     for path in images:
         try:
-            with Image.open(path) as image:
-                return image.width, image.height
-        except (OSError, ValueError, SyntaxError):
-            continue
-    raise DataError(f"none of the {len(images)} images can be read, the first is {images[0]}")
+            height, width = picture_size(path)
+            return width, height
+        except DataError as error:
+            reasons.append(error)
+    raise DataError(f"none of the {len(images)} images can be read, the first: {reasons[0]}")

@@ -5,8 +5,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from kd3d_core.errors import Kd3dError
-from kd3d_core.offline.frames import FrameResult, Source
+from kd3d_core.frames import FrameResult
 from kd3d_core.offline.sinks import Sink
+from kd3d_core.offline.source import Source
 from kd3d_core.offline.store import ResultStore
 from kd3d_core.runtime.detections import Detector
 

@@ -13,19 +13,16 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from kd3d_core.data.bag import LATCHED, BagWriter
-from kd3d_core.data.cdr import header_block
-from kd3d_core.data.kitti import box_labels
-from kd3d_core.data.messages import PointCloud, Transform, Transforms
+from kd3d_core.data.bag import BagWriter
+from kd3d_core.data.labels import box_labels, labels_text
 from kd3d_core.errors import DataError
 from kd3d_core.files import write_whole
-from kd3d_core.offline.frames import FrameResult
-from kd3d_core.visual.markers import MARKERS_TYPE, markers_message
+from kd3d_core.frames import FrameResult
+from kd3d_core.messages.types import Transform, Transforms
+from kd3d_core.outputs import FRAME_OUTPUTS, STATIC_TRANSFORMS
 
-POINTS_TOPIC = "/kd3d_detector/points"
-DETECTIONS_TOPIC = "/kd3d_detector/detections"
-MARKERS_TOPIC = "/kd3d_detector/markers"
-_TF_TOPIC = "/tf_static"
+NODE = "kd3d_detector"
+"""Name of the node in whose place bags of results are written."""
 
 
 class Sink(Protocol):
@@ -104,7 +101,7 @@ class KittiSink(FolderSink):
         labels = box_labels(
             detections.boxes, detections.scores.tolist(), result.names, result.frame.camera
         )
-        self.write(result.frame.name, "".join(f"{label}\n" for label in labels).encode())
+        self.write(result.frame.name, labels_text(labels).encode())
 
 
 class PictureSink(FolderSink):
@@ -134,23 +131,20 @@ class BagSink:
     def __enter__(self) -> object:
         with ExitStack() as stack:
             self._writer = stack.enter_context(BagWriter(self._path, self._overwrite))
-            self._writer.add_topic(POINTS_TOPIC, "sensor_msgs/msg/PointCloud2")
-            self._writer.add_topic(DETECTIONS_TOPIC, "vision_msgs/msg/Detection3DArray")
-            self._writer.add_topic(MARKERS_TOPIC, MARKERS_TYPE)
+            for output in FRAME_OUTPUTS:
+                self._writer.add_topic(output.topic(NODE), output.ros_type, output.qos)
             self._stack = stack.pop_all()
         return self
 
     def add(self, result: FrameResult) -> None:
-        """Write points, boxes and markers with the image's stamp, and extrinsics that changed."""
+        """Write the results with the image's stamp, and extrinsics that changed."""
         stamp_ns = result.frame.stamp_ns
         if result.frame.extrinsics is not None:
             self._tell_tf(result.frame.extrinsics)
-        cloud = PointCloud(stamp_ns, result.frame_id, result.detections.points)
-        self._writer.write(POINTS_TOPIC, stamp_ns, cloud)
-        self._writer.write(DETECTIONS_TOPIC, stamp_ns, result.found)
-        header = header_block(*divmod(stamp_ns, 10**9), result.frame_id)
-        markers = markers_message(result.detections, result.class_names, header)
-        self._writer.write(MARKERS_TOPIC, stamp_ns, markers)
+        for output in FRAME_OUTPUTS:
+            message = output.encode(result)
+            if message is not None:
+                self._writer.write(output.topic(NODE), stamp_ns, message)
 
     def __exit__(
         self,
@@ -165,7 +159,8 @@ class BagSink:
         known = self._known.get(frames)
         if known is not None and np.array_equal(known, transform.parent_from_child):
             return
+        output = STATIC_TRANSFORMS
         if not self._known:
-            self._writer.add_topic(_TF_TOPIC, "tf2_msgs/msg/TFMessage", LATCHED)
+            self._writer.add_topic(output.name, output.ros_type, output.qos)
         self._known[frames] = transform.parent_from_child
-        self._writer.write(_TF_TOPIC, transform.stamp_ns, Transforms((transform,)))
+        self._writer.write(output.name, transform.stamp_ns, Transforms((transform,)))

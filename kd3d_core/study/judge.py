@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from kd3d_core.data.kitti import KittiDataset, label_boxes, write_labels
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import label_boxes, write_labels
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import DetectorConfig, random_detector
 from kd3d_core.detectors.checkpoint import load_tensors
@@ -21,12 +22,12 @@ from kd3d_core.evaluation.kitti_files import read_frames
 from kd3d_core.evaluation.kitti_rules import CLASSES, EVERYTHING, LEVELS, Level
 from kd3d_core.evaluation.objects import Objects
 from kd3d_core.files import write_whole
+from kd3d_core.models.export import export_detector
 from kd3d_core.study.history import read_history
 from kd3d_core.study.prepare import Prepared
 from kd3d_core.study.runs import StudyRun, last_model
 from kd3d_core.training import checkpoint
-from kd3d_core.training.detector_task import export_detector
-from kd3d_core.training.identity import recorded_digests
+from kd3d_core.training.resume import recorded_digests
 from kd3d_core.training.validation import DetectionFrames
 
 MODERATE = LEVELS.index("moderate")

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, Label, label_boxes
-from kd3d_core.data.messages import ObjectBoxes
+from kd3d_core.data.kitti import KittiDataset, KittiFrame
+from kd3d_core.data.labels import Label, label_boxes
 from kd3d_core.evaluation.depth import DepthReport
 from kd3d_core.evaluation.kitti_ap import LEVELS, METRICS, POSITIONS, KittiAP, min_overlap
 from kd3d_core.evaluation.report import Breakdown, Mistakes
+from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual import plots
 from kd3d_core.visual.page import Column, Drawing, Frame, Page, Part, Section, Strip, Table
 from kd3d_core.visual.report import frame_column, legend

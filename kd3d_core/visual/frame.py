@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from kd3d_core.data.messages import ObjectBoxes
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual.bev import BevView, draw_cloud, draw_footprints
 from kd3d_core.visual.colors import TRUTH_COLOR, class_color
 from kd3d_core.visual.image import draw_boxes, line_width, mark_untrained, write

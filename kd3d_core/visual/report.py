@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kd3d_core.data.messages import ObjectBoxes
 from kd3d_core.evaluation.precision import MatchRules, precision_recall
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual import plots
 from kd3d_core.visual.bev import BevView
 from kd3d_core.visual.colors import OTHER_COLOR, TRUTH_COLOR, Color, class_color

@@ -1,5 +1,7 @@
 """The node with a fake detector, in one process, over DDS."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -266,7 +268,7 @@ def test_no_inference_while_nobody_listens(start: Start) -> None:
     points: list[PointCloud2] = []
     setup.camera.listen(PointCloud2, "/kd3d_detector/points", points)
     setup.connect()
-    setup.spinner.until("the node sees it", setup.node._results.is_watched)
+    setup.spinner.until("the node sees it", setup.node._outputs.results.is_watched)
     setup.send(image_message())
     setup.spinner.until("points", lambda: points)
     assert len(detector.calls) == 2
@@ -275,8 +277,9 @@ def test_no_inference_while_nobody_listens(start: Start) -> None:
 
 def test_unwatched_messages_are_not_made(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    for name in ("detections_message", "markers_message"):
-        monkeypatch.setattr(results, name, lambda *_: made.append("unwanted"))
+    points_output, *others = results.FRAME_OUTPUTS
+    unwanted = [replace(output, encode=lambda *_: made.append("unwanted")) for output in others]
+    monkeypatch.setattr(results, "FRAME_OUTPUTS", (points_output, *unwanted))
     setup = start(listen=False)
     points: list[PointCloud2] = []
     setup.camera.listen(PointCloud2, "/kd3d_detector/points", points)

@@ -17,9 +17,10 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from kd3d_core.data.bag import LATCHED, BagReader, BagWriter, QosProfile
-from kd3d_core.data.messages import Image, Transform, Transforms
+from kd3d_core.data.bag import BagReader, BagWriter
 from kd3d_core.errors import DataError, Kd3dError
+from kd3d_core.messages.qos import LATCHED, QosProfile
+from kd3d_core.messages.types import Image, Transform, Transforms
 from kd3d_ros.play import play_bag
 from kd3d_ros.raw import MessageTypeError, bare_node, message_class, ros_qos
 from kd3d_ros.record import record_bag
@@ -72,7 +73,7 @@ def same(recorded: list[bytes], played: list[bytes]) -> bool:
 def command(*words: object) -> Iterator[subprocess.Popen[str]]:
     """`kd3d-bag` in a process of its own, killed at the end if need be."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "kd3d_core.cli.bag", *map(str, words)],
+        [sys.executable, "-m", "kd3d_ros.bag", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -378,7 +379,7 @@ def test_a_signal_ends_playing_with_a_summary(bag: Path, number: int) -> None:
 def test_without_ros_the_error_is_one_line(bag: Path) -> None:
     code = (
         "import sys; sys.modules['rclpy'] = None; sys.argv = ['kd3d-bag', 'play', sys.argv[1]];"
-        "from kd3d_core.cli.bag import main; sys.exit(main())"
+        "from kd3d_ros.bag import main; sys.exit(main())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(bag)],

@@ -6,8 +6,8 @@ messages are compressed.
 """
 
 from kd3d_core.data.bag.reader import BagReader, RawMessage
-from kd3d_core.data.bag.topics import LATCHED, QosProfile, Topic
+from kd3d_core.data.bag.topics import Topic
 from kd3d_core.data.bag.types import typestore
 from kd3d_core.data.bag.writer import BagWriter
 
-__all__ = ["LATCHED", "BagReader", "BagWriter", "QosProfile", "RawMessage", "Topic", "typestore"]
+__all__ = ["BagReader", "BagWriter", "RawMessage", "Topic", "typestore"]

@@ -14,11 +14,11 @@ from rosbags.interfaces import Connection
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
-from kd3d_core.data.bag import codec
 from kd3d_core.data.bag.topics import Topic, recorded_qos, ros2_type
 from kd3d_core.data.bag.types import humble_typestore, typestore
-from kd3d_core.data.messages import Message
 from kd3d_core.errors import DataError, Kd3dError
+from kd3d_core.messages.decode import decode
+from kd3d_core.messages.types import HEADER, Message
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -146,7 +146,7 @@ class BagReader:
         """
         try:
             decoded = self._store(message.type).deserialize_cdr(message.data, message.type)
-            return codec.decode(decoded, message.type)
+            return decode(decoded, message.type)
         except Exception as error:
             raise DataError(
                 f"{self.path}: the message on {message.topic} at {message.stamp_ns} cannot be "
@@ -193,8 +193,7 @@ def _ros1_converter(source: Typestore, name: str) -> Callable[[bytes], memoryvie
         target = typestore((name,))
     except DataError:  # a type of the bag's own: as it is, but for the header's `seq`
         target = get_typestore(Stores.EMPTY)
-        header = "std_msgs/msg/Header"
-        target.register(source.fielddefs | {header: typestore((header,)).fielddefs[header]})
+        target.register(source.fielddefs | {HEADER: typestore((HEADER,)).fielddefs[HEADER]})
     if is_same_wireformat(source, target, name, name):
         return partial(target.ros1_to_cdr, typename=name)
     return partial(migrate_bytes, source, target, name, name, {}, src_is2=False, dst_is2=True)

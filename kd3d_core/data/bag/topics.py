@@ -13,26 +13,7 @@ from rosbags.interfaces import (
     QosTime,
 )
 
-
-@dataclass(frozen=True)
-class QosProfile:
-    """How a topic was offered; names as in ROS, in lower case.
-
-    Attributes:
-        reliability: `reliable` or `best_effort`; others count as `reliable` when played.
-        durability: `volatile` or `transient_local`.
-        history: `keep_last` or `keep_all`.
-        depth: messages kept, for `keep_last`.
-    """
-
-    reliability: str = "reliable"
-    durability: str = "volatile"
-    history: str = "keep_last"
-    depth: int = 10
-
-
-LATCHED = QosProfile(durability="transient_local", depth=1)
-"""What `/tf_static` needs, so that whoever comes late still gets it."""
+from kd3d_core.messages.qos import LATCHED, QosProfile
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from kd3d_core.data.bag import codec
 from kd3d_core.errors import DataError, Kd3dError
+from kd3d_core.messages.types import Message
 from kd3d_core.paths import share_dir
 
 
@@ -70,13 +70,8 @@ def _bundled() -> Typestore:
 def humble_typestore() -> Typestore:
     """Type store for bags without definitions, as ROS wrote them before Iron."""
     store = get_typestore(Stores.ROS2_HUMBLE)
-    store.register(
-        {
-            name: definition
-            for name, definition in typestore(tuple(codec.TYPES.values())).fielddefs.items()
-            if name not in store.fielddefs
-        }
-    )
+    known = typestore(tuple(kind.ros_type for kind in get_args(Message))).fielddefs
+    store.register({name: known[name] for name in known.keys() - store.fielddefs.keys()})
     return store
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
+from kd3d_core.data.kitti_writer import calib_text
 from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry.camera import KITTI_LIDAR_HEIGHT, Distortion, PinholeCamera
 
@@ -158,7 +159,4 @@ class Rig:
             "Tr_velo_to_cam": velo,
             "Tr_imu_to_velo": imu,
         }
-        return "".join(
-            f"{name}: {' '.join(f'{number:.12e}' for number in matrix.reshape(-1))}\n"
-            for name, matrix in entries.items()
-        )
+        return calib_text(entries)

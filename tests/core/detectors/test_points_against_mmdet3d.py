@@ -12,7 +12,7 @@ from kd3d_core.detectors.decode import DecodeConfig
 from kd3d_core.detectors.second import PointDetector, pointpillars_config, second_config
 from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
 from kd3d_core.geometry.window import WindowConfig
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.models.config import load_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 
 KINDS = {"second": second_config, "pointpillars": pointpillars_config}

@@ -9,7 +9,8 @@ import devkit
 import numpy as np
 import pytest
 
-from kd3d_core.data.kitti import KittiDataset, Label
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import Label
 from kd3d_core.errors import DataError
 from kd3d_core.evaluation.kitti_ap import (
     CLASSES,

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from kd3d_core.data.messages import ObjectBoxes
 from kd3d_core.errors import DataError
 from kd3d_core.evaluation.precision import ClassScore, MatchRules, precision_recall
+from kd3d_core.messages.types import ObjectBoxes
 
 Row = tuple[str, float, float]  # class, metres ahead, score
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from kd3d_core.cli import eval as command
-from kd3d_core.data.kitti import KittiDataset, Label, write_labels
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import Label, write_labels
 from kd3d_core.errors import Kd3dError
 from kd3d_core.evaluation.kitti_ap import evaluate
 from kd3d_core.evaluation.report import break_down, mistakes

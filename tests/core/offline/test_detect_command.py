@@ -13,10 +13,10 @@ from seeing_detector import YAML, SeeingDetector, picture
 
 from kd3d_core.cli import detect
 from kd3d_core.data.bag import BagReader
-from kd3d_core.data.kitti import KittiDataset, box_labels
+from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import write_kitti_bag
-from kd3d_core.offline.sinks import DETECTIONS_TOPIC, POINTS_TOPIC
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.data.labels import box_labels
+from kd3d_core.models.config import load_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 
 Run = Callable[[str], int]
@@ -199,8 +199,8 @@ def test_reruns_own_reader_finds_what_the_bag_holds(run: Run, kitti: Path, tmp_p
     assert [bool(row.get("Clear:is_recursive")) for row in truth[:2]] == [False, False]
     assert [row["Clear:is_recursive"] for row in truth[2:]] == [[False], [False]]
     with BagReader(tmp_path / "b") as reader:
-        clouds = [reader.decode(raw) for raw in reader.messages((POINTS_TOPIC,))]
-        founds = [reader.decode(raw) for raw in reader.messages((DETECTIONS_TOPIC,))]
+        clouds = [reader.decode(raw) for raw in reader.messages(("/kd3d_detector/points",))]
+        founds = [reader.decode(raw) for raw in reader.messages(("/kd3d_detector/detections",))]
     points = sorted(rows["/scene/points"], key=itemgetter(0))
     boxes = sorted(rows["/scene/detections"], key=itemgetter(0))
     assert [stamp for stamp, _ in boxes] == [found.stamp_ns for found in founds]

@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 from seeing_detector import YAML, picture
 
-from kd3d_core.data.bag import LATCHED, BagWriter, QosProfile
+from kd3d_core.data.bag import BagWriter
 from kd3d_core.data.camera_file import read_camera_yaml
-from kd3d_core.data.kitti import KittiDataset, label_boxes
+from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import write_kitti_bag
-from kd3d_core.data.messages import (
+from kd3d_core.data.labels import label_boxes
+from kd3d_core.errors import CalibrationError, DataError, ImageError, Kd3dError
+from kd3d_core.frames import Frame
+from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.geometry.pose import pose_from_matrix
+from kd3d_core.messages.qos import LATCHED, QosProfile
+from kd3d_core.messages.types import (
     CameraInfo,
     CompressedImage,
     Image,
@@ -19,12 +25,9 @@ from kd3d_core.data.messages import (
     Transform,
     Transforms,
 )
-from kd3d_core.errors import CalibrationError, DataError, ImageError, Kd3dError
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
-from kd3d_core.geometry.pose import pose_from_matrix
 from kd3d_core.offline.bag_source import BagSettings, bag_source
-from kd3d_core.offline.frames import Frame, Source
 from kd3d_core.offline.image_files import HandCalibration, image_source, images_in, kitti_source
+from kd3d_core.offline.source import Source
 
 ALL = slice(None)
 INTRINSICS = HandCalibration(intrinsics=(72.0, 73.0, 62.5, 21.5), camera_height=1.2)
@@ -180,15 +183,12 @@ def test_images_of_one_name_and_no_image_at_all(tmp_path: Path) -> None:
 
 def write(path: Path, *messages: tuple[float, str, Message]) -> Path:
     """A bag of messages, each with the second at which it was recorded, and its topic."""
-    types = {Image: "Image", CompressedImage: "CompressedImage", CameraInfo: "CameraInfo"}
     with BagWriter(path) as writer:
         known = set()
         for second, topic, message in messages:
             if topic not in known:
-                if isinstance(message, Transforms):
-                    writer.add_topic(topic, "tf2_msgs/msg/TFMessage", LATCHED)
-                else:
-                    writer.add_topic(topic, f"sensor_msgs/msg/{types[type(message)]}")
+                qos = LATCHED if isinstance(message, Transforms) else None
+                writer.add_topic(topic, message.ros_type, qos)
                 known.add(topic)
             writer.write(topic, round(second * 1e9), message)
     return path
@@ -311,7 +311,7 @@ def test_a_transform_that_is_no_pose_is_told_and_the_others_are_used(
     def as_it_is(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return pose_from_matrix(matrix) if matrix.any() else (np.zeros(3), np.zeros(4))
 
-    monkeypatch.setattr("kd3d_core.data.bag.codec.pose_from_matrix", as_it_is)
+    monkeypatch.setattr("kd3d_core.messages.encode.pose_from_matrix", as_it_is)
     path = write(
         tmp_path / "bag",
         (1.0, "/info", info(1.0)),

@@ -6,7 +6,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from kd3d_core.data.kitti import box_labels, write_labels
+from kd3d_core.data.labels import box_labels, write_labels
 from kd3d_core.geometry.camera import PinholeCamera
 
 HEIGHT, WIDTH = 96, 320

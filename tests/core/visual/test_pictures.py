@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from kd3d_core.data.messages import ObjectBoxes
 from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual.bev import BevView, draw_cloud, draw_footprints
 from kd3d_core.visual.frame import draw_frame
 from kd3d_core.visual.image import draw_boxes, line_width, text_size, write

@@ -13,7 +13,9 @@ import pytest
 
 from kd3d_core.cli import synth as command
 from kd3d_core.data.bag import BagReader
-from kd3d_core.data.kitti import KittiDataset, label_boxes
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.kitti_writer import KittiWriter
+from kd3d_core.data.labels import label_boxes
 from kd3d_core.data.synthetic import dataset
 from kd3d_core.data.synthetic.dataset import SynthConfig, write_dataset
 from kd3d_core.data.synthetic.lidar import LidarConfig
@@ -105,11 +107,11 @@ def test_a_killed_worker_is_one_line_and_the_same_command_goes_on(
     assert _digests(tmp_path) == _digests(rendered)
 
 
-def _write_frame_but_die_at_the_second(config: SynthConfig, out: Path, index: int) -> None:
+def _write_frame_but_die_at_the_second(config: SynthConfig, writer: KittiWriter, name: str) -> None:
     """What workers are given, so it is found by its name in their own copy of this module."""
-    if index == 1:
+    if name == "000001":
         os.kill(os.getpid(), signal.SIGKILL)
-    dataset._write_frame(config, out, index)
+    dataset._write_frame(config, writer, name)
 
 
 def test_more_frames_are_added_to_what_is_there(rendered: Path, tmp_path: Path) -> None:
