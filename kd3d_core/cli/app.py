@@ -79,14 +79,16 @@ def exit_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-class _StderrHandler(logging.Handler):
-    """Writes to what `sys.stderr` is at the time: while a progress bar is drawn, to its console."""
+class _StderrHandler(logging.StreamHandler):
+    """Logs to whatever `sys.stderr` is at the time: rich puts lines above its bars only there."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            print(self.format(record), file=sys.stderr, flush=True)
-        except Exception:
-            self.handleError(record)
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: Any) -> None:
+        """What the base class remembers is of no use."""
 
 
 class _HelpFormatter(DefaultHelpFormatter):

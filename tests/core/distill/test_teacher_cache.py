@@ -13,7 +13,7 @@ import torch
 from small_detector import SMALL, small_lite, student_task
 from test_distill_task import config
 
-from kd3d_core.data.augment import AugmentConfig
+from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.samples import Batch, FrameSamples, collate, lidar_points
 from kd3d_core.detectors.build import DetectorConfig
