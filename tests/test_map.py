@@ -1,4 +1,4 @@
-"""The map in CONTRIBUTING.md is true: who imports whom, and which folder is the door to a library."""
+"""The map in CONTRIBUTING.md is true: who imports whom, and each library has one door."""
 
 import ast
 import re
