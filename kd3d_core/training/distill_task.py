@@ -124,7 +124,7 @@ class DistillTask:
             if isinstance(model.teacher, Teacher):
                 truth = self._answers(model.teacher.detector.to(device), device)
         else:
-            truth = {name: self._labelled.frame(name).labels() for name in found}
+            truth = {name: self._labelled.frame(name).ground_truth() for name in found}
         return average_precision(truth, found, self._model_config.detector.classes)
 
     def is_better(self, score: float, best: float) -> bool:
