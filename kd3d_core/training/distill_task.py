@@ -81,7 +81,7 @@ class DistillTask:
         if self._teacher_boxes is not None:
             truth = self._teacher_boxes.labels(device)
         else:
-            truth = {name: self._val.frames.frame(name).labels() for name in found}
+            truth = {name: self._val.frames.frame(name).ground_truth() for name in found}
         return average_precision(truth, found, self._model_config.detector.classes)
 
     def export(self, model: nn.Module, out: Path) -> None:
