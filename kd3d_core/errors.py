@@ -9,10 +9,21 @@ class Kd3dError(Exception):
     """Base of every error that kd3d raises on purpose."""
 
 
+def shown(text: object, limit: int = 80) -> str:
+    """A text from outside (a frame, a topic, an encoding) as messages may show it: cut to a line.
+
+    >>> shown("camera"), shown("a\\nb"), shown("a" * 1000, limit=8)
+    ('camera', 'a?b', 'aaaaaaa…')
+    """
+    words = str(text)
+    words = words if len(words) <= limit else f"{words[: limit - 1]}…"
+    return words if words.isprintable() else "".join(c if c.isprintable() else "?" for c in words)
+
+
 def first_line(error: BaseException) -> str:
     """What an error of somebody else's says, in a line; its kind if it says nothing."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return shown(lines[0], 300) if lines else type(error).__name__
 
 
 class CalibrationError(Kd3dError):
