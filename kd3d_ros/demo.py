@@ -48,8 +48,8 @@ def demo(
         frames: which frames, as a:b, counted from 0 and without b.
     """
     from kd3d_core.data.kitti_bag import write_kitti_bag
+    from kd3d_core.models.config import load_model_config
     from kd3d_core.outputs import FRAME_OUTPUTS
-    from kd3d_core.runtime.model_config import load_model_config
     from kd3d_ros import demo_input, demo_results
     from kd3d_ros.demo_recording import read_results
 
@@ -85,11 +85,7 @@ def demo(
         counters, is_trained = _drain(len(sent), node)
 
     print("4/4 drawing what was recorded")
-    weights = {
-        "depth": config.depth.weights,
-        "detector": config.detector.weights,
-        "trained": is_trained,
-    }
+    weights = {"weights": list(config.weights), "trained": is_trained}
     played = demo_results.Played(drive, note, model, rate, speed, sent, counters, weights)
     drawn = demo_results.draw(out, read_results(out / "output", _NODE), played)
     summary = demo_results.summarize(drawn, played)

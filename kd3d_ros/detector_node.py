@@ -149,6 +149,7 @@ class DetectorNode(LifecycleNode):
                 detector_frame=settings.detector_frame,
                 camera_height=settings.camera_height,
                 image_is_rectified=settings.image_is_rectified,
+                image_topic=self._image_topic,
             )
             detector = self._load_detector(settings.model, settings.device, settings.precision)
         except Kd3dError as error:

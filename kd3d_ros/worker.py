@@ -76,6 +76,7 @@ class FrameWorker:
         self._calibration_changed = Event()
         self._patience_ends: float | None = None
         self._virtual_frame_of: str | None = None
+        self._doubts: tuple[str, ...] = ()
         self._dropped_before = counters.dropped
         self._thread: Thread | None = None
 
@@ -131,6 +132,7 @@ class FrameWorker:
         message, stamp = received.message, stamp_ns(received.message.header)
         image = image_view(message)
         camera = self._camera_of(message)
+        self._tell_doubts()
         self._publish_virtual_frame(message, camera)
         converted = time.perf_counter()
         detections = self._detector(image, camera)
@@ -176,6 +178,14 @@ class FrameWorker:
                 if now >= self._patience_ends or not self._mailbox.is_open:
                     raise
                 self._calibration_changed.wait(self._patience_ends - now)
+
+    def _tell_doubts(self) -> None:
+        """Say what the camera leaves open, whenever that changes."""
+        if self._cameras.doubts != self._doubts:
+            self._doubts = self._cameras.doubts
+            for doubt in self._doubts:
+                self._counters.noticed["camera_info"] += 1
+                self._complaints.add(doubt, doubt, "noticed/camera_info")
 
     def _publish_virtual_frame(self, image: Image, camera: PinholeCamera) -> None:
         """Tell TF where the virtual frame is, whenever the camera's frame has another name."""

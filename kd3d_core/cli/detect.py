@@ -43,14 +43,14 @@ def detect(
     image_topic: str = "",
     info_topic: str = "",
     detector_frame: str = "",
-) -> None:
+) -> int:
     """Detect in images or a bag, and write what was found in any of several forms.
 
     Args:
         inputs: a folder in KITTI's layout, a bag, or images and folders of images.
         kitti: folder for a text file per frame in KITTI's format.
         png: folder for a picture per frame, with boxes, cloud and, where there are any, labels.
-        mp4: file for a video of the same pictures.
+        mp4: file for a video of the same pictures, all scaled to the size of the first.
         bag: folder of a bag with points, detections and markers.
         html: file for a page with pictures to play, latencies, and precision and recall where there
             are labels.
@@ -102,12 +102,13 @@ def detect(
     outputs = _Outputs(kitti, png, mp4, bag, html, rerun, overwrite)
     sinks = _sinks(outputs, source, {"from": str(paths[0]), "model": model})
     detector = CameraDetector.from_config(model, device, precision)
-    store = ResultStore(results, model_digest(detector.config, detector.description))
+    store = ResultStore(results, model_digest(detector.model.config, detector.description))
     with exit_on_sigterm(), progress_of("detecting", source.count) as step:
         outcome = detect_frames(source, detector, store, sinks, score_threshold, step)
     _report(outcome)
     if not detector.trained:
         print("UNTRAINED: the weights are random, the boxes mean nothing")
+    return 1 if outcome.bad else 0
 
 
 def _source(
@@ -188,7 +189,8 @@ class _Outputs:
 
 def _sinks(outputs: _Outputs, source: "Source", facts: dict[str, str]) -> "list[Sink]":
     from kd3d_core.offline.rerun_sink import RerunSink
-    from kd3d_core.offline.sinks import BagSink, KittiSink, PictureSink, VideoSink
+    from kd3d_core.offline.sinks import BagSink, KittiSink, PictureSink
+    from kd3d_core.offline.video_sink import VideoSink
 
     sinks: list[Sink] = []
     names = set(source.names)
@@ -242,7 +244,8 @@ def main() -> int:
         description=(
             "Detect in images or a bag, without ROS. Every answer is kept as soon as it is there: "
             "the same command goes on after an interruption, and the outputs are made anew of what "
-            "is kept. Frames that can't be used are left out and told at the end."
+            "is kept. Frames that can't be used are left out, told at the end, and make the exit "
+            "status 1."
         ),
         examples=[
             "kd3d-detect ~/kitti/tracking_0001 --kitti out/labels --png out/pictures",

@@ -26,15 +26,14 @@ def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) ->
     from rich.console import Console
     from rich.table import Table
 
-    from kd3d_core.config import load_config
     from kd3d_core.files import locked
-    from kd3d_core.training.config import TrainConfig
-    from kd3d_core.training.loop import processes
+    from kd3d_core.training.config import load_train_config
     from kd3d_core.training.loop import train as run_training
+    from kd3d_core.training.processes import processes
     from kd3d_core.training.resume import check_settings
     from kd3d_core.training.tasks import make_task
 
-    wanted = load_config(TrainConfig, configuration, set)
+    wanted = load_train_config(configuration, set)
     if not processes().is_main_process:
         logging.getLogger().setLevel(logging.ERROR)
     if dry_run:
@@ -86,12 +85,12 @@ def replaced_settings(words: Sequence[str]) -> list[str]:
 def _settings() -> str:
     """What the YAML file may say, and the one that its `model` may name."""
     from kd3d_core.cli.settings import settings_text
-    from kd3d_core.runtime.model_config import ModelConfig
+    from kd3d_core.models.config import PseudoLidarModelConfig
     from kd3d_core.training.config import TrainConfig
 
     return (
         f"{settings_text(TrainConfig)}\n\nIn the file that `model` names, no options\n"
-        f"--------------------------------------------\n\n{settings_text(ModelConfig)}"
+        f"--------------------------------------------\n\n{settings_text(PseudoLidarModelConfig)}"
     )
 
 

@@ -20,10 +20,11 @@ class AugmentConfig:
 
     Attributes:
         flip: probability of mirroring left and right.
-        rotation: largest turn about +z, radians.
-        scale: smallest and largest factor on the world's size.
-        image_scale: smallest and largest zoom of the image about its centre.
-        brightness, contrast, saturation: largest relative change of each.
+        rotation: largest turn about +z, radians, up to pi.
+        scale: smallest and largest factor on the world's size, within 0.1 to 10.
+        image_scale: smallest and largest zoom of the image about its centre, within 0.1 to 10.
+        brightness, contrast, saturation: largest relative change of each, below 1: at 0.2 the
+            factor is drawn from 0.8 to 1.2.
         sample_objects: by class, how many objects a frame is filled up to with labelled ones of
             other frames (ground-truth sampling); for detectors that read true LiDAR alone.
         min_object_points: objects with fewer points aren't sampled.
@@ -42,13 +43,24 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         for name in ("scale", "image_scale"):
             low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ConfigError(f"{name} is [{low}, {high}]: give two rising factors above 0")
+            if not 0.1 <= low <= high <= 10:
+                raise ConfigError(
+                    f"{name} is [{low:g}, {high:g}]: give the smallest and the largest factor, "
+                    "within 0.1 to 10, such as [0.95, 1.05]"
+                )
         if not 0 <= self.flip <= 1:
-            raise ConfigError(f"flip is {self.flip}: give a probability")
-        for name in ("rotation", "brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) <= math.pi:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must be 0 or a bit more")
+            raise ConfigError(f"flip is {self.flip:g}: give a probability, 0 to 1")
+        if not 0 <= self.rotation <= math.pi:
+            raise ConfigError(
+                f"rotation is {self.rotation:g}: give the largest turn in radians, 0 to pi"
+            )
+        for name in ("brightness", "contrast", "saturation"):
+            change = getattr(self, name)
+            if not 0 <= change < 1:
+                raise ConfigError(
+                    f"{name} is {change:g}: give the largest relative change, from 0 to below 1 "
+                    "(0.2: factors from 0.8 to 1.2); a factor of 0 or less leaves no image"
+                )
         if self.min_object_points < 1 or any(n < 1 for n in self.sample_objects.values()):
             raise ConfigError("sample_objects and min_object_points must be 1 or more")
 
@@ -138,6 +150,7 @@ class Augmentation:
         return self._colours(image), matrix
 
     def _colours(self, image: torch.Tensor) -> torch.Tensor:
+        """Saturation about each pixel's grey, contrast about the mean grey, then brightness."""
         if (self.brightness, self.contrast, self.saturation) == (1, 1, 1):
             return image
         grey = (image * image.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, True)

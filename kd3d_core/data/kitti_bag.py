@@ -9,7 +9,7 @@ import numpy as np
 from kd3d_core.data.bag import BagWriter
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.labels import label_boxes
-from kd3d_core.geometry.camera import Distortion
+from kd3d_core.geometry.lens import Distortion
 from kd3d_core.messages.qos import LATCHED
 from kd3d_core.messages.types import (
     CameraInfo,

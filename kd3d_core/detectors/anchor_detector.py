@@ -55,6 +55,11 @@ class AnchorDetector(nn.Module, ABC):
         grid: the voxels that the network reads.
     """
 
+    reads_image = True
+    """Whether images make a difference."""
+    reads_points = True
+    """Whether points make a difference."""
+
     def __init__(self, config: ConfigDict, decoding: DecodeConfig) -> None:
         super().__init__()
         self.decoding = decoding

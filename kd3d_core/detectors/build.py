@@ -9,7 +9,7 @@ import torch
 from mmengine.logging import MMLogger
 
 from kd3d_core.detectors.anchor_detector import KITTI_CLASSES, AnchorDetector
-from kd3d_core.detectors.checkpoint import load_tensors, read_tensors
+from kd3d_core.detectors.checkpoint import load_tensors
 from kd3d_core.detectors.decode import DecodeConfig
 from kd3d_core.detectors.grid import Range, with_range
 from kd3d_core.detectors.lite import lite_config
@@ -17,6 +17,7 @@ from kd3d_core.detectors.mvxnet import FusionDetector, mvxnet_config
 from kd3d_core.detectors.second import PointDetector, pointpillars_config, second_config
 from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.window import WindowConfig
+from kd3d_core.weights.tensors import read_tensors
 
 _TYPES = {
     "mvxnet": (FusionDetector, mvxnet_config),

@@ -37,6 +37,8 @@ class PointDetector(AnchorDetector):
     all as upstream has it. The number of voxels has to be known on the host.
     """
 
+    reads_image = False
+
     def __init__(self, config: ConfigDict, decoding: DecodeConfig) -> None:
         super().__init__(config, decoding)
         layer = config.data_preprocessor.voxel_layer

@@ -97,7 +97,7 @@ class RegionOfInterest:
 
 @dataclass(frozen=True, eq=False)
 class CameraInfo:
-    """`sensor_msgs/CameraInfo`; `PinholeCamera.from_camera_info` takes it as it is.
+    """`sensor_msgs/CameraInfo`; `geometry.camera_info` says what it means for an image.
 
     Attributes:
         stamp_ns: header stamp, nanoseconds.

@@ -114,7 +114,7 @@ class _BagImages:
 
     def __iter__(self) -> Iterator[FrameReference]:
         with BagReader(self.path) as reader:
-            world = _World(reader, self.settings, self.info_topic)
+            world = _World(reader, self.settings, self.image_topic, self.info_topic)
             raws = enumerate(reader.messages((self.image_topic,)))
             for number, raw in islice(raws, self.numbers.start, self.numbers.stop):
                 name = _frame_name(number)
@@ -124,7 +124,9 @@ class _BagImages:
 class _World:
     """What a bag knows about its cameras, at the time of an image."""
 
-    def __init__(self, reader: BagReader, settings: BagSettings, info_topic: str) -> None:
+    def __init__(
+        self, reader: BagReader, settings: BagSettings, image_topic: str, info_topic: str
+    ) -> None:
         self._reader = reader
         self._settings = settings
         # CameraInfos and transforms are read before the first image: whichever comes later in the
@@ -146,7 +148,9 @@ class _World:
             detector_frame=settings.detector_frame,
             camera_height=settings.camera_height,
             image_is_rectified=settings.rectified,
+            image_topic=image_topic,
         )
+        self._doubts: tuple[str, ...] = ()
         truth = [name for name in _names(reader, ObjectBoxes) if name == TRUTH_TOPIC]
         truths = (message for _, message in _decoded(reader, *truth))
         self._misses_truth = False
@@ -177,11 +181,17 @@ class _World:
     def _camera(self, frame_id: str, width: int, height: int) -> PinholeCamera:
         while True:
             try:
-                return self._cameras.camera(frame_id, width, height)
+                camera = self._cameras.camera(frame_id, width, height)
+                break
             except NotYetError:
                 if not self._transforms:
                     raise
                 self._learn_transform()
+        if self._cameras.doubts != self._doubts:
+            self._doubts = self._cameras.doubts
+            for doubt in self._doubts:
+                _LOG.warning("%s", doubt)
+        return camera
 
     def _extrinsics(self, stamp_ns: int, frame_id: str, camera: PinholeCamera) -> Transform | None:
         """Where the virtual frame is, as the node tells TF: a child of the camera's."""

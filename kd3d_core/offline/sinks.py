@@ -1,4 +1,4 @@
-"""Where results go: text, pictures, video, bag.
+"""Where results go: text, pictures, bag; see beside it for video, page and Rerun.
 
 Folders are filled file by file, each file whole or not there; what is one file (or one bag) gets
 its name when it is complete.
@@ -114,87 +114,6 @@ class PictureSink(FolderSink):
         encoded, data = cv2.imencode(".png", result.picture[..., ::-1])
         assert encoded, "OpenCV encodes every 8-bit RGB picture"
         self.write(result.frame.name, data.tobytes())
-
-
-class VideoSink:
-    """The same pictures as an MP4 (MPEG-4 Part 2, which OpenCV writes without other tools)."""
-
-    def __init__(self, path: Path, rate_hz: float) -> None:
-        """
-        Args:
-            path: the file, replaced if it exists.
-            rate_hz: pictures per second.
-        """
-        self.path = path
-        self.rate_hz = rate_hz
-        self._partial = path.with_name(f".{path.stem}.part.mp4")
-        self._writer: cv2.VideoWriter | None = None
-        self._size = (0, 0)
-        self._count = 0
-
-    def __enter__(self) -> object:
-        return self
-
-    def add(self, result: FrameResult) -> None:
-        """Append the picture; one of another size than the first is fitted into it."""
-        picture = result.picture[..., ::-1]
-        if self._writer is None:
-            self._writer = self._open(picture)
-        self._writer.write(fitted(picture, *self._size))
-        self._count += 1
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._writer is None:
-            return
-        self._writer.release()
-        try:
-            if error is None:
-                self._check()
-                self._partial.replace(self.path)
-        except OSError as failure:
-            raise DataError(f"{self.path} can't be written: {failure}") from None
-        finally:
-            self._partial.unlink(missing_ok=True)
-
-    def _open(self, picture: np.ndarray) -> cv2.VideoWriter:
-        # The codec stores blocks of two by two pixels.
-        self._size = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as failure:
-            raise DataError(f"{self.path} can't be written: {failure}") from None
-        code = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(str(self._partial), code, self.rate_hz, self._size)
-        if not writer.isOpened():
-            raise DataError(f"{self.path} can't be written: is its folder writable?")
-        return writer
-
-    def _check(self) -> None:
-        """OpenCV says nothing when the disk is full; what can be read back was written."""
-        video = cv2.VideoCapture(str(self._partial))
-        readable = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
-        video.release()
-        if readable != self._count:
-            raise DataError(
-                f"{self.path} can't be written: {readable} of {self._count} pictures are in it; "
-                "is the disk full?"
-            )
-
-
-def fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """`(height, width, 3)`: the picture scaled down if it is larger, and black around it."""
-    scale = min(1.0, width / picture.shape[1], height / picture.shape[0])
-    if scale < 1:
-        size = (int(picture.shape[1] * scale), int(picture.shape[0] * scale))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    canvas = np.zeros((height, width, 3), np.uint8)
-    canvas[: picture.shape[0], : picture.shape[1]] = picture
-    return canvas
 
 
 class BagSink:

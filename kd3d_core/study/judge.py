@@ -22,12 +22,12 @@ from kd3d_core.evaluation.kitti_files import read_frames
 from kd3d_core.evaluation.kitti_rules import CLASSES, EVERYTHING, LEVELS, Level
 from kd3d_core.evaluation.objects import Objects
 from kd3d_core.files import write_whole
+from kd3d_core.models.export import export_detector
 from kd3d_core.study.history import read_history
 from kd3d_core.study.prepare import Prepared
 from kd3d_core.study.runs import StudyRun, last_model
 from kd3d_core.training import checkpoint
-from kd3d_core.training.detector_task import export_detector
-from kd3d_core.training.identity import recorded_digests
+from kd3d_core.training.resume import recorded_digests
 from kd3d_core.training.validation import DetectionFrames
 
 MODERATE = LEVELS.index("moderate")

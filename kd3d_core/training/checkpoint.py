@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from kd3d_core.errors import DataError, WeightsError, first_line
+from kd3d_core.files import write_whole
 
 _STATE = "state.pt"
 _WEIGHTS = "model.safetensors"
@@ -61,16 +62,25 @@ def read_meta(folder: Path) -> dict[str, Any]:
     try:
         return json.loads((folder / _META).read_text())
     except (OSError, ValueError) as error:
-        raise _unreadable(folder, error) from None
+        raise unreadable(folder, error) from None
+
+
+def write_meta(folder: Path, meta: dict[str, Any]) -> None:
+    """Replace what a reader wants to know of a checkpoint."""
+    write_whole(folder / _META, (json.dumps(meta, indent=2) + "\n").encode())
 
 
 def load(folder: Path, model: nn.Module) -> dict[str, Any]:
     """Fill `model`, and return the state that was saved beside it."""
     try:
-        model.load_state_dict(load_file(folder / _WEIGHTS))
+        tensors = load_file(folder / _WEIGHTS)
+        broken = [name for name, value in tensors.items() if not value.isfinite().all()]
+        if broken:
+            raise ValueError(f"{broken[0]} is not finite")
+        model.load_state_dict(tensors)
         state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise _unreadable(folder, error) from None
+        raise unreadable(folder, error) from None
     return state
 
 
@@ -85,7 +95,7 @@ def validated_weights(folder: Path) -> dict[str, torch.Tensor]:
             return load_file(folder / _WEIGHTS)
         average: dict[str, torch.Tensor] = state["average"]
     except Exception as error:
-        raise _unreadable(folder, error) from None
+        raise unreadable(folder, error) from None
     prefix = "module."  # beside them it counts how many it has averaged
     return {
         name.removeprefix(prefix): value
@@ -94,7 +104,8 @@ def validated_weights(folder: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def _unreadable(folder: Path, error: Exception) -> WeightsError:
+def unreadable(folder: Path, error: Exception) -> WeightsError:
+    """What to raise when a checkpoint isn't what a run has written."""
     return WeightsError(
         f"checkpoint {folder} can't be read: {first_line(error)}; delete it to start again"
     )

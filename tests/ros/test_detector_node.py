@@ -16,8 +16,8 @@ from std_msgs.msg import Float64
 from tf2_msgs.msg import TFMessage
 
 from kd3d_core.errors import CalibrationError
-from kd3d_core.geometry.camera import virtual_lidar_from_camera
 from kd3d_core.geometry.pose import matrix_from_pose
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_ros import results, worker
 
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)

@@ -10,7 +10,7 @@ from kd3d_core.data import kitti_bag
 from kd3d_core.data.bag import BagReader
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.labels import label_boxes
-from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.camera_info import camera_from_info
 from kd3d_core.messages.qos import LATCHED
 from kd3d_core.messages.types import Message
 
@@ -74,7 +74,7 @@ def test_the_bags_camera_is_the_calibrations(frames: KittiDataset, messages) -> 
     np.testing.assert_array_equal(info.k.reshape(3, 3), expected.projection[:, :3])
     assert not info.d.any()
     np.testing.assert_array_equal(info.r.reshape(3, 3), np.eye(3))
-    camera = PinholeCamera.from_camera_info(info, transform.parent_from_child)
+    camera = camera_from_info(info, transform.parent_from_child)
     points = frames[0].points_in_view().astype(np.float64)
     pixels, depth = camera.project(points)
     true_pixels, true_depth = expected.project(points)

@@ -10,9 +10,10 @@ import torch
 from kd3d_core.detectors.build import DetectorConfig, random_detector, untrained_detector
 from kd3d_core.detectors.decode import DecodeConfig
 from kd3d_core.detectors.second import PointDetector, pointpillars_config, second_config
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.geometry.window import WindowConfig
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.models.config import load_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 
 KINDS = {"second": second_config, "pointpillars": pointpillars_config}

@@ -16,7 +16,7 @@ from kd3d_core.data.bag import BagReader
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import write_kitti_bag
 from kd3d_core.data.labels import box_labels
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.models.config import load_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 
 Run = Callable[[str], int]
@@ -73,14 +73,14 @@ def test_bad_frames_are_told_at_the_end_by_reason(run: Run, kitti: Path, capsys)
         cv2.imwrite(f"{name}.png", picture(10, width))
     Path("e.png").write_bytes(b"")
     images = "a.png b.png c.png d.png e.png"
-    assert run(f"{images} --intrinsics 72 72 63 22 --kitti k") == 0
+    assert run(f"{images} --intrinsics 72 72 63 22 --kitti k") == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("1 frames detected")
     assert lines[1] == "4 frames left out:"
     assert lines[2].startswith("  2, the first is b: the image is 100 x 44")
     assert lines[3].startswith("  1, the first is d: the image is 90 x 44")
     assert lines[4].startswith("  1, the first is e: e.png: image cannot be read")
-    assert run("data/training/image_2/000000.png b.png --intrinsics 72 72 63 22 --kitti k2") == 0
+    assert run("data/training/image_2/000000.png b.png --intrinsics 72 72 63 22 --kitti k2") == 1
     Path("front.yaml").write_text(YAML)
     assert run("b.png c.png --calib front.yaml --kitti k3") == 1
     assert "none of the 2 frames can be used; b: the image is 100" in capsys.readouterr().err

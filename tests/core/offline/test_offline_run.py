@@ -12,6 +12,7 @@ from kd3d_core.data.bag import BagReader, typestore
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.labels import box_labels, read_detections
 from kd3d_core.errors import DataError, Kd3dError
+from kd3d_core.models.config import load_model_config
 from kd3d_core.offline import store
 from kd3d_core.offline.image_files import kitti_source
 from kd3d_core.offline.run import Outcome, detect_frames
@@ -19,10 +20,9 @@ from kd3d_core.offline.sinks import (
     BagSink,
     KittiSink,
     PictureSink,
-    VideoSink,
 )
 from kd3d_core.offline.store import ResultStore, model_digest
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.offline.video_sink import VideoSink
 
 ALL = slice(None)
 
@@ -113,21 +113,6 @@ def test_markers_of_a_bag_mean_what_was_found(kitti: Path, tmp_path: Path) -> No
         center = (x, y, z + height / 2)
         ends = np.array([(point.x, point.y, point.z) for point in lines.points])
         np.testing.assert_allclose(ends[:24].mean(0), center, atol=1e-5)
-
-
-def test_the_video_shows_the_pictures(kitti: Path, tmp_path: Path) -> None:
-    run(kitti, tmp_path, SeeingDetector())
-    video = cv2.VideoCapture(str(tmp_path / "all.mp4"))
-    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
-    pictures = [cv2.imread(str(path)) for path in sorted((tmp_path / "png").iterdir())]
-    shown = []
-    while (answer := video.read())[0]:
-        shown.append(answer[1])
-    assert len(shown) == len(pictures) == 4
-    for image, expected in zip(shown, pictures, strict=True):
-        top = slice(0, 44)  # the camera's image; its brightness differs from frame to frame
-        assert abs(image[top].mean() - expected[top].mean()) < 6
-    assert [image[:44].mean() for image in shown] == sorted(image[:44].mean() for image in shown)
 
 
 def test_labels_are_drawn_where_there_are_any(kitti: Path, tmp_path: Path) -> None:

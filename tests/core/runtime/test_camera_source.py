@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kd3d_core.geometry.camera import virtual_lidar_from_camera
 from kd3d_core.geometry.pose import matrix_from_pose
 from kd3d_core.geometry.transforms import TransformBuffer
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.runtime.cameras import CameraSource
 from kd3d_core.runtime.rejection import NotYetError, RejectedError
 
@@ -22,6 +22,9 @@ def info(**changes: Any) -> Any:
         "k": [50, 0, 30, 0, 50, 20, 0, 0, 1],
         "r": [1, 0, 0, 0, 1, 0, 0, 0, 1],
         "p": [60, 0, 32, 0, 0, 60, 24, 0, 0, 0, 1, 0],
+        "binning_x": 0,
+        "binning_y": 0,
+        "roi": SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0),
     }
     return SimpleNamespace(**{**fields, **changes})
 
@@ -115,6 +118,29 @@ def test_sizes_that_differ() -> None:
     with pytest.raises(RejectedError, match=r"image is 32 x 48 .* says 64 x 48") as caught:
         source.camera(*image(width=32))
     assert caught.value.kind == "size_mismatch"
+
+
+def test_binning_is_honoured_and_its_change_noticed() -> None:
+    source = CameraSource(TransformBuffer())
+    source.set_info(info(), "info_frame")
+    assert source.camera(*image()).focal_px == 60
+    source.set_info(info(binning_x=2, binning_y=2), "info_frame")
+    assert source.camera(*image(width=32, height=24)).focal_px == 30
+    region = SimpleNamespace(x_offset=8, y_offset=4, width=48, height=40)
+    source.set_info(info(roi=region), "info_frame")
+    assert source.camera(*image(width=48, height=40)).projection[:2, 2].tolist() == [24, 20]
+
+
+def test_doubts_are_those_of_the_latest_camera() -> None:
+    source = CameraSource(TransformBuffer(), image_topic="/camera/image_raw")
+    assert source.doubts == ()
+    source.set_info(info(), "info_frame")
+    source.camera(*image())
+    (doubt,) = source.doubts
+    assert "/camera/image_raw" in doubt
+    source.set_info(info(d=[]), "info_frame")
+    source.camera(*image())
+    assert source.doubts == ()
 
 
 def test_empty_frame_id() -> None:

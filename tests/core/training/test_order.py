@@ -2,7 +2,7 @@
 
 import pytest
 
-from kd3d_core.training.order import epoch_batches
+from kd3d_core.training.sampler import epoch_batches
 
 
 @pytest.mark.parametrize(("count", "batch_size", "world"), [(31, 2, 1), (31, 4, 2), (3, 2, 4)])

@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from kd3d_core.depth.glpn import random_glpn
 from kd3d_core.detectors.build import random_detector
 from kd3d_core.errors import ConfigError
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
-from kd3d_core.runtime.model_config import load_model_config
-from kd3d_core.runtime.pack import pack_model
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
+from kd3d_core.models.config import load_model_config
+from kd3d_core.models.pack import pack_model
 from kd3d_core.runtime.pipeline import CameraDetector
 
 
@@ -43,7 +44,7 @@ def test_a_packed_model_detects_the_same_wherever_it_lies(tmp_path, model, half)
     assert packed.trained
 
     source = tmp_path / "source.yaml"
-    from kd3d_core.runtime.model_config import save_model_config
+    from kd3d_core.models.config import save_model_config
 
     save_model_config(model, source)
     original = CameraDetector.from_config(source, "cpu")

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from kd3d_core.errors import ConfigError
+from kd3d_core.models import config as model_config
+from kd3d_core.models.config import load_model_config, save_model_config
 from kd3d_core.paths import share_dir
-from kd3d_core.runtime import model_config
-from kd3d_core.runtime.model_config import load_model_config, save_model_config
 
 NAMES = sorted(path.stem for path in (share_dir() / "config" / "models").glob("*.yaml"))
 
@@ -18,6 +18,23 @@ def test_what_is_written_is_read_again(tmp_path, name):
     path = tmp_path / "there" / "model.yaml"
     save_model_config(config, path)
     assert load_model_config(path) == config
+
+
+def test_files_of_older_versions_have_no_type(tmp_path):
+    config = load_model_config("lite")
+    path = tmp_path / "model.yaml"
+    save_model_config(config, path)
+    first, rest = path.read_text().split("\n", 1)
+    assert first == "type: pseudo_lidar"
+    path.write_text(rest)
+    assert load_model_config(path) == config
+
+
+def test_an_unknown_type_lists_the_known_ones(tmp_path):
+    path = tmp_path / "model.yaml"
+    path.write_text("type: radar\n")
+    with pytest.raises(ConfigError, match=r"type is 'radar': use one of pseudo_lidar, lidar"):
+        load_model_config(path)
 
 
 def test_weights_beside_the_file_are_found_from_anywhere(tmp_path, monkeypatch):

@@ -1,7 +1,5 @@
 """Which frame comes when: decided by seed, epoch and position alone, so that a run can go on."""
 
-from collections.abc import Iterator
-
 import torch
 
 
@@ -28,16 +26,3 @@ def epoch_batches(
     steps = -(-count // together)
     order = order.repeat(-(-steps * together // count))[: steps * together]
     return order.view(steps, world_size, batch_size)[:, rank].tolist()
-
-
-class EpochSampler:
-    """Batches of one epoch from a given step on, for a DataLoader."""
-
-    def __init__(self, batches: list[list[int]]) -> None:
-        self._batches = batches
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self._batches)
-
-    def __len__(self) -> int:
-        return len(self._batches)

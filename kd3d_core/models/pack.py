@@ -6,11 +6,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from kd3d_core.detectors.checkpoint import read_tensors
 from kd3d_core.errors import ConfigError, WeightsError
 from kd3d_core.files import write_whole
-from kd3d_core.runtime.model_config import ModelConfig, save_model_config
+from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig, save_model_config
 from kd3d_core.weights import resolve
+from kd3d_core.weights.tensors import read_tensors
 
 
 def pack_model(config: ModelConfig, out: Path, half: bool) -> int:
@@ -29,10 +29,10 @@ def pack_model(config: ModelConfig, out: Path, half: bool) -> int:
         WeightsError: weights are missing, or depth weights are not a folder with safetensors.
     """
     size = 0
-    packed = config
-    if config.depth.weights != "random":
-        size += _write_depth(resolve(config.depth.weights), out / "depth", half)
-        packed = replace(packed, depth=replace(config.depth, weights="./depth"))
+    packed: ModelConfig = config
+    if isinstance(packed, PseudoLidarModelConfig) and packed.depth.weights != "random":
+        size += _write_depth(resolve(packed.depth.weights), out / "depth", half)
+        packed = replace(packed, depth=replace(packed.depth, weights="./depth"))
     if config.detector.weights != "random":
         source = resolve(config.detector.weights)
         size += _write_tensors(source, out / "detector.safetensors", half)

@@ -4,47 +4,13 @@ Shapes depend on the size of the depth map only, never on its values, so nothing
 GPU: points that must not be used are marked, not removed.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch.nn import functional
 
-from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.camera import PinholeCamera
-
-
-@dataclass(frozen=True)
-class PseudoLidarConfig:
-    """How a depth map becomes points.
-
-    Attributes:
-        keep_fraction: share of the pixels that become points. A depth map is some ten times
-            denser than a LiDAR's cloud.
-        intensity: reflectance given to every point; an image has none.
-        min_depth: nearest depth that becomes a point, metres.
-        max_depth: depths from here on (sky, the model's cap) become none, metres.
-        max_jump: a pixel whose depth differs from a neighbour's by more than this share of its own
-            becomes none: upsampled depth leaves a smear of flying points at every edge. 0 is off.
-        seed: draws the pixels that are kept, the same ones in every image of a size.
-    """
-
-    keep_fraction: float = 0.1
-    intensity: float = 0.5
-    min_depth: float = 1.0
-    max_depth: float = 79.0
-    max_jump: float = 0.1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.keep_fraction <= 1:
-            raise ConfigError(f"keep_fraction is {self.keep_fraction}: it must be in (0, 1]")
-        if not 0 <= self.min_depth < self.max_depth:
-            raise ConfigError(
-                f"min_depth {self.min_depth} must be below max_depth {self.max_depth}"
-            )
-        if not 0 <= self.intensity <= 1:
-            raise ConfigError(f"intensity is {self.intensity}: it must be in [0, 1]")
+from kd3d_core.models.config import PseudoLidarConfig
 
 
 def pseudo_lidar(

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from kd3d_core.geometry.camera import Distortion
+from kd3d_core.errors import CalibrationError
+from kd3d_core.geometry.lens import Distortion
 
 RAW = np.array([[500.0, 0, 330.5], [0, 510.0, 245.2], [0, 0, 1]])
 RECTIFIED = np.array([[430.0, 0, 318.0], [0, 432.0, 236.0], [0, 0, 1]])
@@ -81,3 +82,8 @@ def test_the_optical_axis_falls_on_the_principal_point(
     with np.errstate(all="raise"):
         pixel = distortion.raw_pixels(np.array([0.0, 0, 5]))
     np.testing.assert_allclose(pixel, RAW[:2, 2])
+
+
+def test_distortion_is_checked_by_itself() -> None:
+    with pytest.raises(CalibrationError, match="K has 4 numbers"):
+        Distortion("plumb_bob", np.zeros(5), np.eye(2), np.eye(3))

@@ -6,8 +6,10 @@ import torch
 
 from kd3d_core.errors import ConfigError
 from kd3d_core.geometry import points as point_geometry
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
-from kd3d_core.pseudo_lidar import PseudoLidarConfig, pseudo_lidar, usable
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
+from kd3d_core.models.config import PseudoLidarConfig
+from kd3d_core.models.pseudo_lidar import pseudo_lidar, usable
 
 EVERY_PIXEL = PseudoLidarConfig(keep_fraction=1.0, max_jump=0.0)
 
