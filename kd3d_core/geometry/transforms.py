@@ -12,10 +12,7 @@ from threading import Lock
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
-from kd3d_core.errors import CalibrationError, shown
-
-_NAMES_SHOWN = 12
-
+from kd3d_core.errors import CalibrationError, listed, shown
 
 _stamp = attrgetter("stamp_ns")
 
@@ -167,9 +164,7 @@ class TransformBuffer:
         known = sorted(parents | self._fixed.keys() | self._moving.keys())
         missing = [_quoted(name) for name in (target, source) if name not in known]
         reason = f"{' and '.join(missing)} unknown" if missing else "nothing joins them"
-        some = ", ".join(shown(name) for name in known[:_NAMES_SHOWN])
-        more = f" and {len(known) - _NAMES_SHOWN} more" if len(known) > _NAMES_SHOWN else ""
-        return f"{reason}; known frames: {some or 'none'}{more}"
+        return f"{reason}; known frames: {listed(known)}"
 
 
 def _pose_at(child: str, poses: list[_Pose], stamp_ns: int | None) -> tuple[str, np.ndarray]:

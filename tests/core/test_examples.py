@@ -22,7 +22,6 @@ WITHOUT_EXAMPLES = {
     "kd3d_core.depth.loss",
     "kd3d_core.distill.losses",
     "kd3d_core.geometry.camera",
-    "kd3d_core.geometry.transforms",
     "kd3d_core.geometry.window",
     "kd3d_core.ops.focal",
     "kd3d_core.ops.rotated",
