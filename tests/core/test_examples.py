@@ -23,7 +23,6 @@ WITHOUT_EXAMPLES = {
     "kd3d_core.depth.loss",
     "kd3d_core.distill.losses",
     "kd3d_core.geometry.camera",
-    "kd3d_core.geometry.static_frames",
     "kd3d_core.geometry.window",
     "kd3d_core.ops.focal",
     "kd3d_core.ops.rotated",
