@@ -14,9 +14,9 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from mmcv.ops.sparse_conv import SparseConvolution
 from torch import nn
 
+from kd3d_core.detectors.sparse import SparseConv
 from kd3d_core.errors import WeightsError, first_line
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ def in_mmcv_layout(
     wanted = {
         f"{name}.weight": module.weight.shape
         for name, module in network.named_modules()
-        if isinstance(module, SparseConvolution)
+        if isinstance(module, SparseConv)
     }
     spconv, mmcv = [], []
     for name, shape in wanted.items():

@@ -15,15 +15,12 @@ from itertools import starmap
 import numpy as np
 import torch
 
+from kd3d_core.classes import BENCHMARK_CLASSES, NEIGHBOURS
 from kd3d_core.data.messages import ObjectBoxes
 from kd3d_core.errors import DataError
 from kd3d_core.evaluation.matching import assign
 from kd3d_core.geometry.boxes import footprints
 from kd3d_core.ops.rotated import box_iou_rotated
-
-CLASSES = ("Car", "Pedestrian", "Cyclist")
-
-_NEIGHBOURS = {"Car": ("Van",), "Pedestrian": ("Person_sitting",)}
 
 
 @dataclass(frozen=True)
@@ -92,7 +89,7 @@ def precision_recall(
     truth: Sequence[ObjectBoxes],
     found: Sequence[ObjectBoxes],
     rules: JudgeRules = JudgeRules(),
-    classes: Sequence[str] = CLASSES,
+    classes: Sequence[str] = BENCHMARK_CLASSES,
 ) -> dict[str, ClassScore]:
     """Judge the detections of some frames, class by class.
 
@@ -116,7 +113,7 @@ def precision_recall(
 def _judge(name: str, rules: JudgeRules, truth: ObjectBoxes, found: ObjectBoxes) -> ClassScore:
     """Counts of one frame. Neighbours choose last, so that they excuse only what is left."""
     is_class = np.array([label == name for label in truth.names], bool)
-    is_neighbour = np.isin(truth.names, _NEIGHBOURS.get(name, ()))
+    is_neighbour = np.isin(truth.names, NEIGHBOURS.get(name, ()))
     labels = np.concatenate([truth.boxes[is_class], truth.boxes[is_neighbour]])
     count = int(is_class.sum())
     answers = np.array([each == name for each in found.names], bool)

@@ -13,7 +13,7 @@ import yaml
 
 from kd3d_core.config import load_config
 from kd3d_core.depth.model import DepthConfig
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.files import write_whole
 from kd3d_core.paths import share_dir

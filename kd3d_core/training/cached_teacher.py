@@ -7,7 +7,7 @@ from kd3d_core.data.augment import AugmentConfig
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.samples import PointSource
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.detectors.second import PointDetector
 from kd3d_core.distill.cache import TeacherCache
 from kd3d_core.distill.config import DistillConfig

@@ -12,7 +12,7 @@ from torch import nn
 from kd3d_core.data.kitti import LIDAR, KittiDataset, KittiFrame, Label
 from kd3d_core.data.samples import DetectionSamples, PointSource
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.distill.config import DistillConfig
 from kd3d_core.distill.distiller import Distiller
 from kd3d_core.distill.schedule import Phase

@@ -11,7 +11,7 @@ from torch import nn
 from kd3d_core.data.pseudo_cache import PseudoLidarCache, weights_digest
 from kd3d_core.data.samples import PointSource
 from kd3d_core.depth.model import DepthConfig
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 
 Digests = dict[str, str]
 """By what it is: `model` (the settings of the network in training), `points`, `teacher`."""

@@ -14,7 +14,8 @@ from kd3d_core.data.pseudo_cache import PseudoLidarCache
 from kd3d_core.data.samples import PointSource
 from kd3d_core.depth.build import make_depth
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.build import DetectorConfig, load_detector, untrained_detector
+from kd3d_core.detectors.build import load_detector, untrained_detector
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.detectors.second import PointDetector
 from kd3d_core.distill.config import TeacherConfig
 from kd3d_core.errors import ConfigError

@@ -7,7 +7,7 @@ import torch
 from kd3d_core.data.kitti import KittiDataset, Label, box_labels
 from kd3d_core.data.samples import Batch, DetectionSamples, PointSource
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.evaluation.kitti_ap import evaluate
 from kd3d_core.training.loop import collated
 

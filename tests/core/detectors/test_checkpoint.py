@@ -10,8 +10,9 @@ import torch
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
-from kd3d_core.detectors.build import DetectorConfig, load_detector
+from kd3d_core.detectors.build import load_detector
 from kd3d_core.detectors.checkpoint import in_mmcv_layout, load_tensors, read_tensors
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.detectors.mvxnet import mvxnet_config
 from kd3d_core.detectors.second import pointpillars_config, second_config
 from kd3d_core.errors import WeightsError
