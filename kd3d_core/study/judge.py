@@ -13,8 +13,9 @@ import numpy as np
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.labels import label_boxes, write_labels
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.build import DetectorConfig, random_detector
+from kd3d_core.detectors.build import random_detector
 from kd3d_core.detectors.checkpoint import load_tensors
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.detectors.voxels import VoxelGrid
 from kd3d_core.errors import WeightsError
 from kd3d_core.evaluation.kitti_ap import evaluate_both

@@ -13,7 +13,7 @@ from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.labels import Label
 from kd3d_core.data.samples import FrameSamples, MixedSamples, PointSource, lidar_points
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.distill.config import DistillConfig, TeacherConfig
 from kd3d_core.distill.distiller import Distiller
 from kd3d_core.distill.schedule import Phase

@@ -9,7 +9,7 @@ from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.labels import Label, box_labels
 from kd3d_core.data.samples import Batch, FrameSamples, PointSource, batches_of
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.evaluation.kitti_rules import CLASSES
 from kd3d_core.evaluation.validation import RANKED_METRICS, validation_metrics
