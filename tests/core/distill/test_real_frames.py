@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from kd3d_core.classes import KITTI_CLASSES
 from kd3d_core.cli import detect
 from kd3d_core.cli import train as command
 from kd3d_core.data.kitti import KittiDataset
