@@ -1,6 +1,9 @@
 """The task that a configuration asks for."""
 
+from dataclasses import replace
+
 from kd3d_core.models.config import load_model_config
+from kd3d_core.training.card import card_of_run
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.data import run_data
 from kd3d_core.training.depth_task import make_depth_task
@@ -21,6 +24,7 @@ def make_task(config: TrainConfig, keep: bool = True) -> Task:
         Kd3dError: data or weights are missing or don't fit.
     """
     model, data = load_model_config(config.model), run_data(config.data)
+    model = replace(model, card=card_of_run(model.card, config.task, data))
     match config.task:
         case "depth":
             return make_depth_task(config, model, data)
