@@ -75,6 +75,16 @@ def detect(
             default: one that is made up under the camera.
     """
     from kd3d_core.models.config import load_model_config
+
+    if not 0 < rate < 1e6:
+        raise Kd3dError(f"--rate {rate:g}: give frames per second, more than 0")
+    if not 0 <= score_threshold <= 1:
+        raise Kd3dError(f"--score-threshold {score_threshold:g}: scores are between 0 and 1")
+    paths = [Path(word).expanduser() for word in inputs]
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise DataError(f"{missing[0]}: there is no such file or folder")
+
     from kd3d_core.offline.bag_source import BagSettings
     from kd3d_core.offline.image_files import HandCalibration
     from kd3d_core.offline.run import detect_frames
@@ -82,14 +92,9 @@ def detect(
     from kd3d_core.progress import progress_of
     from kd3d_core.weights import resolve
 
-    if not 0 < rate < 1e6:
-        raise Kd3dError(f"--rate {rate:g}: give frames per second, more than 0")
-    if not 0 <= score_threshold <= 1:
-        raise Kd3dError(f"--score-threshold {score_threshold:g}: scores are between 0 and 1")
     for weights in load_model_config(model).weights:
         if weights != "random":
             resolve(weights)
-    paths = [Path(word).expanduser() for word in inputs]
     if bag is not None and bag.absolute() in [path.absolute() for path in paths]:
         raise Kd3dError(f"--bag {bag} is the input: give another name")
     for option, folder in (("--kitti", kitti), ("--png", png)):
@@ -131,9 +136,6 @@ def _source(
     from kd3d_core.offline.bag_source import bag_source, is_bag
     from kd3d_core.offline.image_files import image_source, kitti_source
 
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        raise DataError(f"{missing[0]}: there is no such file or folder")
     bags = [path for path in paths if is_bag(path)]
     if bags:
         if len(paths) > 1:
