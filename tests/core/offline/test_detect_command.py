@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from operator import itemgetter
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Runs the command in an empty folder, with a quick detector."""
     monkeypatch.chdir(tmp_path)
     quick = SeeingDetector()
-    quick.config = load_model_config("lite")  # type: ignore[attr-defined]
+    quick.model = SimpleNamespace(config=load_model_config("lite"))  # type: ignore[attr-defined]
     monkeypatch.setattr(CameraDetector, "from_config", lambda *arguments: quick)
 
     def call(words: str) -> int:
