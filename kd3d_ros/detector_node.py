@@ -2,7 +2,7 @@
 
 Subscribes
     image (sensor_msgs/Image), camera_info (sensor_msgs/CameraInfo): newest frame only.
-    /tf_static (tf2_msgs/TFMessage): extrinsics, if the parameter detector_frame names a frame.
+    /tf_static, /tf (tf2_msgs/TFMessage): extrinsics, if the parameter detector_frame names a frame.
 Publishes, all with the image's stamp
     ~/points (sensor_msgs/PointCloud2), ~/detections (vision_msgs/Detection3DArray),
     ~/markers (visualization_msgs/MarkerArray).
@@ -46,7 +46,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 from kd3d_core.errors import CalibrationError, ConfigError, Kd3dError
-from kd3d_core.geometry.static_frames import StaticFrames
+from kd3d_core.geometry.transforms import TransformBuffer
 from kd3d_core.memory import keep_freed_memory
 from kd3d_core.messages.decode import stamp_ns, transforms
 from kd3d_core.runtime.cameras import CameraSource
@@ -61,6 +61,8 @@ from kd3d_ros.worker import FrameWorker, ReceivedImage
 _IMAGES = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 _NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 _LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_MOVING = QoSProfile(depth=100)
+_TF_HISTORY_NS = 10 * 10**9  # as tf2 keeps it
 
 LoadDetector = Callable[[str, str, Precision], Detector]
 """Makes a detector of the parameters `model`, `device` and `precision`."""
@@ -112,7 +114,7 @@ class DetectorNode(LifecycleNode):
         self._reported = (time.monotonic(), self.counters.values())
         self._last_stamp_ns = 0
 
-        self._static_frames = StaticFrames()
+        self._transforms = TransformBuffer(_TF_HISTORY_NS)
         self._cameras: CameraSource | None = None
         self._detector: Detector | None = None
         self._worker: FrameWorker | None = None
@@ -143,7 +145,7 @@ class DetectorNode(LifecycleNode):
         settings = self.settings
         try:
             self._cameras = CameraSource(
-                self._static_frames,
+                self._transforms,
                 detector_frame=settings.detector_frame,
                 camera_height=settings.camera_height,
                 image_is_rectified=settings.image_is_rectified,
@@ -194,7 +196,10 @@ class DetectorNode(LifecycleNode):
             (CameraInfo, "camera_info", self._on_camera_info, _NEWEST),
         ]
         if self.settings.detector_frame:
-            wanted.append((TFMessage, "/tf_static", self._on_tf_static, _LATCHED))
+            wanted += [
+                (TFMessage, "/tf_static", self._on_tf_static, _LATCHED),
+                (TFMessage, "/tf", self._on_tf, _MOVING),
+            ]
         self._sensors = [
             self.create_subscription(kind, topic, callback, qos, callback_group=group)
             for kind, topic, callback, qos in wanted
@@ -278,17 +283,22 @@ class DetectorNode(LifecycleNode):
             self._on_calibration_changed()
 
     def _on_tf_static(self, message: TFMessage) -> None:
-        for transform in transforms(message, self._on_bad_transform):
+        self._learn_transforms(message, is_fixed=True)
+
+    def _on_tf(self, message: TFMessage) -> None:
+        self._learn_transforms(message, is_fixed=False)
+
+    def _learn_transforms(self, message: TFMessage, is_fixed: bool) -> None:
+        for found in transforms(message, self._on_bad_transform):
+            stamp = None if is_fixed else found.stamp_ns
             try:
-                self._static_frames.add(
-                    transform.parent, transform.child, transform.parent_from_child
-                )
+                self._transforms.add(found.parent, found.child, found.parent_from_child, stamp)
             except CalibrationError as error:
                 self._on_bad_transform(str(error))
         self._on_calibration_changed()
 
     def _on_bad_transform(self, reason: str) -> None:
-        self._notice("bad_transform", f"/tf_static: {reason}")
+        self._notice("bad_transform", f"TF: {reason}")
 
     def _on_calibration_changed(self) -> None:
         if self._worker is not None:

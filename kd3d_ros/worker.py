@@ -167,7 +167,10 @@ class FrameWorker:
         while True:
             self._calibration_changed.clear()
             try:
-                return self._cameras.camera(image.header.frame_id, image.width, image.height)
+                header = image.header
+                return self._cameras.camera(
+                    header.frame_id, image.width, image.height, stamp_ns(header)
+                )
             except NotYetError:
                 now = time.monotonic()
                 if self._patience_ends is None:

@@ -14,7 +14,7 @@ from kd3d_core.data.kitti_bag import TRUTH_TOPIC
 from kd3d_core.errors import CalibrationError, DataError
 from kd3d_core.frames import Frame
 from kd3d_core.geometry.camera import PinholeCamera
-from kd3d_core.geometry.static_frames import StaticFrames
+from kd3d_core.geometry.transforms import TransformBuffer
 from kd3d_core.messages.types import (
     CameraInfo,
     CompressedImage,
@@ -142,7 +142,7 @@ class _World:
             if isinstance(message, Transforms)
             for transform in message.transforms
         )
-        self._frames = StaticFrames()
+        self._frames = TransformBuffer()
         self._cameras = CameraSource(
             self._frames,
             detector_frame=settings.detector_frame,

@@ -15,7 +15,7 @@ from kd3d_core.geometry.camera_info import (
     camera_from_info,
     camera_info_doubts,
 )
-from kd3d_core.geometry.static_frames import StaticFrames
+from kd3d_core.geometry.transforms import TransformBuffer
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.runtime.rejection import NotYetError, RejectedError
 
@@ -32,7 +32,7 @@ class CameraSource:
 
     def __init__(
         self,
-        frames: StaticFrames,
+        frames: TransformBuffer,
         *,
         detector_frame: str = "",
         camera_height: float = 1.65,
@@ -41,7 +41,7 @@ class CameraSource:
     ) -> None:
         """
         Args:
-            frames: static transforms; looked at only if `detector_frame` is named.
+            frames: transforms; looked at only if `detector_frame` is named.
             detector_frame: frame of the results. Empty: a virtual one, level under the camera.
             camera_height: metres from the ground to the camera, for the virtual frame.
             image_is_rectified: `rectified` of `camera_from_info`.
@@ -70,13 +70,16 @@ class CameraSource:
         """The optical frame of an image; the CameraInfo's where the image names none."""
         return image_frame or (self._info[1] if self._info is not None else "")
 
-    def camera(self, image_frame: str, width: int, height: int) -> PinholeCamera:
+    def camera(
+        self, image_frame: str, width: int, height: int, stamp_ns: int | None = None
+    ) -> PinholeCamera:
         """The camera that took an image.
 
         Args:
             image_frame: that the image's header names; may be empty.
             width: of the image in pixels.
             height: of the image in pixels.
+            stamp_ns: when it was taken; needed where the camera moves in the detector frame.
 
         Raises:
             NotYetError: kind `no_camera_info` or `no_transform`.
@@ -88,7 +91,7 @@ class CameraSource:
                 "no CameraInfo has arrived: publish it, or remap `camera_info` to its topic",
             )
         info, _ = self._info
-        pose = self._lidar_from_camera(self.frame_of(image_frame))
+        pose = self._lidar_from_camera(self.frame_of(image_frame), stamp_ns)
         size, rectified = (width, height), self._image_is_rectified
         made_of = _content(info), pose.tobytes(), size
         if made_of != self._made_of:
@@ -105,7 +108,7 @@ class CameraSource:
         assert self._made is not None
         return self._made
 
-    def _lidar_from_camera(self, camera_frame: str) -> np.ndarray:
+    def _lidar_from_camera(self, camera_frame: str, stamp_ns: int | None) -> np.ndarray:
         if self._virtual is not None:
             return self._virtual
         if not camera_frame:
@@ -116,11 +119,11 @@ class CameraSource:
                 "detector_frame empty",
             )
         try:
-            return self._frames.lookup(self._detector_frame, camera_frame)
+            return self._frames.lookup(self._detector_frame, camera_frame, stamp_ns)
         except CalibrationError as error:
             raise NotYetError(
                 "no_transform",
-                f"{error}: publish it on /tf_static, or leave detector_frame empty",
+                f"{error}: publish it on /tf_static or /tf, or leave detector_frame empty",
             ) from None
 
 

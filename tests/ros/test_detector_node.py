@@ -15,6 +15,7 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64
 from tf2_msgs.msg import TFMessage
 
+from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry.pose import matrix_from_pose
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_ros import results, worker
@@ -72,7 +73,7 @@ def test_named_frame_comes_from_tf_static(
     setup.info()
     setup.send(image_message(), image_message())
     assert setup.node.counters.rejected == {"no_transform": 2}
-    assert capfd.readouterr().err.count("no static transform") == 1
+    assert capfd.readouterr().err.count("no transform from") == 1
 
     broadcaster = setup.camera.create_publisher(TFMessage, "/tf_static", LATCHED)
     frames = [TransformStamped(), TransformStamped(), TransformStamped()]
@@ -92,6 +93,32 @@ def test_named_frame_comes_from_tf_static(
     np.testing.assert_allclose(camera.lidar_from_camera[:3, 3], [0, 0, -0.25])
     setup.spinner.until("points", lambda: setup.camera.points)
     assert setup.camera.points[0].header.frame_id == "velodyne"
+
+
+def test_a_camera_that_moves_is_where_tf_has_it_at_the_stamp(start: Start) -> None:
+    detector = FakeDetector()
+    setup = start(detector, detector_frame="base")
+    setup.connect()
+    setup.info()
+    broadcaster = setup.camera.create_publisher(TFMessage, "/tf", 10)
+    for second in (10, 11):
+        moved = TransformStamped()
+        moved.header.frame_id, moved.child_frame_id = "base", CAMERA_FRAME
+        moved.header.stamp.sec = second
+        moved.transform.rotation.w = 1.0
+        moved.transform.translation.x = float(second)
+        broadcaster.publish(TFMessage(transforms=[moved]))
+
+    def is_known() -> bool:
+        try:
+            return bool(setup.node._transforms.lookup("base", CAMERA_FRAME, 11 * 10**9).any())
+        except CalibrationError:
+            return False
+
+    setup.spinner.until("the transforms", is_known)
+    setup.send(image_message(stamp=10.25))
+    ((_, camera),) = detector.calls
+    np.testing.assert_allclose(camera.lidar_from_camera[:3, 3], [10.25, 0, 0])
 
 
 def test_first_image_waits_for_its_camera_info(start: Start) -> None:

@@ -73,7 +73,7 @@ def test_cut_off_recordings_are_refused_in_one_line(bag: Path, tmp_path: Path, k
         with pytest.raises(DataError) as error:
             BagReader(path)
         assert str(path) in str(error.value)
-        assert "ros2 bag reindex" in str(error.value)
+        assert "mcap recover" in str(error.value)
         assert "\n" not in str(error.value)
 
 
