@@ -1,5 +1,7 @@
 """A bag as a rig would have recorded it, from a folder in KITTI's layout."""
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +10,7 @@ import numpy as np
 
 from kd3d_core.data.bag import BagWriter
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.labels import label_boxes
+from kd3d_core.data.labels import describe_unusable, label_boxes, unusable
 from kd3d_core.geometry.lens import Distortion
 from kd3d_core.messages.qos import LATCHED
 from kd3d_core.messages.types import (
@@ -20,6 +22,8 @@ from kd3d_core.messages.types import (
     Transform,
     Transforms,
 )
+
+log = logging.getLogger(__name__)
 
 CAMERA_FRAME = "camera_optical"
 """Rectified camera frame of KITTI's labels, to which `camera_info`'s P belongs."""
@@ -83,13 +87,18 @@ def write_kitti_bag(
                 qos = LATCHED if topic == TF_TOPIC else None
                 writer.add_topic(topic, message_type.ros_type, qos)
         pose: np.ndarray | None = None
+        left_out: Counter[str] = Counter()
         for index in range(len(dataset)):
             stamp_ns = START_NS + round(index * 1e9 / rate_hz)
             for topic, message in _messages(dataset[index], stamp_ns, pose, distortion):
                 writer.write(topic, stamp_ns, message)
                 if isinstance(message, Transforms):
                     pose = message.transforms[0].parent_from_child
+            if "label_2" in dataset[index].files:
+                left_out += unusable(dataset[index].labels(), classes=None)
             on_frame()
+        if left_out:
+            log.warning("%s: labels left out: %s", dataset.root, describe_unusable(left_out))
         return dict(writer.counts)
 
 
