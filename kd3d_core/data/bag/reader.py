@@ -105,6 +105,7 @@ class BagReader:
     def close(self) -> None:
         """Close the bag's files."""
         self._stack.close()
+        self._storages = []
 
     @property
     def duration_s(self) -> float:
@@ -127,6 +128,7 @@ class BagReader:
         Raises:
             DataError: a topic isn't in the bag, or the bag is damaged at this place.
         """
+        assert self._storages, "the bag is closed"
         for name in topics or ():
             if name not in self.topics:
                 reason = f" is left out, {self.foreign[name][0]}" if name in self.foreign else ""
