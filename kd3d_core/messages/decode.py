@@ -73,6 +73,7 @@ def _image(message: Any) -> Image:
         message.encoding,
         int(message.step),
         np.asarray(message.data, np.uint8),
+        bool(message.is_bigendian),
     )
 
 

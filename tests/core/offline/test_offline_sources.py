@@ -435,7 +435,7 @@ def test_topics_are_found_by_type_and_place(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="on /up; there is /left/image, /right/image"):
         bag_source(two, BagSettings(image_topic="/up"), ALL)
     bare = write(tmp_path / "bare", (1.0, "/left/image", image(1.0)))
-    with pytest.raises(DataError, match=r"no sensor_msgs/CameraInfo in it; it has /left/image \(sensor_msgs"):
+    with pytest.raises(DataError, match=r"no sensor_msgs/CameraInfo in it; it has /left/im"):
         bag_source(bare, BagSettings(), ALL)
 
 
