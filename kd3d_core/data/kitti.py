@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from kd3d_core.data.kitti_calib import kitti_camera
-from kd3d_core.data.labels import Label, read_labels, usable, with_image_boxes
+from kd3d_core.data.labels import Label, read_labels, to_judge, usable, with_image_boxes
 from kd3d_core.data.point_files import PointLayout, read_points
 from kd3d_core.errors import DataError
 from kd3d_core.files import files_in, read_text
@@ -107,8 +107,12 @@ class KittiFrame:
         return with_image_boxes(labels, self.camera())
 
     def objects(self) -> list[Label]:
-        """The label file's objects that can be learnt and judged, see `labels.usable`."""
+        """The label file's objects that can be learnt, see `labels.usable`."""
         return usable(self.labels())
+
+    def ground_truth(self) -> list[Label]:
+        """The label file's lines for an evaluator, see `labels.to_judge`."""
+        return to_judge(self.labels())
 
 
 class KittiDataset:

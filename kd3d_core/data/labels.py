@@ -1,8 +1,8 @@
 """KITTI's text labels: the one place that reads and writes them and says which can be used.
 
 A label can be learnt and judged if it is a 3D box somewhere near the camera: `Label.flaw` says what
-is wrong with one that can't. Training, evaluation, bags and pictures all ask for that, through
-`KittiFrame.objects` or `usable`, so that each takes the same objects for real.
+is wrong with one that can't. Training, bags and pictures leave those out (`usable`), evaluation
+ignores them (`to_judge`), and all count and name them (`unusable`).
 """
 
 import math
@@ -163,6 +163,25 @@ def _is_number(word: str) -> bool:
 def usable(labels: Iterable[Label]) -> list[Label]:
     """The objects that can be learnt and judged: no `DontCare` regions, none with a `flaw`."""
     return [label for label in labels if label.is_usable]
+
+
+def to_judge(labels: Iterable[Label]) -> list[Label]:
+    """Labels as an evaluator takes them: objects with a `flaw` become `DontCare` regions.
+
+    So none has to be found, and in the image none is wrong to find.
+    """
+    return [
+        label
+        if label.is_usable or not label.is_object
+        else replace(
+            label,
+            type=DONT_CARE,
+            dimensions=(-1.0, -1.0, -1.0),
+            location=(-1000.0, -1000.0, -1000.0),
+            rotation_y=-10.0,
+        )
+        for label in labels
+    ]
 
 
 def unusable(labels: Iterable[Label], classes: Collection[str] = CLASSES) -> Counter[str]:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from kd3d_core.data.augment import Augmentation, AugmentConfig
+from kd3d_core.data.augment import draw_augmentation
+from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.data.kitti import LIDAR, KittiDataset, KittiFrame
 from kd3d_core.data.labels import label_boxes
 from kd3d_core.data.object_sampling import ObjectSampler
@@ -334,12 +335,6 @@ def windowed(frame: KittiFrame, config: WindowConfig) -> tuple[torch.Tensor, Pin
     camera = frame.camera(image.shape[:2])
     window = config.window(camera)
     return window.extract(image_tensor(image))[0], window.camera(camera)
-
-
-def draw_augmentation(config: AugmentConfig, seed: int, epoch: int, index: int) -> Augmentation:
-    """The augmentation of a sample, from these four alone."""
-    (state,) = np.random.SeedSequence((seed, epoch, index)).generate_state(1, np.uint64)
-    return config.draw(torch.Generator().manual_seed(int(state >> 1)))
 
 
 def batches_of(samples: FrameSamples, batch_size: int) -> Iterator[Batch]:

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from mmcv.ops.sparse_conv import SparseConvolution
 from torch import nn
 
+from kd3d_core.detectors.sparse import SparseConv
 from kd3d_core.errors import WeightsError
 from kd3d_core.weights.tensors import first_few
 
@@ -66,7 +66,7 @@ def in_mmcv_layout(
     wanted = {
         f"{name}.weight": module.weight.shape
         for name, module in network.named_modules()
-        if isinstance(module, SparseConvolution)
+        if isinstance(module, SparseConv)
     }
     spconv, mmcv = [], []
     for name, shape in wanted.items():

@@ -31,7 +31,7 @@ from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.pseudo_cache import weights_digest
 from kd3d_core.data.samples import Batch, FrameSamples, PointSource, collate
 from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.detectors.decode import BoxSlots, HeadMaps
 from kd3d_core.distill.cells import filled_cells
 from kd3d_core.distill.config import DistillConfig, Needs

@@ -8,7 +8,7 @@ import torch
 
 from kd3d_core.data.samples import Batch
 from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.detectors.decode import BoxSlots, HeadMaps
 from kd3d_core.distill.cells import filled_cells
 from kd3d_core.distill.config import Needs, Place
@@ -171,5 +171,5 @@ def _same_cells(
 
 
 def _sizes(detector: AnchorDetector) -> str:
-    sizes = detector.head.prior_generator.sizes
+    sizes = [anchor.size for anchor in detector.head.anchors.classes]
     return f"{len(sizes)} of sizes {[list(size) for size in sizes]}"

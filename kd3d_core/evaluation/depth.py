@@ -246,7 +246,7 @@ def read_depth(path: Path | str) -> np.ndarray:
         if path.suffix == ".npy":
             depth = np.load(path, allow_pickle=False)
         else:
-            with Image.open(path) as image:
+            with Image.open(path, formats=("PNG",)) as image:  # an EPS would start Ghostscript
                 depth = np.array(image)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: depth cannot be read: {error}") from None

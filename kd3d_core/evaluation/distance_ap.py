@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kd3d_core.data.kitti import Label
+from kd3d_core.data.labels import Label
 from kd3d_core.evaluation.kitti_rules import check_frames
 from kd3d_core.evaluation.objects import Objects
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from kd3d_core.classes import BENCHMARK_CLASSES, NEIGHBOURS
 from kd3d_core.data.labels import Label
 from kd3d_core.errors import DataError
 from kd3d_core.evaluation.matching import assign
@@ -22,11 +23,11 @@ from kd3d_core.evaluation.objects import (
 
 Strictness = Literal["strict", "loose"]
 
-CLASSES = ("car", "pedestrian", "cyclist")
+CLASSES = tuple(name.lower() for name in BENCHMARK_CLASSES)
 LEVELS = ("easy", "moderate", "hard")
 
 OVERLAPS: tuple[Metric, ...] = ("bbox", "bev", "3d")
-_NEIGHBOUR = {"car": "van", "pedestrian": "person_sitting"}
+_NEIGHBOUR = {name.lower(): other.lower() for name, other in NEIGHBOURS.items()}
 _MIN_HEIGHT_PX = (40, 25, 25)
 _MAX_OCCLUSION = (0, 1, 2)
 _MAX_TRUNCATION = (0.15, 0.3, 0.5)

@@ -55,7 +55,7 @@ def ap_notes(
 def without_ap(labels: Objects, result: KittiAP) -> list[str]:
     """Why classes have no AP: a line for each that has labels, and one for all that have none.
 
-    >>> from kd3d_core.data.kitti import Label
+    >>> from kd3d_core.data.labels import Label
     >>> from kd3d_core.evaluation.kitti_ap import evaluate
     >>> car = Label.parse("Car 0 0 0  0 0 0 0  1.5 1.6 4.0  2.0 1.7 20.0  0", "example")
     >>> for line in without_ap(Objects.from_frames([[car, car]]), evaluate([[car, car]], [[]])):

@@ -15,15 +15,12 @@ from itertools import starmap
 
 import numpy as np
 
+from kd3d_core.classes import BENCHMARK_CLASSES, NEIGHBOURS
 from kd3d_core.errors import DataError
 from kd3d_core.evaluation.matching import assign
 from kd3d_core.geometry.boxes import footprints
 from kd3d_core.geometry.rectangles import intersection_area
 from kd3d_core.messages.types import ObjectBoxes
-
-CLASSES = ("Car", "Pedestrian", "Cyclist")
-
-_NEIGHBOURS = {"Car": ("Van",), "Pedestrian": ("Person_sitting",)}
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ def precision_recall(
     truth: Sequence[ObjectBoxes],
     found: Sequence[ObjectBoxes],
     rules: MatchRules = MatchRules(),
-    classes: Sequence[str] = CLASSES,
+    classes: Sequence[str] = BENCHMARK_CLASSES,
 ) -> dict[str, ClassScore]:
     """Precision and recall of the detections of some frames, by class.
 
@@ -126,7 +123,7 @@ def precision_recall(
 def _count(name: str, rules: MatchRules, truth: ObjectBoxes, found: ObjectBoxes) -> ClassScore:
     """Counts of one frame. Labels of neighbouring classes choose last, among what is left."""
     is_class = np.array([label == name for label in truth.names], bool)
-    is_neighbour = np.isin(truth.names, _NEIGHBOURS.get(name, ()))
+    is_neighbour = np.isin(truth.names, NEIGHBOURS.get(name, ()))
     labels = np.concatenate([truth.boxes[is_class], truth.boxes[is_neighbour]])
     count = int(is_class.sum())
     answers = np.array([each == name for each in found.names], bool)

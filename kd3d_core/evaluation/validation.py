@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from kd3d_core.data.kitti import Label
+from kd3d_core.data.labels import Label
 from kd3d_core.evaluation.distance_ap import distance_ap
-from kd3d_core.evaluation.kitti_ap import evaluate
+from kd3d_core.evaluation.kitti_ap import evaluate_both
 
 RANKED_METRICS = ("mAP_3d_moderate", "mAP_3d_loose", "mAP_distance")
 """Means over the classes: R40 at KITTI's overlaps, R40 at the loose overlaps, AP by distance.
@@ -39,8 +39,7 @@ def validation_metrics(
     Raises:
         DataError: as `kitti_ap.evaluate`.
     """
-    strict = evaluate(ground_truth, detections)
-    loose = evaluate(ground_truth, detections, "loose")
+    strict, loose = evaluate_both(ground_truth, detections)
     by_distance = distance_ap(ground_truth, detections, classes, min_recall=0, min_precision=0)
     defined = [value for value in by_distance.values() if value is not None]
     names = [name.lower() for name in classes]

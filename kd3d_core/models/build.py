@@ -7,12 +7,8 @@ import torch
 
 from kd3d_core.depth.build import make_depth
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.build import (
-    DetectorConfig,
-    load_detector,
-    random_detector,
-    untrained_detector,
-)
+from kd3d_core.detectors.build import load_detector, random_detector, untrained_detector
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.devices import Precision, fixed_precision
 from kd3d_core.models.chain import LidarModel, Model, PseudoLidar, PseudoLidarModel
 from kd3d_core.models.config import (

@@ -12,7 +12,7 @@ import yaml
 
 from kd3d_core.config import make_config, plain, read_settings
 from kd3d_core.depth.config import DepthConfig
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.files import write_whole
 from kd3d_core.paths import share_dir

@@ -12,7 +12,7 @@ import numpy as np
 from kd3d_core.data.camera_file import read_camera_file
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.kitti_bag import CAMERA_FRAME, LIDAR_FRAME, START_NS
-from kd3d_core.data.labels import Label, label_boxes
+from kd3d_core.data.labels import Label, describe_unusable, label_boxes, usable
 from kd3d_core.errors import CalibrationError, DataError
 from kd3d_core.files import files_in
 from kd3d_core.frames import Frame
@@ -174,7 +174,7 @@ def _source(
 
 
 class _KittiFrames:
-    """Loads frames, with their labels if those can be read; says once if they can't."""
+    """Loads frames, with those of their labels that can be shown; says once if others can't."""
 
     def __init__(self) -> None:
         self._has_warned = False
@@ -199,12 +199,21 @@ class _KittiFrames:
         if "label_2" not in files.files:
             return None
         try:
-            return files.objects()
+            labels = files.labels()
         except DataError as error:
-            if not self._has_warned:
-                log.warning("frames whose labels can't be read are shown without them: %s", error)
-                self._has_warned = True
+            self._warn(f"frames are shown without their labels, which can't be read: {error}")
             return None
+        if left_out := Counter(label.flaw for label in labels if label.is_object and label.flaw):
+            self._warn(
+                f"labels that can't be shown are left out, the first in frame {files.name}: "
+                f"{describe_unusable(left_out)}"
+            )
+        return usable(labels)
+
+    def _warn(self, reason: str) -> None:
+        if not self._has_warned:
+            log.warning("%s", reason)
+            self._has_warned = True
 
 
 def _image_frame(camera: PinholeCamera, results_frame: str, path: Path, stamp_ns: int) -> Frame:

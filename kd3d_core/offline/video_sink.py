@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from kd3d_core.errors import DataError
-from kd3d_core.offline.frames import FrameResult
+from kd3d_core.frames import FrameResult
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,12 @@ import numpy as np
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.labels import label_boxes, write_labels
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.build import DetectorConfig, random_detector
+from kd3d_core.detectors.build import random_detector
 from kd3d_core.detectors.checkpoint import load_tensors
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.detectors.voxels import VoxelGrid
 from kd3d_core.errors import WeightsError
-from kd3d_core.evaluation.kitti_ap import evaluate
+from kd3d_core.evaluation.kitti_ap import evaluate_both
 from kd3d_core.evaluation.kitti_files import read_frames
 from kd3d_core.evaluation.kitti_rules import CLASSES, EVERYTHING, LEVELS, Level
 from kd3d_core.evaluation.objects import Objects
@@ -59,15 +60,13 @@ def judge(run: StudyRun, prepared: Prepared) -> dict[str, Any]:
         write_labels(run.detections / f"{name}.txt", labels)
     # Read back, so that kd3d-eval says the same to the last digit.
     judged = read_frames(prepared.val.root / "label_2", run.detections, list(found))
-    results = {
-        iou: evaluate(judged.ground_truth, judged.detections, iou) for iou in ("strict", "loose")
-    }
+    strict, loose = evaluate_both(judged.ground_truth, judged.detections)
     latest = checkpoint.find(run.folder / "latest")
     assert latest is not None, "last_detector has found it"
     meta = checkpoint.read_meta(latest)
     metrics = {
-        "ap": {iou: result.to_json() for iou, result in results.items()},
-        "objects": {name: results["strict"].objects[name][MODERATE] for name in CLASSES},
+        "ap": {"strict": strict.to_json(), "loose": loose.to_json()},
+        "objects": {name: strict.objects[name][MODERATE] for name in CLASSES},
         "beyond_range": beyond_range(prepared.val, detector.grid),
         "frames": len(judged.names),
         "seconds": read_history(run.folder).seconds,

@@ -9,7 +9,7 @@ from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
 from kd3d_core.data.samples import PointSource, lidar_points
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.distill.cache import TeacherCache
 from kd3d_core.distill.config import DistillConfig
 from kd3d_core.errors import ConfigError

@@ -1,6 +1,7 @@
 """Training a detector on labelled boxes."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.labels import Label
+from kd3d_core.data.labels import Label, describe_unusable, unusable, usable
 from kd3d_core.data.object_sampling import ObjectSampler, make_sampler
 from kd3d_core.data.samples import Batch, FrameSamples, MixedSamples
 from kd3d_core.detectors.anchor_detector import AnchorDetector
@@ -75,7 +76,7 @@ class DetectorTask:
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """See `average_precision`."""
         found = self.detect(model, device)
-        truth = {name: self._val.frames.frame(name).labels() for name in found}
+        truth = {name: self._val.frames.frame(name).ground_truth() for name in found}
         return average_precision(truth, found, self._model_config.detector.classes)
 
     def detect(self, model: nn.Module, device: torch.device) -> dict[str, list[Label]]:
@@ -174,18 +175,24 @@ def _report_annotations(frames: KittiDataset, classes: Sequence[str]) -> None:
     """Say how many objects there are; refuse frames that teach nothing at all."""
     counts = dict.fromkeys(classes, 0)
     empty = []
+    left_out: Counter[str] = Counter()
     for index in range(len(frames)):
         frame = frames[index]
-        known = [label.type for label in frame.objects() if label.type in counts]
+        labels = frame.labels()
+        left_out += unusable(labels)
+        known = [label.type for label in usable(labels) if label.type in counts]
         for name in known:
             counts[name] += 1
         if not known:
             empty.append(frame.name)
     if not any(counts.values()):
+        others = f" (left out: {describe_unusable(left_out)})" if left_out else ""
         raise DataError(
             f"{frames.root}: none of the {len(frames)} frames has a {', '.join(classes)} in its "
-            "label_2: there is nothing to learn"
+            f"label_2: there is nothing to learn{others}"
         )
+    if left_out:
+        log.warning("objects that are left out: %s", describe_unusable(left_out))
     if empty:
         log.warning(
             "%d of %d frames have no object of the classes (first: %s); they teach background only",

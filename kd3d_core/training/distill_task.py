@@ -13,7 +13,7 @@ from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.labels import Label
 from kd3d_core.data.samples import FrameSamples, MixedSamples, PointSource, lidar_points
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.distill.config import DistillConfig, TeacherConfig
 from kd3d_core.distill.distiller import Distiller
 from kd3d_core.distill.schedule import Phase
@@ -81,7 +81,7 @@ class DistillTask:
         if self._teacher_boxes is not None:
             truth = self._teacher_boxes.labels(device)
         else:
-            truth = {name: self._val.frames.frame(name).labels() for name in found}
+            truth = {name: self._val.frames.frame(name).ground_truth() for name in found}
         return average_precision(truth, found, self._model_config.detector.classes)
 
     def export(self, model: nn.Module, out: Path) -> None:

@@ -17,7 +17,7 @@ from kd3d_core.config import plain, settings_digest
 from kd3d_core.data.pseudo_cache import PseudoLidarCache, weights_digest
 from kd3d_core.data.samples import PointSource
 from kd3d_core.depth.config import DepthConfig
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.training import checkpoint
 from kd3d_core.training.config import TrainConfig, make_train_config

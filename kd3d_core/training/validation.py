@@ -9,17 +9,16 @@ from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.labels import Label, box_labels
 from kd3d_core.data.samples import Batch, FrameSamples, PointSource, batches_of
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError
-from kd3d_core.evaluation.kitti_ap import evaluate
 from kd3d_core.evaluation.kitti_rules import CLASSES
+from kd3d_core.evaluation.validation import RANKED_METRICS, validation_metrics
 from kd3d_core.training.task import Score
 
 log = logging.getLogger(__name__)
 
-SCORES = (Score("mAP_3d_moderate"), Score("mAP_3d_loose"))
-"""Means over the classes that there are of AP 3D R40 moderate; the second at the lower IoU that
-cameras are judged by, which moves first."""
+SCORES = tuple(map(Score, RANKED_METRICS))
+"""The first decides; each of the others moves earlier in a training than those before it."""
 
 
 def check_classes(classes: Sequence[str]) -> None:
@@ -76,32 +75,15 @@ class DetectionFrames:
 def average_precision(
     truth: Mapping[str, Sequence[Label]], found: Mapping[str, list[Label]], classes: Sequence[str]
 ) -> dict[str, float]:
-    """AP R40 moderate in 3D and from above, by class, and the means of `SCORES`.
-
-    `*_3d_loose` asks for the IoU that cameras are judged by as well: 0.5 for cars, 0.25 for others.
-    A class of which no label counts has no AP, and doesn't enter the means.
+    """The metrics of `kd3d_core.evaluation.validation` that are defined for some frames.
 
     Args:
         truth: labels of the frames, by name.
         found: detections in them, by name.
         classes: names of the classes.
     """
-    labels, detections = [truth[name] for name in found], list(found.values())
-    result = evaluate(labels, detections)
-    loose = evaluate(labels, detections, "loose")
-    present = [name for name in classes if result.objects[name.lower()][1]]
-    if not present:
-        log.warning("no label of the validation frames counts: there is no AP")
-        return {}
-    strict = {name: result.curves[name.lower()] for name in present}
-    easier = {name: loose.curves[name.lower()]["3d"].r40[1] for name in present}
-    metrics = {}
-    for name in present:
-        metrics[f"{name}_3d"] = strict[name]["3d"].r40[1]
-        metrics[f"{name}_bev"] = strict[name]["bev"].r40[1]
-        metrics[f"{name}_3d_loose"] = easier[name]
-    return {
-        "mAP_3d_moderate": sum(strict[name]["3d"].r40[1] for name in present) / len(present),
-        "mAP_3d_loose": sum(easier.values()) / len(present),
-        **metrics,
-    }
+    metrics = validation_metrics([truth[name] for name in found], list(found.values()), classes)
+    undefined = [score.name for score in SCORES if metrics[score.name] is None]
+    if undefined:
+        log.warning("no label of the validation frames counts for %s", ", ".join(undefined))
+    return {name: value for name, value in metrics.items() if value is not None}

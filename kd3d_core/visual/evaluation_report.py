@@ -76,8 +76,12 @@ def evaluation_page(
         DataError: a frame to draw has no image or calibration, or a file is malformed.
     """
     first = evaluation.runs[0]
-    sections = [_ap_section(evaluation.runs), _curve_section(evaluation.runs)]
-    sections += [_distance_section(evaluation.runs), _occlusion_section(evaluation.runs)]
+    if _seen_classes(evaluation.runs):
+        sections = [_ap_section(evaluation.runs), _curve_section(evaluation.runs)]
+        sections += [_distance_section(evaluation.runs), _occlusion_section(evaluation.runs)]
+    else:
+        text = "No label counts, so that no class has AP: the notes below say why."
+        sections = [Section("Average precision", (), text)]
     depths = {run.name: run.depth for run in evaluation.runs if run.depth is not None}
     if depths:
         sections.append(_depth_section(depths))

@@ -10,6 +10,7 @@ and boxes that are wrong.
 """
 
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from pickle import UnpicklingError
@@ -61,6 +62,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
             stored: Any = load_file(path)
         else:
+            _check_packing(path)
             with torch.serialization.safe_globals([(_Inert, name) for name in _INERT_NAMES]):
                 stored = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
@@ -85,6 +87,17 @@ def first_few(texts: Sequence[str]) -> str:
     """Up to five texts, each cut to a length that a line has room for."""
     shown = [text if len(text) <= 120 else f"{text[:117]}..." for text in texts[:5]]
     return "; ".join([*shown, f"and {len(texts) - 5} more"] if len(texts) > 5 else shown)
+
+
+def _check_packing(path: Path) -> None:
+    """Refuse a zip file that unpacks to more than it has: torch compresses nothing."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(part.file_size for part in archive.infolist())
+        if unpacked > path.stat().st_size:
+            raise ValueError(
+                f"it would unpack to {unpacked / 1e6:.0f} MB; torch compresses nothing"
+            )
 
 
 def _named_tensors(stored: Any, path: Path) -> dict[str, torch.Tensor]:

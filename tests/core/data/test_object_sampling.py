@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from shapely.geometry import Polygon
 
-from kd3d_core.data.augment import AugmentConfig
+from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.data.kitti import KittiFrame
 from kd3d_core.data.object_sampling import cached_objects, cut_objects, make_sampler
 from kd3d_core.data.samples import FrameSamples

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from kd3d_core.data.augment import AugmentConfig
+from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.data.kitti import KittiFrame
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
 from kd3d_core.data.samples import FrameSamples, MixedSamples, collate

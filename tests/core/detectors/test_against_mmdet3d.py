@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 
-from kd3d_core.detectors.decode import DecodeConfig
+from kd3d_core.detectors.config import DecodeConfig
 from kd3d_core.detectors.lite import lite_config
 from kd3d_core.detectors.mvxnet import FusionDetector, mvxnet_config
 from kd3d_core.ops import dynamic_voxelize

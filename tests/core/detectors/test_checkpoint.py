@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from kd3d_core.detectors.build import DetectorConfig, load_detector
+from kd3d_core.detectors.build import load_detector
 from kd3d_core.detectors.checkpoint import in_mmcv_layout, load_tensors
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.detectors.mvxnet import mvxnet_config
 from kd3d_core.detectors.second import pointpillars_config, second_config
 from kd3d_core.errors import WeightsError

@@ -6,7 +6,8 @@ import pytest
 import torch
 import yaml
 
-from kd3d_core.detectors.build import DetectorConfig, random_detector
+from kd3d_core.detectors.build import random_detector
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.window import WindowConfig
 from kd3d_core.models.config import load_model_config

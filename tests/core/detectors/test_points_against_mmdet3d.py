@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from kd3d_core.detectors.build import DetectorConfig, random_detector, untrained_detector
-from kd3d_core.detectors.decode import DecodeConfig
+from kd3d_core.detectors.build import random_detector, untrained_detector
+from kd3d_core.detectors.config import DecodeConfig, DetectorConfig
 from kd3d_core.detectors.second import PointDetector, pointpillars_config, second_config
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera

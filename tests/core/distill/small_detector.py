@@ -8,8 +8,8 @@ from torch import nn
 
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.samples import lidar_points
-from kd3d_core.detectors.decode import DecodeConfig
-from kd3d_core.detectors.lite import lite_config
+from kd3d_core.detectors.config import DecodeConfig
+from kd3d_core.detectors.lite import lite
 from kd3d_core.detectors.mvxnet import FusionDetector
 from kd3d_core.detectors.voxels import VoxelGrid
 from kd3d_core.models.config import ModelConfig
@@ -41,15 +41,9 @@ def student_task(
 
 @cache
 def _made(seed: int, grid: VoxelGrid) -> FusionDetector:
-    config = lite_config()
-    for part in (config.data_preprocessor.voxel_layer, config.pts_voxel_encoder):
-        part.point_cloud_range, part.voxel_size = list(grid.point_cloud_range), grid.voxel_size
-    low, high = grid.point_cloud_range[:2], grid.point_cloud_range[3:5]
-    generator = config.pts_bbox_head.anchor_generator
-    generator.ranges = [[*low, box[2], *high, box[5]] for box in generator.ranges]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        detector = FusionDetector(config, DecodeConfig()).eval()
+        detector = lite(DecodeConfig(), grid.point_cloud_range, grid.voxel_size).eval()
         # What reaches the head of an untrained network hardly varies.
         nn.init.normal_(detector.head.conv_cls.weight, std=15.0)
         nn.init.normal_(detector.head.conv_reg.weight, std=5.0)

@@ -11,7 +11,7 @@ import torch
 
 from kd3d_core.cli import train as command
 from kd3d_core.data.samples import collate
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.geometry.window import WindowConfig
 from kd3d_core.models.config import load_model_config, save_model_config
 from kd3d_core.paths import share_dir

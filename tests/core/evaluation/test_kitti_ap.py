@@ -18,6 +18,7 @@ from kd3d_core.evaluation.kitti_ap import (
     METRICS,
     KittiAP,
     evaluate,
+    evaluate_both,
     min_overlap,
 )
 
@@ -385,6 +386,13 @@ def test_loose_means_bev_and_3d_only() -> None:
     )
     assert found_strict == dict.fromkeys(METRICS, False)
     assert found_loose == {"bbox": False, "aos": False, "bev": True, "3d": True}
+
+
+def test_both_at_once_is_each_of_them(recorded, result: KittiAP) -> None:
+    strict, loose = evaluate_both(*recorded)
+    assert (strict.iou, loose.iou) == ("strict", "loose")
+    np.testing.assert_array_equal(values(strict), values(result))
+    np.testing.assert_array_equal(values(loose), values(evaluate(*recorded, "loose")))
 
 
 def test_other_classes_do_not_matter() -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from operator import itemgetter
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Runs the command in an empty folder, with a quick detector."""
     monkeypatch.chdir(tmp_path)
     quick = SeeingDetector()
-    quick.config = load_model_config("lite")  # type: ignore[attr-defined]
+    quick.model = SimpleNamespace(config=load_model_config("lite"))  # type: ignore[attr-defined]
     monkeypatch.setattr(CameraDetector, "from_config", lambda *arguments: quick)
 
     def call(words: str) -> int:
@@ -84,6 +85,14 @@ def test_bad_frames_are_told_at_the_end_by_reason(run: Run, kitti: Path, capsys)
     Path("front.yaml").write_text(YAML)
     assert run("b.png c.png --calib front.yaml --kitti k3") == 1
     assert "none of the 2 frames can be used; b: the image is 100" in capsys.readouterr().err
+
+
+def test_a_calibration_that_looks_wrong_is_told_once(run: Run, kitti: Path, caplog) -> None:
+    images = "data/training/image_2/000000.png data/training/image_2/000001.png"
+    assert run(f"{images} --intrinsics 72 72 63 22 --kitti k") == 0
+    assert "looks wrong" not in caplog.text
+    assert run(f"{images} --intrinsics 72 72 5 22 --kitti k2") == 0
+    assert caplog.text.count("calibration looks wrong: the principal point (5, 22) is far") == 1
 
 
 @pytest.mark.parametrize(("option", "ending"), [("--kitti", "txt"), ("--png", "png")])

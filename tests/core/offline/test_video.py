@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 from browser import browser_tab
-from kd3d_core.offline.frames import Frame, FrameResult
 from seeing_detector import SeeingDetector, picture
 
 from kd3d_core.errors import DataError
+from kd3d_core.frames import Frame, FrameResult
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.offline.video_sink import VideoSink, letterboxed

@@ -15,13 +15,16 @@ P2: 186 0 160 0 0 186 44 0 0 0 1 0
 R0_rect: 1 0 0 0 1 0 0 0 1
 Tr_velo_to_cam: 0 -1 0 0 0 0 -1 -0.08 1 0 0 -0.27
 """
-WINDOW = {"size": [64, 192], "mode": "crop"}
 MODEL = {
-    "depth": {"weights": "random", "encoder": "b0", "window": WINDOW},
+    "depth": {
+        "weights": "random",
+        "encoder": "b0",
+        "window": {"size": [64, 192], "mode": "crop"},
+    },
     "detector": {
         "type": "lite",
         "weights": "random",
-        "window": WINDOW,
+        "window": {"size": [64, 192], "mode": "crop"},  # not shared: that would be a YAML alias
         "decoding": {"score_threshold": 0.1, "nms_iou": 0.01, "pre_nms": 100, "max_boxes": 50},
     },
     "pseudo_lidar": {"keep_fraction": 0.2, "max_jump": 0.0},

@@ -1,24 +1,40 @@
 """Weights: the catalogue, downloads from a server that misbehaves, and the command."""
 
 import errno
+import gzip
 import hashlib
+import io
+import json
 import shutil
 import sys
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import save
 
 from kd3d_core.cli import weights as command
-from kd3d_core.errors import ConfigError, WeightsError
+from kd3d_core.errors import ConfigError, DataError, WeightsError
 from kd3d_core.paths import share_dir
 from kd3d_core.weights import catalogue, download, resolve, store
 from kd3d_core.weights.download import download_file
 
-CONTENT = bytes(range(256)) * 12_000  # 3 MB: several chunks
+
+def zipped(tensors: bytes) -> bytes:
+    """As torch writes them: nothing is compressed, each part has a checksum."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}.")
+        archive.writestr("archive/data/0", tensors)
+    return buffer.getvalue()
+
+
+CONTENT = zipped(bytes(range(256)) * 12_000)  # 3 MB: several chunks
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -33,6 +49,8 @@ class Server(ThreadingHTTPServer):
         drops: how many answers break off.
         lie_about_start: answer a Range from its neighbour.
         statuses: status codes of the next answers, before any 200.
+        headers: sent instead of what the server would say.
+        ignore_if_range: answer a Range of a file that has changed meanwhile.
         requests: Range headers that came, None for none.
     """
 
@@ -45,6 +63,8 @@ class Server(ThreadingHTTPServer):
         self.drops = 10**9
         self.lie_about_start = False
         self.statuses: list[int] = []
+        self.headers: dict[str, str] = {}
+        self.ignore_if_range = False
         self.requests: list[str | None] = []
 
     @property
@@ -62,7 +82,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(server.statuses.pop(0))
             return
         start = 0
-        if span and server.ranges and self.headers.get("If-Range", server.etag) == server.etag:
+        same = server.ignore_if_range or (self.headers.get("If-Range", server.etag) == server.etag)
+        if span and server.ranges and same:
             start = int(span.removeprefix("bytes=").rstrip("-"))
             if start >= len(server.content):
                 self.send_response(416)
@@ -74,13 +95,15 @@ class Handler(BaseHTTPRequestHandler):
                 start -= 1
             self.send_response(206)
             end = len(server.content)
-            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{end}")
+            if "Content-Range" not in server.headers:
+                self.send_header("Content-Range", f"bytes {start}-{end - 1}/{end}")
         else:
             self.send_response(200)
         body = server.content[start:]
-        self.send_header("Content-Length", str(len(body)))
-        if server.etag:
-            self.send_header("ETag", server.etag)
+        said = {"Content-Length": str(len(body)), "ETag": server.etag} | server.headers
+        for name, value in said.items():
+            if value:
+                self.send_header(name, value)
         self.end_headers()
         if server.drop_after is not None and len(body) > server.drop_after and server.drops > 0:
             server.drops -= 1
@@ -108,16 +131,21 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "_BACKOFF_S", 0.0)
 
 
+def short(value: object) -> str:
+    """For the names of tests."""
+    return f"{len(value)} bytes" if isinstance(value, bytes) else str(value)[:20]
+
+
 def others(path: Path) -> set[str]:
     """Files beside a download, but for its lock."""
-    return {entry.name for entry in path.parent.iterdir()} - {path.name, path.name + ".lock"}
+    return {entry.name for entry in path.parent.iterdir()} - {path.name, "lock"}
 
 
 def test_a_plain_download(server: Server, tmp_path: Path) -> None:
     target = tmp_path / "deep" / "model.pth"
     progress: list[tuple[int, int]] = []
     digest = download_file(
-        server.url, target, SHA256[:8], lambda done, total: progress.append((done, total))
+        server.url, target, SHA256[:8], len(CONTENT), lambda *state: progress.append(state)
     )
     assert digest == SHA256
     assert target.read_bytes() == CONTENT
@@ -146,7 +174,7 @@ def test_a_later_call_goes_on_where_the_first_gave_up(server: Server, tmp_path: 
             raise OneAnswerError
 
     with pytest.raises(OneAnswerError):  # as Ctrl-C would
-        download_file(server.url, target, SHA256, stop)
+        download_file(server.url, target, SHA256, on_progress=stop)
     assert not target.exists()
     kept = (tmp_path / "model.pth.part").stat().st_size
     assert kept > 0
@@ -266,10 +294,132 @@ def test_two_downloads_of_one_file(server: Server, tmp_path: Path) -> None:
     target = tmp_path / "model.pth"
 
     def second(done: int, total: int) -> None:
-        with pytest.raises(WeightsError, match="another process"):
+        with pytest.raises(DataError, match="another process"):
             download_file(server.url, target)
 
     assert download_file(server.url, target, on_progress=second) == SHA256
+
+
+class TestWithoutAHash:
+    """What doesn't show that it is whole isn't kept."""
+
+    def get(self, server: Server, target: Path, *, size: int = 0) -> str:
+        url = server.url.replace("model.pth", target.name)
+        return download_file(url, target, size=size)
+
+    @pytest.mark.parametrize(
+        ("name", "content", "reason"),
+        [
+            ("x.pth", CONTENT[:-1], "cut off or damaged"),
+            ("x.pth", CONTENT[:2_000_000], "cut off or damaged"),
+            ("x.pth", b"", "cut off or damaged"),
+            ("x.bin", CONTENT[:9000] + b"?" + CONTENT[9001:], "archive/data/0 in it fails"),
+            ("x.pth", gzip.compress(CONTENT), "compressed with gzip"),
+            ("x.json", gzip.compress(b"{}"), "compressed with gzip"),
+            ("x.json", b'{"depths": [1, 2', "cut off or damaged"),
+            ("x.json", b"[" * 100_000, "cut off or damaged"),
+            ("x.json", b"\xff\xfe", "cut off or damaged"),
+            ("x.safetensors", save({"a": torch.ones(99)})[:-1], "cut off or damaged"),
+            ("x.safetensors", save({"a": torch.ones(99)}) + b"x", "cut off or damaged"),
+            ("x.safetensors", b"\xff" * 100, "cut off or damaged"),
+            ("x.safetensors", b"version https://git-lfs.github.com/spec/v1", "pointer of Git LFS"),
+            ("x.pth", b"\n<!DOCTYPE html><html>Please log in</html>", "a web page"),
+        ],
+        ids=short,
+    )
+    def test_a_file_that_is_not_what_its_name_says(self, server, tmp_path, name, content, reason):
+        server.content = content
+        with pytest.raises(WeightsError, match=f"{name} is .*{reason}.*it was removed") as caught:
+            self.get(server, tmp_path / name)
+        assert "\n" not in str(caught.value)
+        assert others(tmp_path / name) == set()
+        assert not (tmp_path / name).exists()
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("x.pth", CONTENT),
+            ("x.bin", CONTENT),
+            ("x.json", b' {"depths": [1]}\n'),
+            ("x.safetensors", save({"a": torch.ones(99)})),
+            ("x.txt", b"whatever"),
+        ],
+        ids=short,
+    )
+    def test_whole_files_are_kept(self, server, tmp_path, name, content):
+        server.content = content
+        assert self.get(server, tmp_path / name, size=len(content))
+        assert (tmp_path / name).read_bytes() == content
+
+    def test_checkpoints_of_old_torch_are_kept_too(self, server, tmp_path):
+        old = io.BytesIO()
+        torch.save({"a": torch.ones(3)}, old, _use_new_zipfile_serialization=False)
+        server.content = old.getvalue()
+        self.get(server, tmp_path / "x.pth")
+        assert (tmp_path / "x.pth").read_bytes() == old.getvalue()
+
+    def test_a_mixture_of_two_files(self, server, tmp_path):
+        """The server goes on with another file than it began with, against If-Range."""
+        other = zipped(bytes(range(255, -1, -1)) * 12_000)
+        server.drop_after, server.drops, server.ignore_if_range = 1_000_000, 1, True
+
+        def change(done: int, total: int) -> None:
+            if done >= 1_000_000:
+                server.content, server.etag = other, '"two"'
+
+        target = tmp_path / "model.pth"
+        download_file(server.url, target, on_progress=change)
+        assert target.read_bytes() == other
+        assert server.requests == [None, "bytes=1000000-", None]
+
+    def test_a_mixture_that_the_server_hides(self, server, tmp_path):
+        """The same tag for another file: its checksums tell, and it is loaded anew."""
+        (tmp_path / "model.pth.part").write_bytes(b"P" * 1_000_000)
+        tag = json.dumps({"url": server.url, "tag": server.etag})
+        (tmp_path / "model.pth.part.tag").write_text(tag)
+        assert self.get(server, tmp_path / "model.pth") == SHA256
+        assert server.requests == ["bytes=1000000-", None]
+
+
+@pytest.mark.parametrize("sha256", ["", SHA256])
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({"Content-Length": "many"}, "'many' is no length"),
+        ({"Content-Length": "-5"}, "'-5' is no length"),
+        ({"Content-Length": "9" * 5000}, "'9{40}' is no length"),
+        ({"Content-Length": "²"}, "is no length"),
+        ({"Content-Length": "5, 5"}, "'5, 5' is no length"),
+        ({"Content-Encoding": "gzip"}, "encoded as 'gzip'"),
+        ({"Content-Type": "text/html; charset=utf-8"}, "a web page in its place"),
+        ({"Content-Length": "100"}, "100 bytes on the server, and should have"),
+        ({"Content-Length": "9" * 15}, "no space is left"),
+    ],
+)
+def test_answers_that_cannot_be_the_file(server, tmp_path, headers, reason, sha256):
+    server.headers = headers
+    size = 0 if reason.startswith("no space") else len(CONTENT)
+    with pytest.raises(WeightsError, match=reason) as caught:
+        download_file(server.url, tmp_path / "model.pth", sha256, size)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+    assert not (tmp_path / "model.pth").exists()
+
+
+@pytest.mark.parametrize(
+    "said", ["bytes ²-9/10", "bytes 1-2/" + "9" * 5000, "5-9/10", "x"], ids=short
+)
+def test_a_range_that_is_none_begins_anew(server, tmp_path, said):
+    server.headers = {"Content-Range": said}
+    (tmp_path / "model.pth.part").write_bytes(CONTENT[:1000])
+    assert download_file(server.url, tmp_path / "model.pth", SHA256) == SHA256
+    assert server.requests == ["bytes=1000-", None]
+
+
+def test_a_file_without_a_length_that_is_too_short(server, tmp_path):
+    server.headers, server.content = {"Content-Length": ""}, CONTENT[:-1000]
+    with pytest.raises(WeightsError, match=f"has {len(CONTENT) - 1000} bytes, not {len(CONTENT)}"):
+        download_file(server.url, tmp_path / "model.dat", size=len(CONTENT))
 
 
 # The catalogue and what lies in the cache.
@@ -281,9 +431,7 @@ def cache(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     entries = {
         "single": {"files": [{"url": server.url, "sha256": SHA256[:8]}]},
         "folder": {
-            "files": [
-                {"url": server.url.replace("model.pth", name)} for name in ("a.json", "b.bin")
-            ]
+            "files": [{"url": server.url.replace("model.pth", name)} for name in ("a.pth", "b.bin")]
         },
     }
     for name, entry in entries.items():
@@ -363,6 +511,31 @@ def test_files_that_were_cut_off_later_are_damaged(cache: Path) -> None:
     assert store.get("single").read_bytes() == CONTENT
 
 
+def test_without_a_published_hash_the_first_one_counts(cache: Path, server: Server) -> None:
+    first = store.get("folder") / "a.pth"
+    first.unlink()
+    server.content = zipped(b"another file")
+    with pytest.raises(WeightsError, match=f"not {SHA256}, as published or when it first came"):
+        store.get("folder")
+    assert not first.exists()
+    server.content = CONTENT
+    store.get("folder")
+    first.unlink()
+    server.content = zipped(b"another file")
+    (cache / "folder" / "kd3d.json").unlink()
+    store.get("folder")
+    assert first.read_bytes() == server.content
+
+
+@pytest.mark.parametrize(
+    "record", ["", "[]", "3", '{"a.pth": 3}', '{"a.pth": {"sha256": 5, "size": "x"}}']
+)
+def test_a_damaged_record_counts_as_none(cache: Path, record: str) -> None:
+    store.get("folder")
+    (cache / "folder" / "kd3d.json").write_text(record)
+    assert {file.state for file in store.verify("folder")} == {"present"}
+
+
 def test_verify_tells_what_is_known(cache: Path) -> None:
     store.get("single")
     store.get("folder")
@@ -373,7 +546,7 @@ def test_verify_tells_what_is_known(cache: Path) -> None:
     )
     first, second = store.verify("folder")
     assert "unverified" in first.detail
-    (cache / "folder" / "a.json").write_bytes(b"?" * len(CONTENT))
+    (cache / "folder" / "a.pth").write_bytes(b"?" * len(CONTENT))
     first, second = store.verify("folder")
     assert (first.state, second.state) == ("damaged", "present")
     (cache / "single" / "model.pth").write_bytes(CONTENT[::-1])
@@ -404,7 +577,7 @@ def test_the_command(cache: Path, server: Server, capsys: pytest.CaptureFixture[
     got = capsys.readouterr().out
     assert "origin: this test" in got
     assert "model.pth: present, verified" in got
-    assert "a.json: present, unverified" in got
+    assert "a.pth: present, unverified" in got
     served = len(server.requests)
     assert run("get", "single") == 0
     assert len(server.requests) == served

@@ -2,6 +2,7 @@
 
 import collections
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,18 @@ def test_files_without_named_tensors_are_refused(stored, tmp_path):
     torch.save(stored, tmp_path / "x.pth")
     with pytest.raises(WeightsError, match="no tensors by name"):
         read_tensors(tmp_path / "x.pth")
+
+
+def test_files_that_unpack_to_more_than_they_have_are_refused(tmp_path):
+    torch.save({"a": torch.zeros(1_000_000)}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "packed.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for part in plain.infolist():
+            packed.writestr(part.filename, plain.read(part))
+    with pytest.raises(WeightsError, match="would unpack to 4 MB; torch compresses nothing"):
+        read_tensors(tmp_path / "packed.pth")
 
 
 def test_what_a_file_holds_in_place_of_weights_is_named(tmp_path):

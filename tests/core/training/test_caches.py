@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.training import filling
+from kd3d_core.training import caches
 
 
 @pytest.mark.parametrize(("beside", "shared"), [(4, True), (2, True), (2, False)])
@@ -21,14 +21,14 @@ def test_every_disk_has_every_frame(street, monkeypatch, beside, shared):
             process_index=process, num_processes=4, local_process_index=process % beside,
             is_main_process=process == 0, wait_for_everyone=lambda: None,
         )  # fmt: skip
-        monkeypatch.setattr(filling, "processes", lambda here=here: here)
+        monkeypatch.setattr(caches, "processes", lambda here=here: here)
 
         def fill(share, on_frame, disk=disk, process=process):
             lacking = [name for name in share.names if name not in disk]
             disk += lacking
             rounds.setdefault(process, []).append(lacking)
 
-        filling.fill_together("clouds", frames, fill)
+        caches.fill_together("clouds", frames, fill)
     assert all(sorted(disk) == list(frames.names) for disk in disks.values())
     first = [name for process in range(4) for name in rounds.get(process, [[]])[0]]
     if beside == 4:
