@@ -29,6 +29,7 @@ _LOOP_AT_LEAST_S = 0.1
 _CLOCK_PERIOD_S = 1 / 40  # as `ros2 bag play --clock`
 # Nobody waits for longer: such a pause is left out, because a stamp must be wrong.
 _LONGEST_PAUSE_S = 24 * 3600.0
+_NAMELESS = "(no name)"
 
 _log = logging.getLogger(__name__)
 
@@ -55,11 +56,11 @@ class PlaySummary:
         end = "interrupted" if self.interrupted else "played"
         lines = [f"{end} after {self.seconds:.1f} s: {sum(self.sent.values())} messages"]
         lines += [
-            f"  {shown(topic)}: {count} sent, p95 {self.late_ms[topic]:.1f} ms late"
+            f"  {shown(topic) or _NAMELESS}: {count} sent, p95 {self.late_ms[topic]:.1f} ms late"
             for topic, count in self.sent.items()
         ]
         lines += [
-            f"  {shown(topic)}: {count} skipped, {reason}"
+            f"  {shown(topic) or _NAMELESS}: {count} skipped, {reason}"
             for topic, (reason, count) in self.skipped.items()
         ]
         return "\n".join(lines)
@@ -164,7 +165,7 @@ class _Player:
             )
         except (MessageTypeError, InvalidTopicNameException) as error:
             reason = first_line(error).rstrip(":")
-            _log.warning("%s is skipped: %s", repr(shown(topic.name)), reason)
+            _log.warning("%s is skipped: %s", shown(topic.name) or _NAMELESS, reason)
             self._skipped[topic.name] = (reason, topic.count)
 
     def wait_for(self, wanted: Mapping[str, int], timeout_s: float) -> None:

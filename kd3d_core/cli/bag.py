@@ -59,11 +59,11 @@ def info(bag: Path) -> None:
             rate = (topic.count - 1) / reader.duration_s if reader.duration_s > 0 else 0.0
             qos = f"{topic.qos.reliability}, {topic.qos.durability}"
             hertz = f"{rate:.1f}" if rate > 0 else "-"
-            name, kind = shown(topic.name, 255), shown(topic.type, 255)
+            name, kind = shown(topic.name, 120) or "(no name)", shown(topic.type, 120)
             rows.append((name, kind, str(topic.count), hertz, qos))
         print_table(rows)
         for name, (reason, count) in reader.foreign.items():
-            print(f"left out: {shown(name)}, {count} messages: {reason}")
+            print(f"left out: {shown(name)} ({count}): {reason}")
         if reader.duration_s > _LONGEST_S:
             years = reader.duration_s / _LONGEST_S
             print(f"odd: from the first to the last stamp it is {years:.1f} years: some are wrong")
