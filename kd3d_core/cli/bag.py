@@ -81,7 +81,7 @@ _NEEDED: dict[str, tuple[type[Message], ...]] = {
     "LiDAR points (sensor_msgs/PointCloud2): nothing to learn from": (PointCloud,),
 }
 _NO_TF = "extrinsics (/tf_static): where camera and LiDAR sit"
-_ON_TF = "; /tf says so for single times"
+_ON_TF = "; what /tf says of them is used between its stamps"
 _LONGEST_S = 365.25 * 86400
 
 
