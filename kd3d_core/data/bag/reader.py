@@ -1,5 +1,6 @@
 """Reads bags."""
 
+import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from kd3d_core.errors import DataError, first_line, listed, shown
 from kd3d_core.messages.decode import decode
 from kd3d_core.messages.types import HEADER, Message
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class RawMessage:
@@ -42,6 +45,7 @@ class BagReader:
     Attributes:
         topics: name to `Topic`.
         foreign: topics without ROS 2 messages, which aren't read: why not, and how many messages.
+        damaged: topics with messages that had to be left out: why, and how many so far.
         start_ns: stamp of the first message.
         end_ns: stamp of the last message.
 
@@ -53,6 +57,7 @@ class BagReader:
         self.path = Path(path).expanduser()
         self.topics: dict[str, Topic] = {}
         self.foreign: dict[str, tuple[str, int]] = {}
+        self.damaged: dict[str, tuple[str, int]] = {}
         self._definitions: dict[str, MessageDefinition] = {}
         self._stores: dict[str, Typestore] = {}
         self._from_ros1: dict[str, Callable[[bytes], memoryview]] = {}
@@ -105,6 +110,7 @@ class BagReader:
     def close(self) -> None:
         """Close the bag's files."""
         self._stack.close()
+        self._storages = []
 
     @property
     def duration_s(self) -> float:
@@ -117,7 +123,7 @@ class BagReader:
         start_ns: int | None = None,
         stop_ns: int | None = None,
     ) -> Iterator[RawMessage]:
-        """Messages in the order of their stamps.
+        """Messages in the order of their stamps. Single damaged ones are left out and counted.
 
         Args:
             topics: names; default: all.
@@ -127,6 +133,7 @@ class BagReader:
         Raises:
             DataError: a topic isn't in the bag, or the bag is damaged at this place.
         """
+        assert self._storages, "the bag is closed"
         for name in topics or ():
             if name not in self.topics:
                 reason = f" is left out, {self.foreign[name][0]}" if name in self.foreign else ""
@@ -150,11 +157,18 @@ class BagReader:
                 if item is None:
                     return
                 connection, stamp_ns, data = item
-                type_name = ros2_type(connection.msgtype)
-                message = RawMessage(
-                    connection.topic, type_name, stamp_ns, self._as_cdr(type_name, data)
-                )
-            yield message
+            type_name = ros2_type(connection.msgtype)
+            try:
+                content = self._as_cdr(type_name, data)
+            except Exception as error:  # rosbags' conversions raise many kinds
+                self._leave_out(connection.topic, first_line(error))
+                continue
+            yield RawMessage(connection.topic, type_name, stamp_ns, content)
+
+    def _leave_out(self, topic: str, reason: str) -> None:
+        if topic not in self.damaged:
+            _log.warning("%s: a message on %s is left out: %s", self.path, shown(topic), reason)
+        self.damaged[topic] = reason, self.damaged.get(topic, ("", 0))[1] + 1
 
     def decode(self, message: RawMessage) -> Message:
         """kd3d's message for a raw one.
