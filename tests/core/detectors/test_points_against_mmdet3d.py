@@ -3,19 +3,20 @@
 import copy
 from dataclasses import replace
 
+import mmdet3d_networks
 import numpy as np
 import pytest
 import torch
 
 from kd3d_core.detectors.build import random_detector, untrained_detector
 from kd3d_core.detectors.config import DecodeConfig, DetectorConfig
-from kd3d_core.detectors.second import PointDetector, pointpillars_config, second_config
+from kd3d_core.detectors.second import PointDetector
 from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
 from kd3d_core.geometry.window import WindowConfig
 from kd3d_core.runtime.model_config import load_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 
-KINDS = {"second": second_config, "pointpillars": pointpillars_config}
+KINDS = ("second", "pointpillars")
 MAX_POINTS = {"second": 5, "pointpillars": 32}
 NO_IMAGES = torch.zeros(2, 3, 1, 1)
 NO_PROJECTION = torch.zeros(2, 3, 4)
@@ -39,9 +40,7 @@ def clouds() -> list[torch.Tensor]:
 def pair(request) -> tuple[PointDetector, torch.nn.Module]:
     """Our detector and mmdet3d's, with the same weights."""
     from mmdet3d.models.data_preprocessors import Det3DDataPreprocessor
-    from mmdet3d.registry import MODELS
 
-    config = KINDS[request.param]()
     ours = random_detector(DetectorConfig(request.param, "random", WindowConfig((1, 1))), seed=0)
     assert isinstance(ours, PointDetector)
     for module in ours.modules():
@@ -51,10 +50,10 @@ def pair(request) -> tuple[PointDetector, torch.nn.Module]:
     for conv in (ours.head.conv_cls, ours.head.conv_reg, ours.head.conv_dir_cls):
         torch.nn.init.normal_(conv.weight, std=0.05)
     ours.head.conv_cls.bias.data.fill_(-2.0)
-    preprocessing = {k: v for k, v in config.pop("data_preprocessor").items() if k != "type"}
-    theirs = MODELS.build({**config, "data_preprocessor": None})
+    preprocessing = mmdet3d_networks.config(request.param).data_preprocessor
+    theirs = mmdet3d_networks.network(request.param)
+    preprocessing.pop("type")
     theirs.data_preprocessor = Det3DDataPreprocessor(**preprocessing)
-    theirs.eval()
     theirs.load_state_dict(ours.network.state_dict())
     return ours, theirs
 
