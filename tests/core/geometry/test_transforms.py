@@ -232,5 +232,5 @@ def test_quaternion_is_x_y_z_w() -> None:
 
 @pytest.mark.parametrize("quaternion", [(0, 0, 0, 0), (0, 0, np.nan, 1)])
 def test_no_pose(quaternion: tuple[float, ...]) -> None:
-    with pytest.raises(CalibrationError, match="no pose"):
+    with pytest.raises(CalibrationError, match="not a pose"):
         matrix_from_pose((0, 0, 0), quaternion)
