@@ -3,10 +3,12 @@
 A file holds values and nothing else: it names no module to import and no other file to read.
 """
 
+import hashlib
+import json
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import is_dataclass
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -36,6 +38,11 @@ def load_config(kind: type[Config], path: Path | str, changes: Sequence[str] = (
         ConfigError: the file is missing or no YAML, or a key is unknown, missing or of the wrong
             type; the message names file and key.
     """
+    return make_config(kind, read_settings(path, changes), path)
+
+
+def read_settings(path: Path | str, changes: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain values in a YAML file; see `load_config`."""
     try:
         values = parse_yaml(read_text(path))
     except DataError as error:
@@ -46,7 +53,7 @@ def load_config(kind: type[Config], path: Path | str, changes: Sequence[str] = (
         raise ConfigError(f"{path}: holds no settings (expected `key: value` lines)")
     for change in changes:
         _set(values, change)
-    return make_config(kind, values, path)
+    return values
 
 
 def make_config(kind: type[Config], values: dict[str, Any], source: Path | str) -> Config:
@@ -62,6 +69,25 @@ def make_config(kind: type[Config], values: dict[str, Any], source: Path | str) 
         return parser.instantiate(parser.parse_object({"config": values})).config
     except (ArgumentError, ConfigError, ValueError) as error:
         raise ConfigError(f"{source}: {_one_line(_reason(error))}") from None
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, also within lists and dicts, as YAML and JSON have them.
+
+    >>> from dataclasses import make_dataclass
+    >>> plain(make_dataclass("Size", ["sides"])((192, 640)))
+    {'sides': [192, 640]}
+    """
+    return json.loads(json.dumps(value, default=asdict))
+
+
+def settings_digest(value: Any) -> str:
+    """Hexadecimal sha256 of settings: plain values and dataclasses, also within lists and dicts.
+
+    >>> settings_digest(["lite", 1]) == settings_digest(["lite", 1]) != settings_digest(["lite", 2])
+    True
+    """
+    return hashlib.sha256(json.dumps(value, default=asdict).encode()).hexdigest()
 
 
 def parse_yaml(text: str) -> Any:

@@ -5,69 +5,14 @@ model) sees the same changed world, and every point still projects to the pixel 
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from kd3d_core.errors import ConfigError
+from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.geometry.boxes import wrap_angle
 from kd3d_core.geometry.window import ImageWindow
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """How much a sample may change.
-
-    Attributes:
-        flip: probability of mirroring left and right.
-        rotation: largest turn about +z, radians.
-        scale: smallest and largest factor on the world's size.
-        image_scale: smallest and largest zoom of the image about its centre.
-        brightness, contrast, saturation: largest relative change of each.
-        sample_objects: by class, how many objects a frame is filled up to with labelled ones of
-            other frames (ground-truth sampling); for detectors that read true LiDAR alone.
-        min_object_points: objects with fewer points aren't sampled.
-    """
-
-    flip: float = 0.5
-    rotation: float = math.pi / 4
-    scale: tuple[float, float] = (0.95, 1.05)
-    image_scale: tuple[float, float] = (1.0, 1.0)
-    brightness: float = 0.2
-    contrast: float = 0.2
-    saturation: float = 0.2
-    sample_objects: dict[str, int] = field(default_factory=dict)
-    min_object_points: int = 5
-
-    def __post_init__(self) -> None:
-        for name in ("scale", "image_scale"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high:
-                raise ConfigError(f"{name} is [{low}, {high}]: give two rising factors above 0")
-        if not 0 <= self.flip <= 1:
-            raise ConfigError(f"flip is {self.flip}: give a probability")
-        for name in ("rotation", "brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) <= math.pi:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must be 0 or a bit more")
-        if self.min_object_points < 1 or any(n < 1 for n in self.sample_objects.values()):
-            raise ConfigError("sample_objects and min_object_points must be 1 or more")
-
-    def draw(self, generator: torch.Generator) -> "Augmentation":
-        """One change of the world, from `generator` alone."""
-        uniform = torch.rand(7, generator=generator, dtype=torch.float64).tolist()
-
-        def between(low: float, high: float, draw: float) -> float:
-            return low + (high - low) * draw
-
-        return Augmentation(
-            flip=uniform[0] < self.flip,
-            angle=between(-self.rotation, self.rotation, uniform[1]),
-            scale=between(*self.scale, uniform[2]),
-            image_scale=between(*self.image_scale, uniform[3]),
-            brightness=1 + between(-self.brightness, self.brightness, uniform[4]),
-            contrast=1 + between(-self.contrast, self.contrast, uniform[5]),
-            saturation=1 + between(-self.saturation, self.saturation, uniform[6]),
-        )
 
 
 @dataclass(frozen=True)
@@ -138,6 +83,7 @@ class Augmentation:
         return self._colours(image), matrix
 
     def _colours(self, image: torch.Tensor) -> torch.Tensor:
+        """Saturation about each pixel's grey, contrast about the mean grey, then brightness."""
         if (self.brightness, self.contrast, self.saturation) == (1, 1, 1):
             return image
         grey = (image * image.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, True)
@@ -145,3 +91,23 @@ class Augmentation:
         mean = grey.mean()
         image = (mean + (image - mean) * self.contrast) * self.brightness
         return image.clamp(0, 255)
+
+
+def draw_augmentation(config: AugmentConfig, seed: int, epoch: int, index: int) -> Augmentation:
+    """The change of one sample in one epoch, from these four alone."""
+    (state,) = np.random.SeedSequence((seed, epoch, index)).generate_state(1, np.uint64)
+    generator = torch.Generator().manual_seed(int(state >> 1))
+    uniform = torch.rand(7, generator=generator, dtype=torch.float64).tolist()
+
+    def between(low: float, high: float, draw: float) -> float:
+        return low + (high - low) * draw
+
+    return Augmentation(
+        flip=uniform[0] < config.flip,
+        angle=between(-config.rotation, config.rotation, uniform[1]),
+        scale=between(*config.scale, uniform[2]),
+        image_scale=between(*config.image_scale, uniform[3]),
+        brightness=1 + between(-config.brightness, config.brightness, uniform[4]),
+        contrast=1 + between(-config.contrast, config.contrast, uniform[5]),
+        saturation=1 + between(-config.saturation, config.saturation, uniform[6]),
+    )

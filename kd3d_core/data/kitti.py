@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from kd3d_core.data.kitti_calib import kitti_camera
 from kd3d_core.data.labels import Label, read_labels, to_judge, usable, with_image_boxes
 from kd3d_core.data.point_files import PointLayout, read_points
 from kd3d_core.errors import DataError
@@ -90,7 +91,7 @@ class KittiFrame:
             size: image height and width; default: the image file's.
         """
         height, width = size or self.image_size()
-        return PinholeCamera.from_kitti(self.path("calib"), width, height)
+        return kitti_camera(self.path("calib"), width, height)
 
     def labels(self) -> list[Label]:
         """All lines of the label file, `DontCare` and unusable ones included.

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kd3d_core.depth.model import DepthConfig, DepthModel
-from kd3d_core.depth.pretrained import pretrained, whole_network
+from kd3d_core.depth.config import DepthConfig
+from kd3d_core.depth.model import DepthModel
+from kd3d_core.depth.pretrained import errors_in_a_line, load_network, read_config
 from kd3d_core.errors import WeightsError
 from kd3d_core.geometry.window import WindowConfig
 
@@ -105,24 +106,22 @@ class AutoDepthModel(DepthModel):
         return max(round(wanted / multiple), math.ceil(side / multiple)) * multiple - side
 
 
-def load_auto(source: Path | str, config: DepthConfig) -> tuple[AutoDepthModel, WindowConfig]:
+def load_auto(folder: Path, config: DepthConfig) -> tuple[AutoDepthModel, WindowConfig]:
     """A metric model from a transformers folder, and the window it is to see.
 
     Raises:
-        WeightsError: there is no such folder, a tensor is missing, the answer isn't depth in
-            metres up to `config.max_depth`, or the configured window doesn't suit the network.
+        WeightsError: there is no such folder, its tensors are damaged or not the network's, the
+            answer isn't depth in metres up to `config.max_depth`, or the configured window
+            doesn't suit the network.
     """
-    from transformers import AutoConfig, AutoImageProcessor, AutoModelForDepthEstimation
+    from transformers import MODEL_FOR_DEPTH_ESTIMATION_MAPPING, AutoImageProcessor
 
-    with pretrained(source, "config.json, preprocessor_config.json, model.safetensors"):
-        stored = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        _check_metric(source, stored, config.max_depth)
-        processor = AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
-        loaded: Any = AutoModelForDepthEstimation.from_pretrained(
-            source, trust_remote_code=False, output_loading_info=True, dtype=torch.float32
-        )
-    network = whole_network(loaded, source, stored.model_type)
-    preprocessing = read_preprocessing(processor, _patch_size(stored))
+    stored = read_config(folder)
+    with errors_in_a_line(folder):
+        _check_metric(folder, stored, config.max_depth)
+        processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
+        preprocessing = read_preprocessing(processor, _patch_size(stored))
+    network = load_network(MODEL_FOR_DEPTH_ESTIMATION_MAPPING[type(stored)], folder, stored)
     window = config.window or preprocessing.window()
     multiple = preprocessing.window().multiple_of
     if window.mode != "fit" and any(side % multiple for side in window.size):
@@ -169,11 +168,11 @@ def _patch_size(stored: Any) -> int:
     return size if isinstance(size, int) else math.lcm(*size)
 
 
-def _check_metric(source: Path | str, stored: Any, max_depth: float) -> None:
+def _check_metric(folder: Path, stored: Any, max_depth: float) -> None:
     """Refuse what doesn't answer in metres, or was trained for other distances."""
     kind = stored.model_type
     if kind == "glpn":
-        raise WeightsError(f"{source} is a GLPN: use depth.type glpn")
+        raise WeightsError(f"{folder} is a GLPN: use depth.type glpn")
     cap = None
     if kind == "depth_anything" and stored.depth_estimation_type == "metric":
         cap = stored.max_depth
@@ -181,11 +180,11 @@ def _check_metric(source: Path | str, stored: Any, max_depth: float) -> None:
         cap = max(head["max_depth"] for head in stored.bin_configurations)
     if cap is None:
         raise WeightsError(
-            f"{source} ({kind}) doesn't answer in metres: use a metric model, such as "
+            f"{folder} ({kind}) doesn't answer in metres: use a metric model, such as "
             "Depth Anything V2 Metric Outdoor or ZoeDepth NYU-KITTI"
         )
     if cap != max_depth:
         raise WeightsError(
-            f"{source} was trained up to {cap:g} m, and depth.max_depth is {max_depth:g}: use "
+            f"{folder} was trained up to {cap:g} m, and depth.max_depth is {max_depth:g}: use "
             f"max_depth {cap:g}, or weights for that distance (indoor and outdoor ones differ)"
         )

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from kd3d_core.depth.model import DepthConfig, DepthModel
-from kd3d_core.depth.pretrained import pretrained, whole_network
+from kd3d_core.depth.config import DepthConfig
+from kd3d_core.depth.model import DepthModel
+from kd3d_core.depth.pretrained import load_network, read_config
 from kd3d_core.errors import WeightsError
 
 log = logging.getLogger(__name__)
@@ -36,26 +37,23 @@ def random_glpn(config: DepthConfig, seed: int) -> DepthModel:
     return DepthModel(network, config.depth_scale).eval()
 
 
-def load_glpn(source: Path | str, config: DepthConfig) -> DepthModel:
-    """A GLPN from a transformers folder, or from the hub if `source` is a hub name.
+def load_glpn(folder: Path, config: DepthConfig) -> DepthModel:
+    """A GLPN from a transformers folder, its answer capped at `config.max_depth`.
 
     Raises:
-        WeightsError: there is no such folder, it holds another architecture, a tensor is missing,
-            or the answer isn't capped at `config.max_depth`.
+        WeightsError: there is no such folder, it holds another architecture, or its tensors are
+            damaged or not the network's.
     """
-    from transformers import GLPNConfig, GLPNForDepthEstimation
+    from transformers import GLPNForDepthEstimation
 
-    with pretrained(source, "config.json, model.safetensors"):
-        stored = GLPNConfig.from_pretrained(source)
-        loaded: Any = GLPNForDepthEstimation.from_pretrained(
-            source, max_depth=config.max_depth, output_loading_info=True, dtype=torch.float32
-        )
-    network: Any = whole_network(loaded, source, "GLPN")
-    if network.head.config.max_depth != config.max_depth:
-        raise WeightsError(f"{source}: max_depth stayed {network.head.config.max_depth}")
-    if stored.max_depth != config.max_depth:
+    stored = read_config(folder)
+    if stored.model_type != "glpn":
+        raise WeightsError(f"{folder} is a {stored.model_type}, no GLPN: use depth.type auto")
+    if stored.max_depth not in (0, config.max_depth):
         log.info(
             "%s says max_depth %s; using %s, so depths are %.3g times what it says",
-            source, stored.max_depth, config.max_depth, config.max_depth / stored.max_depth,
+            folder, stored.max_depth, config.max_depth, config.max_depth / stored.max_depth,
         )  # fmt: skip
+    stored.max_depth = config.max_depth
+    network = load_network(GLPNForDepthEstimation, folder, stored)
     return DepthModel(network, config.depth_scale).eval()

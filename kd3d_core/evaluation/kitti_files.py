@@ -45,7 +45,18 @@ class LabelledFrames:
 def read_frames(
     labels: Path, detections: Path, names: Sequence[str] | None = None
 ) -> LabelledFrames:
-    """Read the frames that are to be judged.
+    """Read the frames to evaluate.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> car = "Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.0  0"
+    >>> with TemporaryDirectory() as folder:
+    ...     labels, detections = Path(folder, "labels"), Path(folder, "detections")
+    ...     labels.mkdir()
+    ...     detections.mkdir()
+    ...     _ = (labels / "000000.txt").write_text(car)
+    ...     frames = read_frames(labels, detections)
+    >>> frames.names, len(frames.ground_truth[0]), frames.without_file
+    (('000000',), 1, ('000000',))
 
     Args:
         labels: folder with one `.txt` per frame.

@@ -3,22 +3,25 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from kd3d_core.data.camera_file import read_camera_yaml
+from kd3d_core.data.camera_file import read_camera_file
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.kitti_bag import CAMERA_FRAME, LIDAR_FRAME, START_NS
 from kd3d_core.data.labels import Label, describe_unusable, label_boxes, unusable, usable
-from kd3d_core.data.messages import ObjectBoxes, Transform
 from kd3d_core.errors import CalibrationError, DataError
 from kd3d_core.files import files_in
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.frames import Frame
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.camera_info import camera_from_info, camera_info_doubts
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.messages.pictures import picture_size, read_picture
-from kd3d_core.offline.frames import Frame, FrameReference, Source
+from kd3d_core.messages.types import ObjectBoxes, Transform
+from kd3d_core.offline.source import FrameReference, Source
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +36,10 @@ class HandCalibration:
     """One camera for all images, as a user gives it: a file, or numbers.
 
     Attributes:
-        file: KITTI's calibration text, or YAML of ROS's `camera_calibration`.
+        file: in any format of `data.camera_file`, where there is one.
         intrinsics: fx, fy, cx, cy in pixels, where there is no file.
         camera_height: metres over the ground, where the file has no extrinsics.
-        rectified: whether the images are rectified already; KITTI's always are.
+        rectified: whether the images are rectified already; those of KITTI's data sets are.
     """
 
     file: Path | None = None
@@ -53,40 +56,44 @@ class HandCalibration:
             raise CalibrationError(
                 f"--intrinsics has {len(self.intrinsics)} numbers: give FX FY CX CY, in pixels"
             )
-        if not self.rectified and not self.is_yaml:
+        if self.intrinsics and not self.rectified:
             raise CalibrationError(
-                "--raw-images needs the distortion of the lens: give --calib with a YAML file of "
-                "ROS's camera_calibration"
+                "--raw-images needs the distortion of the lens: give --calib with a file that has "
+                "it, for example of ROS's camera_calibration"
             )
 
-    @property
-    def is_yaml(self) -> bool:
-        """Whether the file is ROS's, not KITTI's."""
-        return self.file is not None and self.file.suffix.lower() in (".yaml", ".yml")
+    def camera(self, width: int, height: int) -> tuple[PinholeCamera, str]:
+        """The camera of images of this size, or of the size that the file says.
 
-    @property
-    def results_frame(self) -> str:
-        """KITTI's files know where the LiDAR is; otherwise a frame is made up."""
-        return LIDAR_FRAME if self.file is not None and not self.is_yaml else VIRTUAL_FRAME
-
-    def camera(self, width: int, height: int) -> PinholeCamera:
-        """The camera of images of this size; the size in a YAML file wins.
+        Returns:
+            The camera, and the frame of the results: the LiDAR's where the file says where that is,
+            otherwise one that is made up.
 
         Raises:
             CalibrationError: the calibration is incomplete or impossible.
         """
-        if self.file is not None and not self.is_yaml:
-            return PinholeCamera.from_kitti(self.file, width, height)
-        pose = virtual_lidar_from_camera(self.camera_height)
-        if self.file is not None:
-            info = read_camera_yaml(self.file)
-            try:
-                return PinholeCamera.from_camera_info(info, pose, self.rectified)
-            except CalibrationError as error:
-                raise CalibrationError(f"{self.file}: {error}") from None
-        fx, fy, cx, cy = self.intrinsics
-        projection = np.array([[fx, 0, cx, 0], [0, fy, cy, 0], [0, 0, 1, 0]])
-        return PinholeCamera(projection, width, height, pose)
+        virtual = virtual_lidar_from_camera(self.camera_height)
+        if self.file is None:
+            fx, fy, cx, cy = self.intrinsics
+            projection = np.array([[fx, 0, cx, 0], [0, fy, cy, 0], [0, 0, 1, 0]])
+            camera = PinholeCamera(projection, width, height, virtual)
+            camera.check_view()
+            return camera, VIRTUAL_FRAME
+        file = read_camera_file(self.file, self.rectified)
+        info = file.info if file.info.width else replace(file.info, width=width, height=height)
+        if not (self.rectified or info.d.any()):
+            raise CalibrationError(
+                f"{self.file}: --raw-images needs the distortion of the lens, which {file.format} "
+                "hasn't got"
+            )
+        pose = virtual if file.lidar_from_camera is None else file.lidar_from_camera
+        try:
+            camera = camera_from_info(info, pose, self.rectified)
+        except CalibrationError as error:
+            raise CalibrationError(f"{self.file}: {error}") from None
+        for doubt in camera_info_doubts(info, (camera.width, camera.height), self.rectified):
+            log.warning("%s: %s", self.file, doubt)
+        return camera, VIRTUAL_FRAME if file.lidar_from_camera is None else LIDAR_FRAME
 
 
 def kitti_source(root: Path, wanted: slice, rate_hz: float) -> Source:
@@ -137,13 +144,13 @@ def image_source(
             f"several images are called {min(twice)}, and results are named after them: "
             "detect in them one after the other, with other outputs"
         )
-    camera = calibration.camera(*_first_size(images))
-    load = partial(_image_frame, camera, calibration.results_frame)
+    camera, results_frame = calibration.camera(*_first_size(images))
+    load = partial(_image_frame, camera, results_frame)
     return _source(
         [(path.stem, partial(load, path)) for path in images],
         wanted,
         rate_hz,
-        calibration.results_frame,
+        results_frame,
     )
 
 

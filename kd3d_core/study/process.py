@@ -10,10 +10,10 @@ from pathlib import Path
 
 import yaml
 
+from kd3d_core.config import plain
 from kd3d_core.errors import Kd3dError
 from kd3d_core.files import locked, write_whole
 from kd3d_core.study.runs import StudyRun
-from kd3d_core.training.resume import plain
 
 _POLL_S = 1.0
 _GRACE_S = 20.0
@@ -24,7 +24,7 @@ class RunError(Kd3dError):
     """A training run ended without its last checkpoint."""
 
 
-def hold(out: Path) -> AbstractContextManager[int]:
+def lock_study(out: Path) -> AbstractContextManager[int]:
     """Hold a study's folder; gives the descriptor that holds it.
 
     Training processes inherit it: if this one is killed, the folder stays taken until they end.
@@ -45,7 +45,7 @@ def train(run: StudyRun, lock: int, on_line: Callable[[str], None]) -> None:
 
     Args:
         run: the run; its settings are written to `train.yaml`, what is said to `train.log`.
-        lock: see `hold`.
+        lock: see `lock_study`.
         on_line: called about once a second with the newest line of the log.
 
     Raises:

@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd3d_core.config import make_config
+from kd3d_core.config import plain
 from kd3d_core.errors import ConfigError, DataError
-from kd3d_core.runtime.model_config import is_model_file
+from kd3d_core.models.config import is_model_file
 from kd3d_core.study.config import TEACHER, StudyConfig, merged
-from kd3d_core.training.config import TrainConfig
+from kd3d_core.training.config import TrainConfig, make_train_config
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class StudyRun:
         return not Path(teacher.model).is_file()
 
     def result(self) -> dict[str, Any] | None:
-        """What `judge` wrote; None if the run isn't finished, or the last attempt failed."""
+        """What `evaluate_run` wrote; None if the run isn't finished, or the last attempt failed."""
         path = self.folder / "metrics.json"
         if not path.is_file() or self._failure.is_file():
             return None
@@ -64,7 +64,7 @@ class StudyRun:
             return json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise DataError(
-                f"{path}: cannot be read: {error}; delete it to judge the run again"
+                f"{path}: cannot be read: {error}; delete it to evaluate the run again"
             ) from None
 
     def failure(self) -> str | None:
@@ -118,7 +118,7 @@ def model_file(study: StudyConfig) -> Path:
 
 
 def last_model(folder: Path) -> Path:
-    """The model with the last weights of the run in `folder`; `judge` writes it."""
+    """The model with the last weights of the run in `folder`; `evaluate_run` writes it."""
     return folder / "last" / "model.yaml"
 
 
@@ -140,12 +140,12 @@ def _config(
         **settings,
         **decided,
         "model": str(model_file(study)),
-        "data": json.loads(json.dumps(asdict(study.data))),
+        "data": plain(study.data),
         "out": str(_folder(study, name, seed)),
         "seed": seed,
     }
     try:
-        return make_config(TrainConfig, values, name)
+        return make_train_config(values, name)
     except ConfigError as error:
         raise ConfigError(f"the run of {error}") from None
 

@@ -1,6 +1,6 @@
 """Weights by name: what is published where, what is on this machine, and how it gets there.
 
-Nothing here looks into a file: reading weights safely is the loaders' business.
+`tensors` reads their files for whoever has a network to fill.
 """
 
 from kd3d_core.weights.store import resolve

@@ -1,4 +1,8 @@
-"""Downloads that survive dropped connections, and never leave half a file under its name."""
+"""Downloads that survive dropped connections, and never leave half a file under its name.
+
+By hand, as no library does this: pooch 1.9 can't resume, and `http_get` of huggingface_hub 2.4
+resumes without asking whether it is still the same file; neither knows the beginning of a hash.
+"""
 
 import contextlib
 import errno
@@ -8,6 +12,7 @@ import http.client
 import json
 import logging
 import os
+import re
 import shutil
 import time
 import urllib.error
@@ -17,6 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kd3d_core.errors import WeightsError
+from kd3d_core.files import locked
+from kd3d_core.weights.contents import damage
+
+Progress = Callable[[int, int], None]
+"""Called with bytes here and bytes in all, 0 if unknown."""
 
 _CHUNK = 1 << 20
 _TIMEOUT_S = 30.0
@@ -30,7 +40,7 @@ class _TryAgainError(Exception):
     """The connection failed in a way that may pass."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Partial:
     """A download in progress: `NAME.part`, and beside it what identifies the file it is part of."""
 
@@ -48,7 +58,7 @@ class _Partial:
         """Validator (ETag or date) under which the part was begun, if from the same address."""
         try:
             begun = json.loads(self._tag_path.read_text(encoding="utf-8"))
-            return begun["tag"] if begun["url"] == url else ""
+            return str(begun["tag"]) if begun["url"] == url else ""
         except (OSError, ValueError, KeyError, TypeError):
             return ""
 
@@ -60,16 +70,13 @@ class _Partial:
         self.path.unlink(missing_ok=True)
         self._tag_path.unlink(missing_ok=True)
 
-    def finish(self, target: Path) -> None:
-        os.replace(self.path, target)
-        self._tag_path.unlink(missing_ok=True)
-
 
 def download_file(
     url: str,
     target: Path,
     sha256: str = "",
-    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    size: int = 0,
+    on_progress: Progress = lambda done, total: None,
 ) -> str:
     """Download `url` to `target`, which appears when it is complete and right.
 
@@ -79,36 +86,43 @@ def download_file(
     Args:
         url: http or https.
         target: where to put the file; its folder is made.
-        sha256: expected hash or its beginning; empty if unknown.
-        on_progress: called with bytes here and bytes in all (0 if unknown).
+        sha256: expected hash or its beginning; empty if unknown, then the file itself has to show
+            that it is whole, see `damage`.
+        size: expected bytes; 0 if unknown.
+        on_progress: see `Progress`.
 
     Returns:
         The file's sha256.
 
     Raises:
-        WeightsError: no connection, no such file, no space, another hash than expected, or
-            another process downloads the same file.
+        WeightsError: no connection, no such file, no space, or another file than expected.
+        DataError: another process downloads into the same folder.
     """
-    with _disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(target):
-            partial = _Partial(target.with_name(target.name + ".part"))
-            resumed = partial.size > 0
-            _fetch(url, partial, sha256, on_progress)
+    busy = f"another process is downloading to {target.parent}: wait for it"
+    partial = _Partial(target.with_name(target.name + ".part"))
+    with _disk_errors(target), locked(target.parent, fcntl.flock, busy):
+        resumed = partial.size > 0
+        while True:
+            _fetch(url, partial, sha256, size, on_progress)
             digest = sha256_of(partial.path)
-            if not digest.startswith(sha256) and resumed:
-                _log.warning("%s: what was resumed is not the published file: once more", target)
-                partial.discard()
-                _fetch(url, partial, sha256, on_progress)
-                digest = sha256_of(partial.path)
             if not digest.startswith(sha256):
+                fault = f"has sha256 {digest}, not {sha256}, as published or when it first came"
+            elif size and partial.size != size:
+                fault = f"has {partial.size} bytes, not {size}"
+            else:
+                fault = "" if sha256 else damage(partial.path, target.suffix)
+            if not fault:
+                os.replace(partial.path, target)
                 partial.discard()
+                return digest
+            partial.discard()
+            if not resumed:
                 raise WeightsError(
-                    f"{url} has sha256 {digest}, not {sha256} as published: it was removed; "
-                    "try again, and if that doesn't help don't trust this source"
+                    f"{url} {fault}: it was removed; try again, and if that doesn't help don't "
+                    "trust this source"
                 )
-            partial.finish(target)
-            return digest
+            _log.warning("%s: what was resumed isn't the whole file: once more", target)
+            resumed = False
 
 
 def sha256_of(path: Path) -> str:
@@ -120,15 +134,13 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _fetch(
-    url: str, partial: _Partial, sha256: str, on_progress: Callable[[int, int], None]
-) -> None:
+def _fetch(url: str, partial: _Partial, sha256: str, size: int, on_progress: Progress) -> None:
     """Bring the part to its full length, over as many connections as it takes."""
     failures = 0
     while True:
         before = partial.size
         try:
-            _fetch_once(url, partial, sha256, on_progress)
+            _fetch_once(url, partial, sha256, size, on_progress)
             return
         except _TryAgainError as error:
             failures = 1 if partial.size > before else failures + 1
@@ -140,9 +152,7 @@ def _fetch(
             time.sleep(_BACKOFF_S * 2 ** (failures - 1))
 
 
-def _fetch_once(
-    url: str, partial: _Partial, sha256: str, on_progress: Callable[[int, int], None]
-) -> None:
+def _fetch_once(url: str, partial: _Partial, sha256: str, size: int, on_progress: Progress) -> None:
     have, tag = partial.size, partial.tag(url)
     if have and not (tag or sha256):  # nothing would tell a mixture of two files
         have = 0
@@ -154,13 +164,15 @@ def _fetch_once(
     try:
         request = urllib.request.Request(url, headers=headers)
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            start, total = 0, _length(response)
             if response.status == http.client.PARTIAL_CONTENT:
                 start, total = _content_range(response)
-                if start != have:
+                if start != have or _validator(response) not in ("", tag):
                     partial.discard()
-                    raise _TryAgainError(f"the server sent bytes from {start}, not from {have}")
-            else:
-                start, total = 0, int(response.headers.get("Content-Length") or 0)
+                    raise _TryAgainError("the server sent another part than it was asked for")
+            if reason := _unwanted(response, total, size):
+                raise WeightsError(f"{url} cannot be downloaded: {reason}")
+            if start == 0:
                 partial.begin(url, _validator(response))
             _check_space(partial.path, total - start)
             _append(response, partial, total, on_progress)
@@ -170,11 +182,10 @@ def _fetch_once(
                 return  # all of it was here already
             partial.discard()
             raise _TryAgainError("the part that was here is longer than the file") from error
+        reason = f"the server answers {error.code} {error.reason[:80]}"
         if error.code >= 500 or error.code in (408, 429):
-            raise _TryAgainError(f"the server answers {error.code} {error.reason}") from error
-        raise WeightsError(
-            f"{url} cannot be downloaded: the server answers {error.code} {error.reason}"
-        ) from error
+            raise _TryAgainError(reason) from error
+        raise WeightsError(f"{url} cannot be downloaded: {reason}") from error
     except (
         urllib.error.URLError,
         http.client.HTTPException,
@@ -187,10 +198,7 @@ def _fetch_once(
 
 
 def _append(
-    response: http.client.HTTPResponse,
-    partial: _Partial,
-    total: int,
-    on_progress: Callable[[int, int], None],
+    response: http.client.HTTPResponse, partial: _Partial, total: int, on_progress: Progress
 ) -> None:
     done = partial.size
     with partial.path.open("ab") as file:
@@ -213,6 +221,26 @@ def _read(response: http.client.HTTPResponse) -> bytes:
         raise _TryAgainError(f"the connection broke: {error}") from error
 
 
+def _unwanted(response: http.client.HTTPResponse, total: int, size: int) -> str:
+    """Why an answer isn't the file; empty if it may be."""
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding.lower() != "identity":
+        return f"the server sends it encoded as {encoding[:40]!r}, which it was asked not to"
+    if response.headers.get_content_type() == "text/html":
+        return "the server sends a web page in its place"
+    if total < 0:
+        return f"{response.headers['Content-Length'][:40]!r} is no length of a file"
+    if size and total not in (0, size):
+        return f"it has {total} bytes on the server, and should have {size}"
+    return ""
+
+
+def _length(response: http.client.HTTPResponse) -> int:
+    """Announced bytes; 0 where that isn't told, -1 where it isn't a number."""
+    text = response.headers.get("Content-Length", "0")
+    return int(text) if re.fullmatch(r"[0-9]{1,15}", text) else -1
+
+
 def _validator(response: http.client.HTTPResponse) -> str:
     """What proves, when resuming, that it is still the same file; weak tags don't."""
     etag = response.headers.get("ETag", "")
@@ -221,10 +249,10 @@ def _validator(response: http.client.HTTPResponse) -> str:
 
 def _content_range(response: http.client.HTTPResponse | urllib.error.HTTPError) -> tuple[int, int]:
     """First byte and total of `bytes 5-9/10`, or `bytes */10`; -1 and 0 where not given."""
-    text = (response.headers.get("Content-Range") or "").removeprefix("bytes ")
-    span, _, total = text.partition("/")
-    first = span.partition("-")[0]
-    return int(first) if first.isdigit() else -1, int(total) if total.isdigit() else 0
+    number = r"([0-9]{1,15})"
+    text = response.headers.get("Content-Range") or ""
+    found = re.fullmatch(rf"bytes (?:{number}-[0-9]+|\*)/(?:{number}|\*)", text)
+    return (int(found[1] or -1), int(found[2] or 0)) if found else (-1, 0)
 
 
 def _check_space(path: Path, needed: int) -> None:
@@ -236,26 +264,13 @@ def _check_space(path: Path, needed: int) -> None:
 
 
 @contextlib.contextmanager
-def _lock(target: Path) -> Iterator[None]:
-    """Keep a second process from writing the same part."""
-    path = target.with_name(target.name + ".lock")
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise WeightsError(f"another process is downloading {target}: wait for it") from None
-        yield
-
-
-@contextlib.contextmanager
 def _disk_errors(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = f"no space is left on the disk ({error.strerror})"
-        else:
-            reason = error.strerror or str(error)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = error.strerror or str(error)
+        reason = f"no space is left on the disk ({reason})" if full else reason
         raise WeightsError(
             f"{target} cannot be written: {reason}; $KD3D_CACHE names another folder for downloads"
         ) from error

@@ -104,19 +104,18 @@ def get(
         on_progress: called with file name, bytes here and bytes in all (0 if unknown).
 
     Raises:
-        WeightsError: the download failed, or its contents are not what was published.
+        WeightsError: the download failed, or its contents are not what was published, or where no
+            hash is, not what came the first time (`kd3d.json` beside it records that).
     """
     folder = folder_of(name)
     for file, state in zip(lookup(name).files, look(name), strict=True):
         if state.state != "present":
-            target = folder / file.name
-            digest = download_file(file.url, target, file.sha256, partial(on_progress, file.name))
             record = _read_record(name)
-            record[file.name] = {
-                "url": file.url,
-                "sha256": digest,
-                "size": target.stat().st_size,
-            }
+            known = record.get(file.name, {})
+            first_seen = known.get("sha256", "") if known.get("url") == file.url else ""
+            target, advance = folder / file.name, partial(on_progress, file.name)
+            digest = download_file(file.url, target, file.sha256 or first_seen, file.size, advance)
+            record[file.name] = {"url": file.url, "sha256": digest, "size": target.stat().st_size}
             _write_record(name, record)
     return resolve(name)
 
@@ -153,7 +152,9 @@ def _read_record(name: str) -> dict[str, dict]:
         record = json.loads((folder_of(name) / _RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}  # none, or a damaged one; the published hashes still count
-    return record if isinstance(record, dict) else {}
+    entries = record.items() if isinstance(record, dict) else ()
+    return {file: known for file, known in entries if isinstance(known, dict)
+            and isinstance(known.get("sha256"), str)}  # fmt: skip
 
 
 def _write_record(name: str, record: dict[str, dict]) -> None:

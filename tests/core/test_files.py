@@ -1,11 +1,15 @@
 """Files: found, read, written whole, claimed."""
 
+import fcntl
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kd3d_core import files
 from kd3d_core.errors import DataError
 from kd3d_core.files import claimed, files_in, read_text, write_all, write_whole
 
@@ -82,3 +86,26 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="file can't be written"), claimed(tmp_path / "file", "a"):
         pass
+
+
+def test_a_folder_taken_for_abandoned_while_it_is_claimed_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may look between the making of the lock and its locking."""
+    lock, tidied = fcntl.flock, []
+
+    def late(file: Any, how: int) -> None:
+        if not tidied:
+            tidied.append("in another process")
+            for folder in files.abandoned_folders(tmp_path, "a-"):
+                tidied.append(folder)
+                shutil.rmtree(folder)
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    claimed = files.ClaimedFolder(tmp_path, "a-")
+    assert len(tidied) == 2
+    assert list(tmp_path.iterdir()) == [claimed.path]
+    assert list(files.abandoned_folders(tmp_path, "a-")) == []
+    claimed.release()
+    assert list(files.abandoned_folders(tmp_path, "a-")) == [claimed.path]

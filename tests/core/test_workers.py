@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kd3d_core.data.pixels import PixelsError
 from kd3d_core.errors import Kd3dError
 from kd3d_core.files import claimed
+from kd3d_core.messages.pixels import PixelsError
 from kd3d_core.workers import work_through
 
 ITEMS = [f"{index:06d}" for index in range(6)]

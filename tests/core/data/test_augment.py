@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from kd3d_core.data.augment import Augmentation, AugmentConfig
+from kd3d_core.data.augment import Augmentation, draw_augmentation
+from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.boxes import points_in_boxes
 
@@ -69,8 +70,8 @@ def test_a_flip_mirrors_heading_and_side():
 
 def test_draws_follow_the_generator_and_keep_to_their_bounds():
     config = AugmentConfig(0.5, 0.3, (0.9, 1.1), (0.8, 1.2), 0.1, 0.2, 0.3)
-    draw = [config.draw(torch.Generator().manual_seed(seed)) for seed in range(200)]
-    assert draw == [config.draw(torch.Generator().manual_seed(seed)) for seed in range(200)]
+    draw = [draw_augmentation(config, 4, 2, index) for index in range(200)]
+    assert draw == [draw_augmentation(config, 4, 2, index) for index in range(200)]
     assert 60 < sum(change.flip for change in draw) < 140
     for name, low, high in [
         ("angle", -0.3, 0.3), ("scale", 0.9, 1.1), ("image_scale", 0.8, 1.2),
@@ -83,10 +84,121 @@ def test_draws_follow_the_generator_and_keep_to_their_bounds():
 
 def test_nothing_configured_changes_nothing():
     config = AugmentConfig(0, 0, (1, 1), (1, 1), 0, 0, 0)
-    assert config.draw(torch.Generator().manual_seed(0)) == Augmentation()
+    assert draw_augmentation(config, 0, 0, 0) == Augmentation()
 
 
-@pytest.mark.parametrize("settings", [{"flip": 1.5}, {"scale": (1.1, 0.9)}, {"rotation": -1}])
-def test_impossible_settings_are_refused(settings):
-    with pytest.raises(ConfigError, match=next(iter(settings))):
-        AugmentConfig(**settings)
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        *((name, value) for name in ("brightness", "contrast", "saturation")
+          for value in (-0.1, 1.0, 2.0, math.nan)),
+        *((name, value) for name in ("scale", "image_scale")
+          for value in ((1.1, 0.9), (0.0, 1.0), (0.09, 1.0), (1.0, 10.1), (1.0, math.inf))),
+        *(("flip", value) for value in (-0.1, 1.5, math.nan)),
+        *(("rotation", value) for value in (-1.0, 3.2, math.nan)),
+        ("min_object_points", 0),
+        ("sample_objects", {"Car": 3, "Cyclist": 0}),
+    ],
+)  # fmt: skip
+def test_impossible_settings_are_refused(name, bad):
+    with pytest.raises(ConfigError, match=name):
+        AugmentConfig(**{name: bad})
+
+
+def test_black_images_are_refused_with_the_range_that_is_allowed():
+    with pytest.raises(ConfigError, match=r"brightness is 2: .*from 0 to below 1 \(0\.2: factors"):
+        AugmentConfig(brightness=2.0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {name: value}
+        for name, values in {
+            "flip": (0, 1), "rotation": (0, math.pi), "scale": ((0.1, 10), (1, 1)),
+            "image_scale": ((0.1, 10),), "brightness": (0, 0.99), "contrast": (0, 0.99),
+            "saturation": (0, 0.99), "min_object_points": (1,), "sample_objects": ({"Car": 1},),
+        }.items()
+        for value in values
+    ],
+)  # fmt: skip
+def test_the_ends_of_each_range_are_allowed(settings):
+    AugmentConfig(**settings)
+
+
+@pytest.mark.parametrize(("zoom", "column", "row"), [(1.5, 90, 30), (0.5, 70, 30)])
+def test_a_zoom_moves_what_the_image_shows_away_from_its_centre_or_towards_it(zoom, column, row):
+    """A spot 20 pixels right of the centre of an image of 121 x 61."""
+    columns, rows = torch.meshgrid(torch.arange(121.0), torch.arange(61.0), indexing="xy")
+    spot = 255 * torch.exp(-((columns - 80) ** 2 + (rows - 30) ** 2) / 20)
+    image, matrix = Augmentation(image_scale=zoom).image_only(spot.expand(3, -1, -1))
+    assert image.shape == (3, 61, 121)
+    found = divmod(int(image[0].argmax()), 121)
+    assert found == pytest.approx((row, column), abs=1)
+    assert (matrix @ torch.tensor([80.0, 30, 1]).double())[:2].tolist() == pytest.approx(
+        [column, row], abs=1
+    )
+
+
+# A red pixel, whose grey by ITU-R BT.601 is 0.299 * 200 = 59.8, beside a grey one of 100.
+RED_AND_GREY = [[200.0, 0, 0], [100, 100, 100]]
+MEAN = (59.8 + 100) / 2
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, RED_AND_GREY),
+        # Grey plus half of what differs from it.
+        ({"saturation": 0.5}, [[129.9, 29.9, 29.9], [100, 100, 100]]),
+        ({"saturation": 1.25}, [[235.05, 0, 0], [100, 100, 100]]),
+        # Half of what differs from the image's mean grey.
+        (
+            {"contrast": 0.5},
+            [[MEAN / 2 + 100, MEAN / 2, MEAN / 2], [MEAN / 2 + 50] * 3],
+        ),
+        ({"contrast": 1.2}, [[1.2 * 200 - 0.2 * MEAN, 0, 0], [120 - 0.2 * MEAN] * 3]),
+        ({"brightness": 0.5}, [[100, 0, 0], [50, 50, 50]]),
+        ({"brightness": 1.5}, [[255, 0, 0], [150, 150, 150]]),  # not 300
+        # All three; nothing is cut off before the end.
+        (
+            {"saturation": 1.25, "contrast": 0.5, "brightness": 0.8},
+            [
+                [0.4 * (MEAN + 235.05), 0.4 * (MEAN - 14.95), 0.4 * (MEAN - 14.95)],
+                [0.4 * (MEAN + 100)] * 3,
+            ],
+        ),
+    ],
+)
+def test_colours_change_as_computed_by_hand(change, expected):
+    image = torch.tensor(RED_AND_GREY).T[:, None].contiguous()  # (3, 1, 2)
+    changed, matrix = Augmentation(**change).image_only(image)
+    assert changed.shape == image.shape
+    assert torch.equal(matrix, torch.eye(3, dtype=torch.float64))
+    found = changed[:, 0].T
+    torch.testing.assert_close(found, torch.tensor(expected).to(found), atol=1e-3, rtol=0)
+    assert torch.equal(image[:, 0].T, torch.tensor(RED_AND_GREY))  # the given image stays
+
+
+@pytest.mark.parametrize(
+    ("rgb", "grey"), [((100.0, 0, 0), 29.9), ((0, 100.0, 0), 58.7), ((0, 0, 100.0), 11.4)]
+)
+def test_without_saturation_each_colour_is_as_grey_as_it_looks(rgb, grey):
+    changed, _ = Augmentation(saturation=0.0).image_only(torch.tensor(rgb).view(3, 1, 1))
+    assert changed.flatten().tolist() == pytest.approx([grey] * 3, abs=1e-3)
+
+
+def test_the_contrast_of_an_image_keeps_its_mean():
+    image = 100 + 50 * torch.rand(3, 8, 16, generator=torch.Generator().manual_seed(0))
+    changed, _ = Augmentation(contrast=0.3).image_only(image)
+    assert changed.std() < 0.5 * image.std()
+    grey = torch.tensor([0.299, 0.587, 0.114])
+    assert (changed.mean((1, 2)) @ grey).item() == pytest.approx(
+        (image.mean((1, 2)) @ grey).item(), abs=1e-2
+    )
+
+
+def test_without_a_change_of_colours_the_image_is_the_same_to_the_bit():
+    image = 255 * torch.rand(3, 4, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(Augmentation().image_only(image)[0], image)
+    assert torch.equal(Augmentation(flip=True).image_only(image)[0], image.flip(-1))

@@ -110,6 +110,6 @@ def test_points_in_view_are_those_of_kittis_own_reduction(tracking: KittiDataset
 def test_calibration_needs_the_image_only_for_its_size(tmp_path: Path) -> None:
     write_frame(tmp_path, "000001", {"velodyne", "calib"})
     frame = KittiDataset(tmp_path)[0]
-    assert frame.camera(size=(32, 64)).width == 64
+    assert frame.camera(size=(375, 1242)).width == 1242
     with pytest.raises(DataError, match="image_2"):
         frame.camera()

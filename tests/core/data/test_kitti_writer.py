@@ -11,7 +11,8 @@ from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_writer import KittiWriter, calib_of_camera
 from kd3d_core.data.labels import Label
 from kd3d_core.errors import DataError
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 
 CAR = Label.parse("Car 0 0 1.85 38.5 18.5 42.25 20.5 1.67 1.87 3.69 -16.53 2.39 58.49 1.57", "")
 

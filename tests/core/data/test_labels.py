@@ -22,7 +22,8 @@ from kd3d_core.data.labels import (
     write_labels,
 )
 from kd3d_core.errors import DataError
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 
 CAR = "Car 0.00 0 1.85 387.63 181.54 423.81 203.12 1.67 1.87 3.69 -16.53 2.39 58.49 1.57"
 DONT_CARE = "DontCare -1 -1 -10 503.89 169.71 590.61 190.13 -1 -1 -1 -1000 -1000 -1000 -10"

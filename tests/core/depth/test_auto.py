@@ -1,5 +1,6 @@
 """Metric models of other architectures: their own preprocessing, our geometry."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +23,13 @@ from transformers.models.zoedepth.image_processing_pil_zoedepth import ZoeDepthI
 
 from kd3d_core.depth.auto import AutoDepthModel, load_auto
 from kd3d_core.depth.build import make_depth
-from kd3d_core.depth.model import DepthConfig
+from kd3d_core.depth.config import DepthConfig
 from kd3d_core.errors import ConfigError, WeightsError
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.geometry.window import WindowConfig
-from kd3d_core.pseudo_lidar import PseudoLidarConfig, pseudo_lidar
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.models.config import PseudoLidarConfig, load_model_config
+from kd3d_core.models.pseudo_lidar import pseudo_lidar
 
 CONFIG = DepthConfig("folder", type="auto")
 
@@ -234,6 +236,29 @@ def test_damaged_folders_are_one_line(tmp_path):
         with pytest.raises(WeightsError, match="can't be loaded") as caught:
             load_auto(missing, CONFIG)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config.json", {"fusion_hidden_size": 16}),
+        ("config.json", {"max_depth": "far"}),
+        ("config.json", {"neck_hidden_sizes": None}),
+        ("preprocessor_config.json", {"size": "big"}),
+        ("preprocessor_config.json", {"image_mean": ["a", 0, 0]}),
+        ("preprocessor_config.json", {"image_processor_type": 7}),
+        ("preprocessor_config.json", {"image_std": [0.5, 0.5]}),
+        ("preprocessor_config.json", {"ensure_multiple_of": "x"}),
+    ],
+    ids=str,
+)
+def test_wrong_settings_of_a_folder_are_one_line(tmp_path, file, change):
+    path = depth_anything(tmp_path / "model") / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(WeightsError) as caught:
+        load_auto(path.parent, CONFIG)
+    assert str(path.parent) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_configurations_say_what_is_missing():

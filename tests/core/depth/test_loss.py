@@ -1,5 +1,7 @@
 """The depth loss, against its formula written out."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,28 @@ def test_an_image_without_truth_adds_nothing():
     depth = torch.rand(2, 4, 4, requires_grad=True)
     truth = torch.rand(2, 4, 4) + 1
     truth[1] = 0
-    silog_loss(depth, truth).backward()
+    loss = silog_loss(depth, truth)
+    loss.backward()
     assert depth.grad[0].any()
     assert not depth.grad[1].any()
+    assert loss.item() == pytest.approx(silog_loss(depth[:1], truth[:1]).item() / 2, rel=1e-4)
+
+
+def test_a_single_pixel_near_the_camera_counts():
+    truth = torch.zeros(1, 3, 3)
+    truth[0, 1, 2] = 0.5
+    found = silog_loss(torch.full((1, 3, 3), 2.0), truth).item()
+    assert found == pytest.approx(math.sqrt(0.5) * math.log(4), rel=1e-5)
+
+
+def test_a_depth_of_zero_counts_as_a_millimetre():
+    depth = torch.zeros(1, 2, 2, requires_grad=True)
+    loss = silog_loss(depth, torch.ones(1, 2, 2))
+    assert loss.item() == pytest.approx(math.sqrt(0.5) * math.log(1000), rel=1e-5)
+    loss.backward()
+    assert depth.grad.isfinite().all()
+
+
+def test_a_perfect_answer_has_the_least_loss():
+    truth = torch.tensor([[[5.0, 20.0]]])
+    assert silog_loss(truth, truth).item() == pytest.approx(1e-6, rel=1e-3)

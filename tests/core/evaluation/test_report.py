@@ -276,6 +276,22 @@ def test_without_pictures_the_worst_frames_are_a_table(
     assert "There is no frame with a mistake." in out.read_text()
 
 
+def test_a_page_without_ap_says_why(tmp_path: Path, run) -> None:
+    for folder, score in (("labels", None), ("detections", 0.9)):
+        (tmp_path / folder).mkdir()
+        flat = replace(CAR, bbox=(0.0,) * 4, score=score)
+        write_labels(tmp_path / folder / "000000.txt", [flat])
+    status, _, _ = run(
+        *("--labels", tmp_path / "labels", "--detections", tmp_path / "detections"),
+        *("--out", tmp_path / "page.html"),
+    )
+    assert status == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "No label counts, so that no class has AP: the notes below say why." in page
+    assert "car has no AP (easy, moderate, hard): of 1 labels, 1 without 2D box" in page
+    assert "By distance" not in page
+
+
 def test_what_goes_wrong_is_one_line(
     kitti_object: KittiDataset, runs: tuple[Path, Path], run, tmp_path: Path
 ) -> None:

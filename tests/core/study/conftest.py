@@ -11,7 +11,7 @@ from small_study import MODEL, write_street, write_study
 
 from kd3d_core.config import load_config
 from kd3d_core.depth.glpn import random_glpn
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.models.config import load_model_config
 from kd3d_core.study.config import StudyConfig
 
 
@@ -39,7 +39,7 @@ def study(tmp_path) -> StudyConfig:
 
 @pytest.fixture
 def pretend(study) -> Callable[..., None]:
-    """Writes the metrics of a run as `judge` would: AP at the strict and at the loose IoU."""
+    """Writes the metrics of a run as `evaluate_run` would: AP at the strict and loose IoU."""
 
     def write(
         variant: str, seed: int, strict: float, loose: float, seconds: float = 60,

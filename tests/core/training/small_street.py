@@ -6,8 +6,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from kd3d_core.data.kitti_calib import kitti_camera
 from kd3d_core.data.labels import box_labels, write_labels
-from kd3d_core.geometry.camera import PinholeCamera
 
 HEIGHT, WIDTH = 96, 320
 CALIB = """\
@@ -49,7 +49,7 @@ def write_model(path: Path) -> Path:
 def _write_frame(folder: Path, name: str, rng: np.random.Generator, cars: int) -> None:
     calib = folder / "calib" / f"{name}.txt"
     calib.write_text(CALIB)
-    camera = PinholeCamera.from_kitti(calib, WIDTH, HEIGHT)
+    camera = kitti_camera(calib, WIDTH, HEIGHT)
     x = np.linspace(10, 32, cars) if cars else np.zeros(0)
     y = rng.uniform(-0.3, 0.3, cars) * x
     boxes = np.stack(

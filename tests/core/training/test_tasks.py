@@ -16,7 +16,7 @@ from kd3d_core.cli import train as command
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.samples import Batch
 from kd3d_core.errors import ConfigError, DataError
-from kd3d_core.runtime.model_config import load_model_config, save_model_config
+from kd3d_core.models.config import load_model_config, save_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 from kd3d_core.training.config import DataConfig, OptimizerConfig, TrainConfig
 from kd3d_core.training.detector_task import DetectorLosses

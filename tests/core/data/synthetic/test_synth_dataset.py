@@ -22,7 +22,7 @@ from kd3d_core.data.synthetic.lidar import LidarConfig
 from kd3d_core.data.synthetic.render import render
 from kd3d_core.data.synthetic.rig import CameraConfig
 from kd3d_core.errors import ConfigError, DataError, Kd3dError
-from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.camera_info import camera_from_info
 
 _CAMERA = CameraConfig(width=320, height=120, fx=190, fy=185, cx=160, cy=55, mount_height=1.4)
 _SMALL = SynthConfig(2, 5, camera=_CAMERA, lidar=LidarConfig(azimuth_step=0.5))
@@ -194,7 +194,7 @@ def test_a_sequence_becomes_a_bag_with_a_lens(
     images = [message for topic, message in messages if topic == "/camera/image_raw"]
     truths = [message for topic, message in messages if topic == "/ground_truth"]
     assert [len(infos), len(images), len(truths)] == [2, 2, 2]
-    camera = PinholeCamera.from_camera_info(infos[0], np.eye(4), rectified=False)
+    camera = camera_from_info(infos[0], np.eye(4), rectified=False)
     assert camera.distortion is not None
     np.testing.assert_allclose(camera.distortion.coefficients, lens)
     assert images[1].stamp_ns - images[0].stamp_ns == 100_000_000
