@@ -222,7 +222,7 @@ def test_the_command_renders_trains_in_processes_and_survives_a_kill(ready):
         data={"root": str(ready / "train"), "val_root": str(ready / "val")},
         render={
             "train": {"frames": 4, "seed": 1, "camera": camera},
-            "val": {"frames": 2, "seed": 2, "camera": camera},
+            "val": {"frames": 2, "seed": 2, "camera": dict(camera)},  # once more: no YAML alias
         },
         seeds=[0],
     )
