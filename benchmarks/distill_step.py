@@ -64,7 +64,7 @@ class Setting:
         )  # fmt: skip
         if kind == "control":
             return make_task(control)
-        phases = (Phase(until_epoch=1, det=1.0, feat=2.0, logit=1.0),)
+        phases = (Phase(1, {"det": 1.0, "feat": 2.0, "logit": 1.0}),)
         return make_task(
             replace(
                 control, task="distill", teacher=TeacherConfig(self.teacher, cache=kind == "cache"),

@@ -21,8 +21,9 @@ from rich.table import Table
 from kd3d_core.cli.app import run
 from kd3d_core.depth.glpn import random_glpn
 from kd3d_core.detectors.build import random_detector
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
+from kd3d_core.models.config import load_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 
 WIDTH, HEIGHT, FOCAL = 1242, 375, 721.5

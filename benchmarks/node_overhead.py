@@ -39,7 +39,7 @@ from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.runtime.detections import Detections
 from kd3d_ros.detector_node import DetectorNode, main
 from kd3d_ros.diagnostics import StageTimes
-from kd3d_ros.worker import Frame
+from kd3d_ros.worker import ReceivedImage
 
 WIDTH, HEIGHT, FOCAL = 1242, 375, 721.5
 STAGES = {
@@ -179,7 +179,7 @@ class _TimedNode(DetectorNode):
         self, message: Image, info: dict[str, int]
     ) -> None:
         taking_s = 1e-9 * (time.time_ns() - info["received_timestamp"])
-        self.receive(Frame(message, time.perf_counter() - taking_s))
+        self.receive(ReceivedImage(message, time.perf_counter() - taking_s))
 
 
 def _run_node(out: str, points: str, boxes: str) -> int:

@@ -25,11 +25,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from kd3d_core.cli.app import run
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.samples import Batch, DetectionSamples, Sample, collate
+from kd3d_core.data.samples import Batch, FrameSamples, Sample, collate
 from kd3d_core.detectors.build import untrained_detector
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.geometry.window import WindowConfig
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.models.config import load_model_config
 from kd3d_core.training.detector_task import DetectorLosses
 
 WIDTH, HEIGHT, FOCAL = 1242, 375, 721.5
@@ -101,7 +102,7 @@ def measure(
         if data is not None:
             frames = KittiDataset(data)
             samples = _Repeated(
-                DetectionSamples(frames, config.window, KittiFrame.points_in_view, config.classes),
+                FrameSamples(frames, config.window, KittiFrame.points_in_view, config.classes),
                 count,
             )
         loader = DataLoader(samples, batch_size, num_workers=workers, collate_fn=collate)
@@ -121,7 +122,7 @@ def measure(
 class _Repeated(Dataset):
     """A data set's samples again and again."""
 
-    def __init__(self, samples: DetectionSamples, count: int) -> None:
+    def __init__(self, samples: FrameSamples, count: int) -> None:
         self._samples = samples
         self._count = count
 

@@ -20,11 +20,6 @@ from kd3d_core.cli.app import exit_on_sigterm, run
 from kd3d_core.errors import Kd3dError
 
 _NODE = "kd3d_detector"
-_RECORDED = {
-    f"/{_NODE}/points": "sensor_msgs/msg/PointCloud2",
-    f"/{_NODE}/detections": "vision_msgs/msg/Detection3DArray",
-    f"/{_NODE}/markers": "visualization_msgs/msg/MarkerArray",
-}
 _START_LIMIT_S = 300.0
 _DRAIN_LIMIT_S = 60.0
 _STOP_LIMIT_S = 30.0
@@ -53,7 +48,8 @@ def demo(
         frames: which frames, as a:b, counted from 0 and without b.
     """
     from kd3d_core.data.kitti_bag import write_kitti_bag
-    from kd3d_core.runtime.model_config import load_model_config
+    from kd3d_core.models.config import load_model_config
+    from kd3d_core.outputs import FRAME_OUTPUTS
     from kd3d_ros import demo_input, demo_results
     from kd3d_ros.demo_recording import read_results
 
@@ -72,11 +68,11 @@ def demo(
     else:
         print(f"1/4 reading {data}")
         dataset = demo_input.kitti_sequence(data, frames)
-    drive, note = demo_input.in_words(dataset)
+    drive, note = demo_input.describe(dataset)
     write_kitti_bag(dataset, out / "input", rate, overwrite=True)
 
     print(f"2/4 starting the detector node with the model {model}")
-    record = ["record", *(f"{topic}:{kind}" for topic, kind in _RECORDED.items())]
+    record = ["record", *(f"{row.topic(_NODE)}:{row.ros_type}" for row in FRAME_OUTPUTS)]
     record += ["--out", str(out / "output"), "--overwrite"]
     with (
         _process("recorder", _bag_command(*record), out / "recorder.log") as recorder,
@@ -89,14 +85,9 @@ def demo(
         counters, is_trained = _drain(len(sent), node)
 
     print("4/4 drawing what was recorded")
-    points, detections, _ = _RECORDED
-    weights = {
-        "depth": config.depth.weights,
-        "detector": config.detector.weights,
-        "trained": is_trained,
-    }
+    weights = {"weights": list(config.weights), "trained": is_trained}
     played = demo_results.Played(drive, note, model, rate, speed, sent, counters, weights)
-    drawn = demo_results.draw(out, read_results(out / "output", points, detections), played)
+    drawn = demo_results.draw(out, read_results(out / "output", _NODE), played)
     summary = demo_results.summarize(drawn, played)
     text = json.dumps(summary, indent=2)
     (out / "summary.json").write_text(text + "\n")
@@ -169,7 +160,7 @@ def _wait_until_recording(recorder: _Process, node: _Process) -> None:
 
 
 def _bag_command(*args: str) -> list[str]:
-    return [sys.executable, "-m", "kd3d_core.cli.bag", *args]
+    return [sys.executable, "-m", "kd3d_ros.bag", *args]
 
 
 def _node_command(model: str, device: str) -> list[str]:

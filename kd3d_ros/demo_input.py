@@ -34,7 +34,7 @@ def kitti_sequence(folder: Path, frames: str = ":") -> KittiDataset:
     return dataset.subset(_chosen(dataset.names, frames, str(folder)))
 
 
-def in_words(dataset: KittiDataset) -> tuple[str, str]:
+def describe(dataset: KittiDataset) -> tuple[str, str]:
     """What is played, in a few words, and what to know of numbers that come from it."""
     if dataset.meta.get("source") == "kd3d-synth":
         kind = "drive" if dataset.meta.get("sequence") else "scenes"

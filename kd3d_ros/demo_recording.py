@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from kd3d_core.data.bag import BagReader
-from kd3d_core.data.messages import ObjectBoxes, PointCloud
 from kd3d_core.errors import Kd3dError
+from kd3d_core.frames import Frame
+from kd3d_core.messages.types import ObjectBoxes, PointCloud
 from kd3d_core.offline.bag_source import BagSettings, bag_source
-from kd3d_core.offline.frames import Frame
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +31,12 @@ class Results:
     arrived_ns: int
 
 
-def read_results(bag: Path, points_topic: str, detections_topic: str) -> dict[int, Results]:
-    """Results by header stamp, of the images for which the bag holds both points and boxes."""
+def read_results(bag: Path, node: str) -> dict[int, Results]:
+    """A node's results by header stamp, of images for which the bag holds both points and boxes."""
     points: dict[int, np.ndarray] = {}
     found: dict[int, tuple[ObjectBoxes, int]] = {}
     with BagReader(bag) as reader:
-        for raw in reader.messages((points_topic, detections_topic)):
+        for raw in reader.messages((f"/{node}/points", f"/{node}/detections")):
             message = reader.decode(raw)
             if isinstance(message, PointCloud):
                 points[message.stamp_ns] = message.points

@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 
 from kd3d_core.errors import Kd3dError
-from kd3d_core.evaluation.precision import ClassScore, JudgeRules, precision_recall
+from kd3d_core.evaluation.precision import ClassScore, MatchRules, precision_recall
 from kd3d_core.visual.frame import draw_frame
 from kd3d_core.visual.report import DriveFrame, drive_frame, write_report
 from kd3d_ros.demo_recording import Results, recorded_frames
 
-RULES = JudgeRules(min_iou=0.5, min_score=0.3, near_m=30.0)
+RULES = MatchRules(min_iou=0.5, min_score=0.3, near_m=30.0)
 """What counts as found in the demo's precision and recall."""
 
 

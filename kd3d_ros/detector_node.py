@@ -2,7 +2,7 @@
 
 Subscribes
     image (sensor_msgs/Image), camera_info (sensor_msgs/CameraInfo): newest frame only.
-    /tf_static (tf2_msgs/TFMessage): extrinsics, if the parameter detector_frame names a frame.
+    /tf_static, /tf (tf2_msgs/TFMessage): extrinsics, if the parameter detector_frame names a frame.
 Publishes, all with the image's stamp
     ~/points (sensor_msgs/PointCloud2), ~/detections (vision_msgs/Detection3DArray),
     ~/markers (visualization_msgs/MarkerArray).
@@ -46,21 +46,23 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 from kd3d_core.errors import CalibrationError, ConfigError, Kd3dError
-from kd3d_core.geometry.pose import matrix_from_pose
-from kd3d_core.geometry.static_frames import StaticFrames
+from kd3d_core.geometry.transforms import TransformBuffer
 from kd3d_core.memory import keep_freed_memory
+from kd3d_core.messages.decode import stamp_ns, transforms
 from kd3d_core.runtime.cameras import CameraSource
 from kd3d_core.runtime.detections import Detector
 from kd3d_ros import diagnostics, parameters
 from kd3d_ros.parameters import Precision
-from kd3d_ros.results import ResultPublisher
-from kd3d_ros.worker import Frame, FrameWorker, stamp_ns
+from kd3d_ros.results import NodeOutputs
+from kd3d_ros.worker import FrameWorker, ReceivedImage
 
 # Best effort matches every publisher. An image that DDS overwrites in its queue is seen by no
 # counter, so there is room for a few; taking them is quick, and the mailbox keeps only the newest.
 _IMAGES = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 _NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 _LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_MOVING = QoSProfile(depth=100)
+_TF_HISTORY_NS = 10 * 10**9  # as tf2 keeps it
 
 LoadDetector = Callable[[str, str, Precision], Detector]
 """Makes a detector of the parameters `model`, `device` and `precision`."""
@@ -112,13 +114,13 @@ class DetectorNode(LifecycleNode):
         self._reported = (time.monotonic(), self.counters.values())
         self._last_stamp_ns = 0
 
-        self._static_frames = StaticFrames()
+        self._transforms = TransformBuffer(_TF_HISTORY_NS)
         self._cameras: CameraSource | None = None
         self._detector: Detector | None = None
         self._worker: FrameWorker | None = None
         self._sensors: list[Any] = []
 
-        self._results = ResultPublisher(self, self.settings.results_frame)
+        self._outputs = NodeOutputs(self, self.settings.results_frame)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 5)
 
         # Steady, so that a simulated clock that stands still stops neither.
@@ -143,10 +145,11 @@ class DetectorNode(LifecycleNode):
         settings = self.settings
         try:
             self._cameras = CameraSource(
-                self._static_frames,
+                self._transforms,
                 detector_frame=settings.detector_frame,
                 camera_height=settings.camera_height,
                 image_is_rectified=settings.image_is_rectified,
+                image_topic=self._image_topic,
             )
             detector = self._load_detector(settings.model, settings.device, settings.precision)
         except Kd3dError as error:
@@ -177,7 +180,7 @@ class DetectorNode(LifecycleNode):
         self._worker = FrameWorker(
             self._detector,
             self._cameras,
-            self._results,
+            self._outputs,
             self.counters,
             self.stages,
             self._complaints,
@@ -193,7 +196,10 @@ class DetectorNode(LifecycleNode):
             (CameraInfo, "camera_info", self._on_camera_info, _NEWEST),
         ]
         if self.settings.detector_frame:
-            wanted.append((TFMessage, "/tf_static", self._on_tf_static, _LATCHED))
+            wanted += [
+                (TFMessage, "/tf_static", self._on_tf_static, _LATCHED),
+                (TFMessage, "/tf", self._on_tf, _MOVING),
+            ]
         self._sensors = [
             self.create_subscription(kind, topic, callback, qos, callback_group=group)
             for kind, topic, callback, qos in wanted
@@ -230,7 +236,7 @@ class DetectorNode(LifecycleNode):
         if self.state != "finalized":
             self.trigger_shutdown()
         if self.context.ok():
-            self._results.flush(0.5)
+            self._outputs.results.flush(0.5)
             self._diagnostics.wait_for_all_acked(Duration(seconds=0.2))
 
     @property
@@ -252,21 +258,21 @@ class DetectorNode(LifecycleNode):
     # Receiving, on the executor's thread
 
     def _on_image(self, message: Image) -> None:
-        self.receive(Frame(message, time.perf_counter()))
+        self.receive(ReceivedImage(message, time.perf_counter()))
 
-    def receive(self, frame: Frame) -> None:
-        """Count a frame, and give it to the worker if anybody wants results."""
+    def receive(self, image: ReceivedImage) -> None:
+        """Count an image, and give it to the worker if anybody wants results."""
         if self._worker is None:
             return  # taken by the executor just before it was deactivated
         self.counters.received += 1
-        now_ns = stamp_ns(frame.message)
+        now_ns = stamp_ns(image.message.header)
         if now_ns < self._last_stamp_ns:
             self._notice("stamp_went_back", "an image is older than the one before: bag restarted?")
         self._last_stamp_ns = now_ns
-        if self.settings.lazy and not self._results.is_watched():
+        if self.settings.lazy and not self._outputs.results.is_watched():
             self.counters.skipped += 1
         else:
-            self._worker.put(frame)
+            self._worker.put(image)
             # Lets the worker have the GIL now, and not once rclpy has set up its next wait
             # (`wait` in benchmarks/node_overhead.py).
             time.sleep(1e-4)
@@ -274,21 +280,29 @@ class DetectorNode(LifecycleNode):
     def _on_camera_info(self, message: CameraInfo) -> None:
         if self._cameras is not None:
             self._cameras.set_info(message, message.header.frame_id)
-            self._camera_news()
+            self._on_calibration_changed()
 
     def _on_tf_static(self, message: TFMessage) -> None:
-        for stamped in message.transforms:
-            move, turn = stamped.transform.translation, stamped.transform.rotation
-            try:
-                pose = matrix_from_pose((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
-                self._static_frames.add(stamped.header.frame_id, stamped.child_frame_id, pose)
-            except CalibrationError as error:
-                self._notice("bad_transform", f"/tf_static: {error}")
-        self._camera_news()
+        self._learn_transforms(message, is_fixed=True)
 
-    def _camera_news(self) -> None:
+    def _on_tf(self, message: TFMessage) -> None:
+        self._learn_transforms(message, is_fixed=False)
+
+    def _learn_transforms(self, message: TFMessage, is_fixed: bool) -> None:
+        for found in transforms(message, self._on_bad_transform):
+            stamp = None if is_fixed else found.stamp_ns
+            try:
+                self._transforms.add(found.parent, found.child, found.parent_from_child, stamp)
+            except CalibrationError as error:
+                self._on_bad_transform(str(error))
+        self._on_calibration_changed()
+
+    def _on_bad_transform(self, reason: str) -> None:
+        self._notice("bad_transform", f"TF: {reason}")
+
+    def _on_calibration_changed(self) -> None:
         if self._worker is not None:
-            self._worker.camera_news()
+            self._worker.calibration_changed()
 
     # Telling
 

@@ -1,4 +1,4 @@
-"""What playing and recording share: a bare node, types by name, and QoS profiles."""
+"""Types by name, QoS profiles, and a bare node for playing and recording."""
 
 import importlib
 import os
@@ -11,8 +11,9 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-from kd3d_core.data.bag import QosProfile
-from kd3d_core.errors import Kd3dError
+from kd3d_core.data.bag import definition_file
+from kd3d_core.errors import Kd3dError, shown
+from kd3d_core.messages.qos import QosProfile
 from kd3d_core.paths import share_dir
 
 
@@ -63,10 +64,12 @@ def message_class(type_name: str) -> Any:
     """
     package, _, message = type_name.replace("/msg/", "/").partition("/")
     try:
+        if definition_file(type_name) is None:  # a bag may not have any module imported
+            raise ImportError(package)
         return getattr(importlib.import_module(f"{package}.msg"), message)
     except (ImportError, AttributeError):
         raise MessageTypeError(
-            f"{type_name} is not installed here: install the ROS package {package}"
+            f"{shown(type_name)} is not installed here: install the ROS package {shown(package)}"
         ) from None
 
 
@@ -79,9 +82,7 @@ def ros_qos(qos: QosProfile) -> QoSProfile:
             else ReliabilityPolicy.RELIABLE
         ),
         durability=(
-            DurabilityPolicy.TRANSIENT_LOCAL
-            if qos.durability == "transient_local"
-            else DurabilityPolicy.VOLATILE
+            DurabilityPolicy.TRANSIENT_LOCAL if qos.is_latched else DurabilityPolicy.VOLATILE
         ),
         history=HistoryPolicy.KEEP_ALL if qos.history == "keep_all" else HistoryPolicy.KEEP_LAST,
         depth=max(qos.depth, 1),

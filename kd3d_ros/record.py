@@ -12,8 +12,9 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
-from kd3d_core.data.bag import LATCHED, BagWriter, QosProfile, typestore
+from kd3d_core.data.bag import BagWriter, typestore
 from kd3d_core.errors import DataError, Kd3dError
+from kd3d_core.messages.qos import LATCHED, QosProfile
 from kd3d_ros.raw import MessageTypeError, bare_node, message_class, ros_qos
 
 # Messages that may wait while the disk is busy, for each topic.
@@ -68,14 +69,14 @@ def record_bag(
         executor.add_node(node)
         try:
             began = looked = time.monotonic()
-            recorder.look_around()
+            recorder.update_subscriptions()
             ready = False
             while not stop.is_set():
                 executor.spin_once(timeout_sec=_DISCOVERY_PERIOD_S)
                 now = time.monotonic()
                 if now - looked > _DISCOVERY_PERIOD_S:
                     looked = now
-                    recorder.look_around()
+                    recorder.update_subscriptions()
                     if recorder.complete and not ready:
                         ready = True
                         _log.info("recording %s", ", ".join(recorder.topics))
@@ -117,7 +118,7 @@ class _Recorder:
         """Those that are listened to."""
         return list(self._subscriptions)
 
-    def look_around(self) -> None:
+    def update_subscriptions(self) -> None:
         """Subscribe to what has appeared, and again where a publisher offers less than asked.
 
         Raises:
@@ -180,7 +181,7 @@ def _offered(topic: str, publishers: Sequence[Any]) -> QosProfile:
 
 def _asks_too_much(asked: QosProfile, offered: QosProfile) -> bool:
     return (asked.reliability == "reliable" and offered.reliability != "reliable") or (
-        asked.durability == "transient_local" and offered.durability != "transient_local"
+        asked.is_latched and not offered.is_latched
     )
 
 

@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from threading import Event, Thread
 
 from sensor_msgs.msg import Image
-from std_msgs.msg import Header
 
+from kd3d_core.frames import Frame, FrameResult
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.messages.decode import stamp_ns
+from kd3d_core.messages.types import Transform, Transforms
+from kd3d_core.outputs import FrameTimes
 from kd3d_core.runtime.cameras import CameraSource
 from kd3d_core.runtime.detections import Detector
 from kd3d_core.runtime.rejection import NotYetError, RejectedError
-from kd3d_ros import convert
 from kd3d_ros.diagnostics import Complaints, FrameCounters, StageTimes
+from kd3d_ros.images import image_view
 from kd3d_ros.mailbox import Mailbox
-from kd3d_ros.results import ResultPublisher
+from kd3d_ros.results import NodeOutputs
 
 _PATIENCE_S = 1.0
 """How long the first frame waits for its CameraInfo and extrinsics: bags and drivers often send
@@ -24,7 +27,7 @@ the image first, and it would be a pity to lose it."""
 
 
 @dataclass(frozen=True)
-class Frame:
+class ReceivedImage:
     """An image message, and `time.perf_counter()` when it arrived."""
 
     message: Image
@@ -42,7 +45,7 @@ class FrameWorker:
         self,
         detector: Detector,
         cameras: CameraSource,
-        results: ResultPublisher,
+        outputs: NodeOutputs,
         counters: FrameCounters,
         stages: StageTimes,
         complaints: Complaints,
@@ -54,7 +57,7 @@ class FrameWorker:
         Args:
             detector: what to run.
             cameras: which camera took an image.
-            results: where answers go.
+            outputs: where answers go.
             counters: filled here, apart from `received` and `skipped`.
             stages: filled here.
             complaints: told about frames that can't be used.
@@ -63,16 +66,17 @@ class FrameWorker:
         """
         self._detector = detector
         self._cameras = cameras
-        self._results = results
+        self._outputs = outputs
         self._counters = counters
         self._stages = stages
         self._complaints = complaints
         self._score_threshold = score_threshold
         self._now_ns = now_ns
-        self._mailbox: Mailbox[Frame] = Mailbox()
-        self._news = Event()
+        self._mailbox: Mailbox[ReceivedImage] = Mailbox()
+        self._calibration_changed = Event()
         self._patience_ends: float | None = None
         self._virtual_frame_of: str | None = None
+        self._doubts: tuple[str, ...] = ()
         self._dropped_before = counters.dropped
         self._thread: Thread | None = None
 
@@ -86,28 +90,28 @@ class FrameWorker:
     def stop(self) -> None:
         """Finish the frame in the detector, drop one that waits, and end the thread."""
         self._mailbox.close()
-        self._news.set()
+        self._calibration_changed.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         self._count_drops()
 
-    def put(self, frame: Frame) -> None:
-        """Work on `frame` next, instead of one that waits already. Never blocks."""
-        self._mailbox.put(frame)
+    def put(self, image: ReceivedImage) -> None:
+        """Work on `image` next, instead of one that waits already. Never blocks."""
+        self._mailbox.put(image)
         self._count_drops()
 
-    def camera_news(self) -> None:
+    def calibration_changed(self) -> None:
         """Say that a CameraInfo or a transform has come: a frame may be waiting for it."""
-        self._news.set()
+        self._calibration_changed.set()
 
     def _count_drops(self) -> None:
         self._counters.dropped = self._dropped_before + self._mailbox.dropped
 
     def _work(self) -> None:
-        while (frame := self._mailbox.take()) is not None:
+        while (received := self._mailbox.take()) is not None:
             try:
-                self._process(frame)
+                self._process(received)
                 self._counters.processed += 1
             except RejectedError as rejection:
                 self._counters.rejected[rejection.kind] += 1
@@ -123,23 +127,32 @@ class FrameWorker:
                     kind, f"a frame failed: {error!r}", "failed", traceback.format_exc()
                 )
 
-    def _process(self, frame: Frame) -> None:
+    def _process(self, received: ReceivedImage) -> None:
         taken = time.perf_counter()
-        image = convert.image_view(frame.message)
-        camera = self._camera_of(frame.message)
-        self._publish_virtual_frame(frame.message, camera)
+        message, stamp = received.message, stamp_ns(received.message.header)
+        image = image_view(message)
+        camera = self._camera_of(message)
+        self._tell_doubts()
+        self._publish_virtual_frame(message, camera)
         converted = time.perf_counter()
         detections = self._detector(image, camera)
         detected = time.perf_counter()
-        detections = detections.above(self._score_threshold())
-        self._results.publish(detections, self._detector.class_names, frame.message.header)
+        self._outputs.results.publish(
+            FrameResult(
+                Frame(str(stamp), stamp, image, camera),
+                detections.above(self._score_threshold()),
+                self._detector.class_names,
+                self._outputs.frame_id,
+                self._detector.trained,
+            )
+        )
         published = time.perf_counter()
 
-        total_ms = 1e3 * (published - frame.arrived)
+        total_ms = 1e3 * (published - received.arrived)
         detector_ms = 1e3 * (detected - converted)
         self._stages.add(
             {
-                "wait": 1e3 * (taken - frame.arrived),
+                "wait": 1e3 * (taken - received.arrived),
                 "convert": 1e3 * (converted - taken),
                 "detector": detector_ms,
                 **{f"detector/{name}": value for name, value in detections.timings.items()},
@@ -148,21 +161,31 @@ class FrameWorker:
                 "total": total_ms,
             }
         )
-        latency_ns = self._now_ns() - stamp_ns(frame.message)
-        self._results.publish_times(total_ms, 1e-6 * latency_ns)
+        self._outputs.times.publish(FrameTimes(total_ms, 1e-6 * (self._now_ns() - stamp)))
 
     def _camera_of(self, image: Image) -> PinholeCamera:
         while True:
-            self._news.clear()
+            self._calibration_changed.clear()
             try:
-                return self._cameras.camera(image.header.frame_id, image.width, image.height)
+                header = image.header
+                return self._cameras.camera(
+                    header.frame_id, image.width, image.height, stamp_ns(header)
+                )
             except NotYetError:
                 now = time.monotonic()
                 if self._patience_ends is None:
                     self._patience_ends = now + _PATIENCE_S
                 if now >= self._patience_ends or not self._mailbox.is_open:
                     raise
-                self._news.wait(self._patience_ends - now)
+                self._calibration_changed.wait(self._patience_ends - now)
+
+    def _tell_doubts(self) -> None:
+        """Say what the camera leaves open, whenever that changes."""
+        if self._cameras.doubts != self._doubts:
+            self._doubts = self._cameras.doubts
+            for doubt in self._doubts:
+                self._counters.noticed["camera_info"] += 1
+                self._complaints.add(doubt, doubt, "noticed/camera_info")
 
     def _publish_virtual_frame(self, image: Image, camera: PinholeCamera) -> None:
         """Tell TF where the virtual frame is, whenever the camera's frame has another name."""
@@ -171,18 +194,18 @@ class FrameWorker:
             return
         self._virtual_frame_of = camera_frame
         if camera_frame:
-            header = Header(stamp=image.header.stamp, frame_id=camera_frame)
-            self._results.publish_virtual_frame(camera, header)
+            transform = Transform(
+                stamp_ns(image.header),
+                camera_frame,
+                self._outputs.frame_id,
+                camera.camera_from_lidar,
+            )
+            self._outputs.static_transforms.publish(Transforms((transform,)))
         else:
             self._counters.noticed["empty_frame_id"] += 1
             self._complaints.add(
                 "empty_frame_id",
                 "neither image nor CameraInfo has a frame_id, so TF can't join the camera and "
-                f"{self._results.frame_id!r}: set it in the camera driver",
+                f"{self._outputs.frame_id!r}: set it in the camera driver",
                 "noticed/empty_frame_id",
             )
-
-
-def stamp_ns(image: Image) -> int:
-    """The stamp of an image in nanoseconds."""
-    return int(image.header.stamp.sec * 1_000_000_000 + image.header.stamp.nanosec)

@@ -1,6 +1,7 @@
 """How every kd3d command starts: typed arguments from a function, one-line errors, exit codes."""
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +38,7 @@ def run(
         0, the command's own int, 1 for a `Kd3dError` (printed as one line), or 130 on Ctrl-C.
     """
     keep_freed_memory()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[_StderrHandler()])
     epilog = "examples:\n" + "\n".join(f"  {example}" for example in examples)
     if settings is not None:
         epilog += "\n\n--settings prints all that the YAML file may say: meaning, type, default"
@@ -56,8 +57,12 @@ def run(
             description=description,
             epilog=epilog,
         )
+        sys.stdout.flush()
     except Kd3dError as error:
         print(f"{prog}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever reads the output, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)
@@ -77,6 +82,18 @@ def exit_on_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+class _StderrHandler(logging.StreamHandler):
+    """Logs to whatever `sys.stderr` is at the time: rich puts lines above its bars only there."""
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, value: Any) -> None:
+        """What the base class remembers is of no use."""
 
 
 class _HelpFormatter(DefaultHelpFormatter):

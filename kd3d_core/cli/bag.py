@@ -1,20 +1,17 @@
-"""`kd3d-bag`: write, play, record and list bags, on machines without `ros2 bag` too."""
+"""The parts of `kd3d-bag` that need no ROS; the command itself is `kd3d_ros.bag`."""
 
-import signal
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from kd3d_core.cli.app import run
 from kd3d_core.cli.frames import frame_slice
 from kd3d_core.cli.table import print_table
-from kd3d_core.errors import DataError, Kd3dError
-
-_ROS_MISSING = (
-    "{} needs ROS 2's rclpy, which cannot be imported ({}): source /opt/ros/<distro>/setup.bash, "
-    "or make kd3d's environment with `make env`"
+from kd3d_core.errors import DataError, Kd3dError, shown
+from kd3d_core.messages.types import (
+    CameraInfo,
+    CompressedImage,
+    Image,
+    Message,
+    PointCloud,
+    Transforms,
 )
 
 
@@ -46,77 +43,6 @@ def from_kitti(
     print(f"{out}: {len(names)} frames, {len(names) / rate:.1f} s at {rate:g} Hz: {written}")
 
 
-def play(
-    bag: Path,
-    *,
-    rate: float = 1.0,
-    loop: bool = False,
-    start_offset: float = 0.0,
-    clock: bool = False,
-    topics: list[str] = [],  # noqa: B006 - never changed; the parser wants a list
-    wait_for: list[str] = [],  # noqa: B006
-    wait_timeout: float = 30.0,
-) -> None:
-    """Publish a bag's messages at its own pace, with the QoS they were recorded with.
-
-    Args:
-        bag: rosbag2 folder, or an .mcap, .db3 or ROS 1 .bag file.
-        rate: speed, 1 is the bag's own.
-        loop: start again at the end, until interrupted.
-        start_offset: seconds of the bag to leave out at its start; latched topics are still sent.
-        clock: publish /clock as well.
-        topics: only these.
-        wait_for: begin when these topics have a subscriber, or N of them, as TOPIC:N.
-        wait_timeout: seconds to wait for them at most.
-    """
-    with _ros("playing"):
-        from kd3d_ros.play import play_bag
-    with _stop_on_signals() as stop:
-        summary = play_bag(
-            bag,
-            rate=rate,
-            loop=loop,
-            start_offset_s=start_offset,
-            clock=clock,
-            topics=topics or None,
-            wait_for=dict(_count(word) for word in wait_for),
-            wait_timeout_s=wait_timeout,
-            stop=stop,
-        )
-    print(summary)
-
-
-def record(
-    topics: list[str],
-    *,
-    out: Path,
-    max_seconds: float = 0.0,
-    idle_seconds: float = 0.0,
-    overwrite: bool = False,
-) -> None:
-    """Record topics into a bag until interrupted.
-
-    Args:
-        topics: names, or NAME:pkg/msg/Type to listen before a publisher is there.
-        out: folder of the bag to write.
-        max_seconds: stop after this time; 0 never.
-        idle_seconds: stop when nothing came for so long after the first message; 0 never.
-        overwrite: replace a bag of that name.
-    """
-    with _ros("recording"):
-        from kd3d_ros.record import record_bag
-    with _stop_on_signals() as stop:
-        counts = record_bag(
-            out,
-            topics,
-            max_s=max_seconds or None,
-            idle_s=idle_seconds or None,
-            overwrite=overwrite,
-            stop=stop,
-        )
-    print(f"{out}: " + ", ".join(f"{topic} {count}" for topic, count in counts.items()))
-
-
 def info(bag: Path) -> None:
     """Show a bag's topics and duration, and what training data from it would lack.
 
@@ -133,76 +59,35 @@ def info(bag: Path) -> None:
             rate = (topic.count - 1) / reader.duration_s if reader.duration_s > 0 else 0.0
             qos = f"{topic.qos.reliability}, {topic.qos.durability}"
             hertz = f"{rate:.1f}" if rate > 0 else "-"
-            rows.append((topic.name, topic.type, str(topic.count), hertz, qos))
+            name, kind = shown(topic.name, 120) or "(no name)", shown(topic.type, 120)
+            rows.append((name, kind, str(topic.count), hertz, qos))
         print_table(rows)
+        for name, (reason, count) in reader.foreign.items():
+            print(f"left out: {shown(name)} ({count}): {reason}")
+        if reader.duration_s > _LONGEST_S:
+            years = reader.duration_s / _LONGEST_S
+            print(f"odd: from the first to the last stamp it is {years:.1f} years: some are wrong")
         lacking = _lacking({topic.type for topic in reader.topics.values() if topic.count})
-        lacking += [] if any(name.endswith("tf_static") for name in reader.topics) else [_NO_TF]
+        if not any(name.endswith("tf_static") for name in reader.topics):
+            moving = any(topic.type == Transforms.ros_type for topic in reader.topics.values())
+            lacking.append(_NO_TF + (_ON_TF if moving else ""))
     for line in lacking:
         print(f"missing: {line}")
 
 
-_NEEDED = {
-    "images (sensor_msgs/Image or CompressedImage): nothing to detect in": (
-        "sensor_msgs/msg/Image",
-        "sensor_msgs/msg/CompressedImage",
-    ),
-    "camera calibration (sensor_msgs/CameraInfo)": ("sensor_msgs/msg/CameraInfo",),
-    "LiDAR points (sensor_msgs/PointCloud2): nothing to learn from": (
-        "sensor_msgs/msg/PointCloud2",
-    ),
+_NEEDED: dict[str, tuple[type[Message], ...]] = {
+    "images (sensor_msgs/Image or CompressedImage): nothing to detect in": (Image, CompressedImage),
+    "camera calibration (sensor_msgs/CameraInfo)": (CameraInfo,),
+    "LiDAR points (sensor_msgs/PointCloud2): nothing to learn from": (PointCloud,),
 }
 _NO_TF = "extrinsics (/tf_static): where camera and LiDAR sit"
+_ON_TF = "; what /tf says of them is used between its stamps"
+_LONGEST_S = 365.25 * 86400
 
 
 def _lacking(types: set[str]) -> list[str]:
-    return [text for text, any_of in _NEEDED.items() if types.isdisjoint(any_of)]
-
-
-def _count(word: str) -> tuple[str, int]:
-    topic, _, number = word.partition(":")
-    if number and not number.isdigit():
-        raise Kd3dError(f"--wait-for {word}: write TOPIC or TOPIC:N")
-    return topic, int(number or 1)
-
-
-@contextmanager
-def _ros(doing: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise Kd3dError(_ROS_MISSING.format(doing, error)) from error
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that work in progress ends as it should."""
-    stop = threading.Event()
-    previous = {
-        number: signal.signal(number, lambda *_: stop.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-def main() -> int:
-    """Entry point."""
-    return run(
-        {"from-kitti": from_kitti, "play": play, "record": record, "info": info},
-        prog="kd3d-bag",
-        description="Write, play, record and list bags; writes rosbag2 with MCAP.",
-        examples=[
-            "kd3d-bag from-kitti ~/kitti/tracking_0001 --out out/kitti --rate 10",
-            "kd3d-bag info out/kitti",
-            "kd3d-bag play out/kitti --clock --wait-for /camera/image_raw",
-            "kd3d-bag play out/kitti --loop --rate 0.5 --topics /camera/image_raw /tf_static",
-            "kd3d-bag record /kd3d_detector/points /kd3d_detector/detections --out out/run",
-        ],
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return [
+        text
+        for text, any_of in _NEEDED.items()
+        if types.isdisjoint(kind.ros_type for kind in any_of)
+    ]

@@ -5,18 +5,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from kd3d_core.cli.app import exit_on_sigterm, run
 from kd3d_core.cli.frames import frame_slice
+from kd3d_core.devices import Precision
 from kd3d_core.errors import DataError, Kd3dError
 
 if TYPE_CHECKING:
     from kd3d_core.offline.bag_source import BagSettings
-    from kd3d_core.offline.frames import Source
     from kd3d_core.offline.image_files import HandCalibration
     from kd3d_core.offline.run import Outcome
     from kd3d_core.offline.sinks import Sink
+    from kd3d_core.offline.source import Source
 
 
 def detect(
@@ -30,7 +31,7 @@ def detect(
     rerun: Path | None = None,
     model: str = "demo",
     device: str = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    precision: Precision = "auto",
     score_threshold: float = 0.0,
     frames: str = ":",
     results: Path = Path("out/detect"),
@@ -43,14 +44,14 @@ def detect(
     image_topic: str = "",
     info_topic: str = "",
     detector_frame: str = "",
-) -> None:
+) -> int:
     """Detect in images or a bag, and write what was found in any of several forms.
 
     Args:
         inputs: a folder in KITTI's layout, a bag, or images and folders of images.
         kitti: folder for a text file per frame in KITTI's format.
         png: folder for a picture per frame, with boxes, cloud and, where there are any, labels.
-        mp4: file for a video of the same pictures.
+        mp4: file for a video of the same pictures, all scaled to the size of the first.
         bag: folder of a bag with points, detections and markers.
         html: file for a page with pictures to play, latencies, and precision and recall where there
             are labels.
@@ -73,18 +74,27 @@ def detect(
         detector_frame: frame of the results from a bag, joined to the camera's by /tf_static;
             default: one that is made up under the camera.
     """
-    from kd3d_core.offline.bag_source import BagSettings
-    from kd3d_core.offline.image_files import HandCalibration
-    from kd3d_core.offline.run import detect_frames
-    from kd3d_core.offline.store import ResultStore, model_digest
-    from kd3d_core.progress import progress_of
-    from kd3d_core.runtime.pipeline import CameraDetector
+    from kd3d_core.models.config import load_model_config
 
     if not 0 < rate < 1e6:
         raise Kd3dError(f"--rate {rate:g}: give frames per second, more than 0")
     if not 0 <= score_threshold <= 1:
         raise Kd3dError(f"--score-threshold {score_threshold:g}: scores are between 0 and 1")
     paths = [Path(word).expanduser() for word in inputs]
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise DataError(f"{missing[0]}: there is no such file or folder")
+
+    from kd3d_core.offline.bag_source import BagSettings
+    from kd3d_core.offline.image_files import HandCalibration
+    from kd3d_core.offline.run import detect_frames
+    from kd3d_core.offline.store import ResultStore, model_digest
+    from kd3d_core.progress import progress_of
+    from kd3d_core.weights import resolve
+
+    for weights in load_model_config(model).weights:
+        if weights != "random":
+            resolve(weights)
     if bag is not None and bag.absolute() in [path.absolute() for path in paths]:
         raise Kd3dError(f"--bag {bag} is the input: give another name")
     for option, folder in (("--kitti", kitti), ("--png", png)):
@@ -101,13 +111,18 @@ def detect(
         raise DataError(f"--frames {frames} selects none of the frames in {inputs[0]}")
     outputs = _Outputs(kitti, png, mp4, bag, html, rerun, overwrite)
     sinks = _sinks(outputs, source, {"from": str(paths[0]), "model": model})
+    from kd3d_core.runtime.pipeline import (
+        CameraDetector,  # loads torch: after all that may be wrong
+    )
+
     detector = CameraDetector.from_config(model, device, precision)
-    store = ResultStore(results, model_digest(detector.config, detector.description))
+    store = ResultStore(results, model_digest(detector.model.config, detector.description))
     with exit_on_sigterm(), progress_of("detecting", source.count) as step:
         outcome = detect_frames(source, detector, store, sinks, score_threshold, step)
     _report(outcome)
     if not detector.trained:
         print("UNTRAINED: the weights are random, the boxes mean nothing")
+    return 1 if outcome.bad else 0
 
 
 def _source(
@@ -121,9 +136,6 @@ def _source(
     from kd3d_core.offline.bag_source import bag_source, is_bag
     from kd3d_core.offline.image_files import image_source, kitti_source
 
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        raise DataError(f"{missing[0]}: there is no such file or folder")
     bags = [path for path in paths if is_bag(path)]
     if bags:
         if len(paths) > 1:
@@ -188,7 +200,8 @@ class _Outputs:
 
 def _sinks(outputs: _Outputs, source: "Source", facts: dict[str, str]) -> "list[Sink]":
     from kd3d_core.offline.rerun_sink import RerunSink
-    from kd3d_core.offline.sinks import BagSink, KittiSink, PictureSink, VideoSink
+    from kd3d_core.offline.sinks import BagSink, KittiSink, PictureSink
+    from kd3d_core.offline.video_sink import VideoSink
 
     sinks: list[Sink] = []
     names = set(source.names)
@@ -242,7 +255,8 @@ def main() -> int:
         description=(
             "Detect in images or a bag, without ROS. Every answer is kept as soon as it is there: "
             "the same command goes on after an interruption, and the outputs are made anew of what "
-            "is kept. Frames that can't be used are left out and told at the end."
+            "is kept. Frames that can't be used are left out, told at the end, and make the exit "
+            "status 1."
         ),
         examples=[
             "kd3d-detect ~/kitti/tracking_0001 --kitti out/labels --png out/pictures",

@@ -1,4 +1,4 @@
-"""`kd3d-eval`: judge detections by KITTI's average precision, and depth against LiDAR."""
+"""`kd3d-eval`: detections by KITTI's average precision, and depth maps against LiDAR."""
 
 import json as jsonlib
 import math
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kd3d_core.cli.app import run
+from kd3d_core.cli.check import check
 from kd3d_core.cli.table import print_table
 from kd3d_core.errors import Kd3dError
 from kd3d_core.files import write_whole
@@ -14,7 +15,6 @@ from kd3d_core.files import write_whole
 if TYPE_CHECKING:
     from kd3d_core.evaluation.depth import DepthReport
     from kd3d_core.evaluation.kitti_ap import KittiAP
-    from kd3d_core.evaluation.kitti_files import LabelledFrames
 
 
 def kitti(
@@ -30,19 +30,20 @@ def kitti(
     Args:
         labels: folder of label files, one per frame.
         detections: folder of detection files; a frame without one has no detections.
-        ids: file that lists the frames to judge; default: all that have labels.
+        ids: file that lists the frames to evaluate; default: all that have labels.
         iou: strict asks for 0.7 (car) and 0.5 (others), as KITTI does; loose for 0.5 and 0.25 in
             bev and 3d.
         json: write the result to this file too.
     """
-    from kd3d_core.data.kitti import read_split
+    from kd3d_core.data.splits import read_split
     from kd3d_core.evaluation.kitti_ap import evaluate
     from kd3d_core.evaluation.kitti_files import read_frames
+    from kd3d_core.evaluation.notes import ap_notes
 
     frames = read_frames(labels, detections, None if ids is None else read_split(ids))
     result = evaluate(frames.ground_truth, frames.detections, iou)
     _print_ap(result)
-    for note in notes(frames, result, detections, all_frames=ids is None):
+    for note in ap_notes(frames, result, detections, all_frames=ids is None):
         print(f"note: {note}")
     if json is not None:
         _write_json(json, result.to_json())
@@ -67,18 +68,21 @@ def depth(
         data: data set in KITTI's layout, or its `training` folder.
         predictions: folder of depth maps as large as the images: 16-bit PNG with 256 units per
             metre, or .npy in metres.
-        model: instead, a model to ask: a name in config/models or weights, or a YAML file.
+        model: instead, a model that predicts them: a name in config/models or weights, or a YAML
+            file.
         device: of the model: auto, cpu, cuda or cuda:N.
-        ids: file that lists the frames to judge; default: all of the data set.
-        crop: part of the image that is judged, as in the papers of Garg and Eigen.
-        cap: farthest true distance that counts, metres; predictions are cut to it.
-        min_depth: nearest, metres.
-        bands: borders in metres of the distances that are reported one by one.
+        ids: file that lists the frames to evaluate; default: all of the data set.
+        crop: part of the image that is compared, as in the papers of Garg and Eigen.
+        cap: largest true depth that counts, metres; predictions are clipped to it.
+        min_depth: smallest true depth that counts, metres.
+        bands: borders of the distance bands that are reported one by one, metres.
         json: write the result to this file too.
     """
     import torch
 
-    from kd3d_core.data.kitti import KittiDataset, read_split
+    from kd3d_core.data.kitti import KittiDataset
+    from kd3d_core.data.splits import read_split
+    from kd3d_core.devices import usable_device
     from kd3d_core.evaluation.depth import (
         DepthRules,
         evaluate_depth,
@@ -86,7 +90,6 @@ def depth(
         stored_depth,
     )
     from kd3d_core.progress import progress_of
-    from kd3d_core.runtime.pipeline import usable_device
 
     if (predictions is None) == (model is None):
         raise Kd3dError("give either --predictions, a folder of depth maps, or --model")
@@ -122,26 +125,26 @@ def report(
     bands: list[str] = ["0", "20", "40", "60"],  # noqa: B006 - never changed
     worst: int = 12,
 ) -> None:
-    """One page of HTML on what a detector does well and where it fails.
+    """A page of HTML on the strengths and weaknesses of a detector.
 
     Args:
         labels: folder of label files, one per frame.
         detections: folder of detection files; a frame without one has no detections.
         out: the page, one file that needs no network.
-        ids: file that lists the frames to judge; default: all that have labels.
+        ids: file that lists the frames to evaluate; default: all that have labels.
         data: data set in KITTI's layout with the same frames, for pictures of the worst.
         depth: folder of depth maps, compared with the velodyne of --data.
-        model: instead, a model to ask for depth: a name in config/models or weights, or a YAML
+        model: instead, a model that predicts depth: a name in config/models or weights, or a YAML
             file.
         other: folder of detection files of a second run, to be shown beside the first.
         other_depth: folder of the second run's depth maps.
         other_model: instead, the second run's model.
         device: of the models: auto, cpu, cuda or cuda:N.
         iou: as in `kd3d-eval kitti`.
-        score_threshold: detections with lower scores are no mistakes, and are not drawn; AP takes
-            all.
-        bands: borders in metres of the distances that are reported one by one.
-        worst: how many frames are shown.
+        score_threshold: detections with lower scores are not counted as mistakes and not drawn; AP
+            takes all.
+        bands: borders of the distance bands that are reported one by one, metres.
+        worst: number of frames with most mistakes that are shown.
     """
     from kd3d_core.cli.eval_report import RunFiles, write_evaluation
 
@@ -179,12 +182,7 @@ def _print_ap(result: "KittiAP") -> None:
     rows: list[tuple[str, ...]] = [("class", "metric", "IoU", *heads)]
     for name, curves in result.curves.items():
         for metric, curve in curves.items():
-            values = [
-                f"{value:.2f}" if count and not math.isnan(value) else "-"
-                for count, value in zip(
-                    result.objects[name] * 2, curve.r40 + curve.r11, strict=True
-                )
-            ]
+            values = ["-" if math.isnan(ap) else f"{ap:.2f}" for ap in curve.r40 + curve.r11]
             rows.append((name, metric, f"{min_overlap(result.iou, name, metric):g}", *values))
     print_table(rows)
     print()
@@ -194,39 +192,6 @@ def _print_ap(result: "KittiAP") -> None:
             *((name, *map(str, counts)) for name, counts in result.objects.items()),
         ]
     )
-
-
-def notes(
-    frames: "LabelledFrames", result: "KittiAP", detections: Path, all_frames: bool
-) -> list[str]:
-    """What a reader of the numbers should know about these frames."""
-    from kd3d_core.evaluation.kitti_ap import LEVELS, POSITIONS
-
-    notes = []
-    if frames.without_file:
-        notes.append(
-            f"{len(frames.without_file)} of {len(frames.names)} frames have no file in "
-            f"{detections} and count as without detections, the first is {frames.without_file[0]}"
-        )
-    if all_frames and frames.left_out:
-        notes.append(
-            f"{len(frames.left_out)} detection files have no labels and were left out, the first "
-            f"is {frames.left_out[0]}"
-        )
-    few = [
-        f"{name} {level} ({count} objects, at most {100 * (count - 1) / (POSITIONS - 1):g})"
-        for name, counts in result.objects.items()
-        for level, count in zip(LEVELS, counts, strict=True)
-        if 0 < count < POSITIONS
-    ]
-    if few:
-        notes.append(f"too few objects for R40 to reach 100: {', '.join(few)}")
-    if frames.has_ground_dont_care:
-        notes.append(
-            "DontCare lines have the tracking set's -1000 as size: in bev the devkit, and so this, "
-            "takes that for an area around the camera where no detection is wrong; trust 3d"
-        )
-    return notes
 
 
 def _print_depth(report: "DepthReport") -> None:
@@ -257,18 +222,8 @@ def _print_depth(report: "DepthReport") -> None:
             ),
         ]
     )
-    for note in depth_notes(report):
+    for note in report.notes:
         print(f"\nnote: {note}")
-
-
-def depth_notes(report: "DepthReport") -> list[str]:
-    """What a reader of the numbers should know about the predictions."""
-    if not report.without_answer:
-        return []
-    return [
-        f"{report.without_answer:.2%} of the compared pixels have no predicted depth (0 or less); "
-        f"they count as {report.rules.min_depth:g} m"
-    ]
 
 
 def _number(value: float) -> str:
@@ -282,9 +237,9 @@ def _write_json(path: Path, content: Any) -> None:
 def main() -> int:
     """Entry point."""
     return run(
-        {"kitti": kitti, "depth": depth, "report": report},
+        {"kitti": kitti, "depth": depth, "report": report, "check": check},
         prog="kd3d-eval",
-        description="Judge detections and depth maps in the numbers that papers report.",
+        description="Evaluate detections and depth maps with the metrics that papers report.",
         examples=[
             "kd3d-eval kitti --labels data/kitti/training/label_2 --detections out/detections",
             "kd3d-eval kitti --labels LABELS --detections DETECTIONS --ids val.txt --json ap.json",
@@ -294,6 +249,7 @@ def main() -> int:
             "kd3d-eval report --labels LABELS --detections RUN --data data/kitti --model demo "
             "--out report.html",
             "kd3d-eval report --labels LABELS --detections RUN --other RUN2 --out both.html",
+            "kd3d-eval check data/kitti --every 100 --html calibration.html",
         ],
     )
 

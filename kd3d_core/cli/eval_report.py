@@ -1,4 +1,4 @@
-"""`kd3d-eval report`: reads what is to be judged, judges it, and writes the page."""
+"""`kd3d-eval report`: reads labels and detections, evaluates them, and writes the page."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kd3d_core.cli.eval import depth_notes, notes
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, read_split
+from kd3d_core.data.kitti import KittiDataset, KittiFrame
+from kd3d_core.data.splits import read_split
+from kd3d_core.devices import usable_device
 from kd3d_core.errors import Kd3dError
 from kd3d_core.evaluation.depth import (
     DepthReport,
@@ -19,21 +20,21 @@ from kd3d_core.evaluation.depth import (
 )
 from kd3d_core.evaluation.kitti_files import LabelledFrames, read_frames
 from kd3d_core.evaluation.kitti_rules import Strictness
+from kd3d_core.evaluation.notes import ap_notes
 from kd3d_core.evaluation.report import break_down, mistakes
 from kd3d_core.progress import progress_of
-from kd3d_core.runtime.pipeline import usable_device
-from kd3d_core.visual.evaluation_report import Judged, Run, evaluation_page
+from kd3d_core.visual.evaluation_report import Evaluation, Run, evaluation_page
 from kd3d_core.visual.page import write_page
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a run left behind.
+    """Files of a run to evaluate.
 
     Attributes:
         detections: folder of detection files.
-        depth: folder of depth maps, if they are to be judged.
-        model: instead, name or file of a model to ask for them.
+        depth: folder of depth maps, if they are to be evaluated.
+        model: instead, name or file of a model that predicts them.
     """
 
     detections: Path
@@ -42,7 +43,7 @@ class RunFiles:
 
     @property
     def has_depth(self) -> bool:
-        """Whether there is depth to judge."""
+        """Whether there is depth to evaluate."""
         return self.depth is not None or self.model is not None
 
 
@@ -59,16 +60,24 @@ def write_evaluation(
     bands_m: Sequence[float],
     worst: int,
 ) -> None:
-    """Do what `kd3d_core.cli.eval.report` says; its arguments, with those of a run in `runs`."""
+    """Write the page of `kd3d_core.cli.eval.report`.
+
+    Args:
+        runs: one, or two to compare.
+        labels, out, ids, data, device, iou, min_score, bands_m, worst: as there.
+
+    Raises:
+        Kd3dError: the arguments contradict each other, or a file is missing or malformed.
+    """
     for run in runs:
         if run.depth is not None and run.model is not None:
             raise Kd3dError(
                 f"depth of {run.detections}: give a folder of maps or a model, not both"
             )
         if run.has_depth and data is None:
-            raise Kd3dError("depth needs --data: its velodyne is what depth is compared with")
+            raise Kd3dError("depth needs --data: it is compared with the velodyne there")
     if worst < 0:
-        raise Kd3dError(f"--worst {worst}: there can't be fewer frames than none")
+        raise Kd3dError(f"--worst {worst}: give a number of frames, 0 or more")
     names = None if ids is None else read_split(ids)
     run_names = _run_names([run.detections for run in runs])
     files = [read_frames(labels, run.detections, names) for run in runs]
@@ -77,20 +86,20 @@ def write_evaluation(
     if dataset is not None:
         dataset.require(("image_2", "calib"))
         depths = _depth_reports(dataset, runs, device)
-    judged_runs = []
-    with progress_of("judging detections", len(runs)) as step:
+    evaluated = []
+    with progress_of("evaluating detections", len(runs)) as step:
         for name, frames, depth in zip(run_names, files, depths, strict=True):
-            judged_runs.append(_judge(name, frames, depth, iou, min_score, bands_m))
+            evaluated.append(_evaluate(name, frames, depth, iou, min_score, bands_m))
             step()
-    judged = Judged(files[0].names, files[0].ground_truth, tuple(judged_runs), min_score)
-    limits = []
-    for run, frames, result in zip(runs, files, judged_runs, strict=True):
-        limits += notes(frames, result.breakdown.overall, run.detections, all_frames=ids is None)
+    evaluation = Evaluation(files[0].names, files[0].ground_truth, tuple(evaluated), min_score)
+    notes = []
+    for run, frames, result in zip(runs, files, evaluated, strict=True):
+        notes += ap_notes(frames, result.breakdown.overall, run.detections, all_frames=ids is None)
         if result.depth is not None:
-            limits += [f"{result.name}: {note}" for note in depth_notes(result.depth)]
-    shown = min(worst, len(judged_runs[0].mistakes.worst))
+            notes += [f"{result.name}: {note}" for note in result.depth.notes]
+    shown = min(worst, len(evaluated[0].mistakes.worst))
     with progress_of("drawing the worst frames", shown) as step:
-        page = evaluation_page(judged, dataset, worst, list(dict.fromkeys(limits)), step)
+        page = evaluation_page(evaluation, dataset, worst, list(dict.fromkeys(notes)), step)
     write_page(out, page)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, open it in a browser")
 
@@ -116,7 +125,7 @@ def _depth(dataset: KittiDataset, run: RunFiles, device: str) -> Callable[[Kitti
     return stored_depth(run.depth, dataset)
 
 
-def _judge(
+def _evaluate(
     name: str,
     frames: LabelledFrames,
     depth: DepthReport | None,
@@ -135,7 +144,7 @@ def _judge(
 
 
 def _run_names(folders: Sequence[Path]) -> list[str]:
-    """The folders' own names, with as many above them as tell the runs apart."""
+    """Names of the folders, with as many of their parents as make them differ."""
     parts = [folder.resolve().parts for folder in folders]
     if len(parts) > 1 and parts[0] == parts[1]:
         raise Kd3dError(f"{folders[0]}: --detections and --other are the same folder")

@@ -89,8 +89,8 @@ def pack(model: str, *, out: Path, half: bool = False) -> None:
         out: the folder; its model.yaml is what the node and all commands take as model.
         half: store the weights in fp16, at half the size.
     """
-    from kd3d_core.runtime.model_config import load_model_config
-    from kd3d_core.runtime.pack import pack_model
+    from kd3d_core.models.config import load_model_config
+    from kd3d_core.models.pack import pack_model
 
     size = pack_model(load_model_config(model), out, half)
     print(f"{out / 'model.yaml'}: {_megabytes(size)} of weights")

@@ -5,81 +5,14 @@ model) sees the same changed world, and every point still projects to the pixel 
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from kd3d_core.errors import ConfigError
+from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.geometry.boxes import wrap_angle
 from kd3d_core.geometry.window import ImageWindow
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """How much a sample may change.
-
-    Attributes:
-        flip: probability of mirroring left and right.
-        rotation: largest turn about +z, radians, up to pi.
-        scale: smallest and largest factor on the world's size, within 0.1 to 10.
-        image_scale: smallest and largest zoom of the image about its centre, within 0.1 to 10.
-        brightness, contrast, saturation: largest relative change of each, below 1: at 0.2 the
-            factor is drawn from 0.8 to 1.2.
-        sample_objects: by class, how many objects a frame is filled up to with labelled ones of
-            other frames (ground-truth sampling); for detectors that read true LiDAR alone.
-        min_object_points: objects with fewer points aren't sampled.
-    """
-
-    flip: float = 0.5
-    rotation: float = math.pi / 4
-    scale: tuple[float, float] = (0.95, 1.05)
-    image_scale: tuple[float, float] = (1.0, 1.0)
-    brightness: float = 0.2
-    contrast: float = 0.2
-    saturation: float = 0.2
-    sample_objects: dict[str, int] = field(default_factory=dict)
-    min_object_points: int = 5
-
-    def __post_init__(self) -> None:
-        for name in ("scale", "image_scale"):
-            low, high = getattr(self, name)
-            if not 0.1 <= low <= high <= 10:
-                raise ConfigError(
-                    f"{name} is [{low}, {high}]: give the smallest and the largest factor, "
-                    "within 0.1 to 10, such as [0.95, 1.05]"
-                )
-        if not 0 <= self.flip <= 1:
-            raise ConfigError(f"flip is {self.flip}: give a probability, 0 to 1")
-        if not 0 <= self.rotation <= math.pi:
-            raise ConfigError(
-                f"rotation is {self.rotation}: give the largest turn in radians, 0 to pi"
-            )
-        for name in ("brightness", "contrast", "saturation"):
-            change = getattr(self, name)
-            if not 0 <= change < 1:
-                raise ConfigError(
-                    f"{name} is {change}: give the largest relative change, from 0 to below 1 "
-                    "(0.2: factors from 0.8 to 1.2); a factor of 0 or less leaves no image"
-                )
-        if self.min_object_points < 1 or any(n < 1 for n in self.sample_objects.values()):
-            raise ConfigError("sample_objects and min_object_points must be 1 or more")
-
-    def draw(self, generator: torch.Generator) -> "Augmentation":
-        """One change of the world, from `generator` alone."""
-        uniform = torch.rand(7, generator=generator, dtype=torch.float64).tolist()
-
-        def between(low: float, high: float, draw: float) -> float:
-            return low + (high - low) * draw
-
-        return Augmentation(
-            flip=uniform[0] < self.flip,
-            angle=between(-self.rotation, self.rotation, uniform[1]),
-            scale=between(*self.scale, uniform[2]),
-            image_scale=between(*self.image_scale, uniform[3]),
-            brightness=1 + between(-self.brightness, self.brightness, uniform[4]),
-            contrast=1 + between(-self.contrast, self.contrast, uniform[5]),
-            saturation=1 + between(-self.saturation, self.saturation, uniform[6]),
-        )
 
 
 @dataclass(frozen=True)
@@ -158,3 +91,23 @@ class Augmentation:
         mean = grey.mean()
         image = (mean + (image - mean) * self.contrast) * self.brightness
         return image.clamp(0, 255)
+
+
+def draw_augmentation(config: AugmentConfig, seed: int, epoch: int, index: int) -> Augmentation:
+    """The change of one sample in one epoch, from these four alone."""
+    (state,) = np.random.SeedSequence((seed, epoch, index)).generate_state(1, np.uint64)
+    generator = torch.Generator().manual_seed(int(state >> 1))
+    uniform = torch.rand(7, generator=generator, dtype=torch.float64).tolist()
+
+    def between(low: float, high: float, draw: float) -> float:
+        return low + (high - low) * draw
+
+    return Augmentation(
+        flip=uniform[0] < config.flip,
+        angle=between(-config.rotation, config.rotation, uniform[1]),
+        scale=between(*config.scale, uniform[2]),
+        image_scale=between(*config.image_scale, uniform[3]),
+        brightness=1 + between(-config.brightness, config.brightness, uniform[4]),
+        contrast=1 + between(-config.contrast, config.contrast, uniform[5]),
+        saturation=1 + between(-config.saturation, config.saturation, uniform[6]),
+    )

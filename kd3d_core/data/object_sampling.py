@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kd3d_core.data.kitti import KittiDataset, label_boxes
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import label_boxes
 from kd3d_core.errors import DataError
 from kd3d_core.files import write_whole
 from kd3d_core.geometry.boxes import footprints, points_in_boxes

@@ -7,22 +7,21 @@ is read or made; none is ever stale.
 
 import hashlib
 import io
-import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from kd3d_core.config import settings_digest
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.samples import windowed
-from kd3d_core.depth.model import DepthConfig
+from kd3d_core.data.samples import image_tensor
 from kd3d_core.errors import DataError
 from kd3d_core.files import write_whole
+from kd3d_core.models.chain import PseudoLidar
 from kd3d_core.paths import CACHE_FORMAT
-from kd3d_core.pseudo_lidar import PseudoLidarConfig, pseudo_lidar
 
 
 class PseudoLidarCache:
@@ -32,22 +31,20 @@ class PseudoLidarCache:
         digest: hexadecimal sha256 of network and settings.
     """
 
-    def __init__(
-        self, folder: Path, depth: nn.Module, config: DepthConfig, settings: PseudoLidarConfig
-    ) -> None:
+    def __init__(self, folder: Path, pseudo_lidar: PseudoLidar) -> None:
         """
         Args:
             folder: where the clouds of all networks and settings lie.
-            depth: the network; maps `(1, 3, h, w)` RGB in [0, 1] to `(1, h, w)` metres.
-            config: its configuration.
-            settings: how depth becomes points.
+            pseudo_lidar: what makes them, in the precision in which the detector will later get
+                its points.
         """
-        assert config.window is not None, "make_depth says which window the model wants"
-        self._window = config.window
-        self._settings = settings
-        of_it = asdict(replace(config, weights=""))  # wherever the file is, they are the same
-        kind = json.dumps([CACHE_FORMAT, of_it, asdict(settings), weights_digest(depth)])
-        self.digest = hashlib.sha256(kind.encode()).hexdigest()
+        self._make = pseudo_lidar
+        network = replace(pseudo_lidar.config, weights="")  # wherever the file is, it is the same
+        weights = weights_digest(pseudo_lidar.network)
+        parts = [CACHE_FORMAT, network, pseudo_lidar.settings, weights]
+        if pseudo_lidar.precision != "fp32":
+            parts.append(pseudo_lidar.precision)
+        self.digest = settings_digest(parts)
         self._folder = folder / self.digest[:16]
 
     def __call__(self, frame: KittiFrame) -> np.ndarray:
@@ -66,11 +63,9 @@ class PseudoLidarCache:
                 "delete the file and start again"
             ) from None
 
-    @torch.inference_mode()
     def fill(
         self,
         frames: KittiDataset,
-        depth: Callable[[torch.Tensor], torch.Tensor],
         device: torch.device,
         on_frame: Callable[[], None] = lambda: None,
     ) -> int:
@@ -78,8 +73,7 @@ class PseudoLidarCache:
 
         Args:
             frames: whose clouds will be needed.
-            depth: the network of `__init__`, on `device` and in eval mode.
-            device: where to compute.
+            device: where the depth network is.
             on_frame: called after each frame.
         """
         made = 0
@@ -87,24 +81,18 @@ class PseudoLidarCache:
             frame = frames[index]
             path = self._path(frame)
             if not path.is_file():
-                _write(path, self.cloud(frame, depth, device))
+                _write(path, self.cloud(frame, device))
                 made += 1
             on_frame()
         return made
 
     @torch.inference_mode()
-    def cloud(
-        self,
-        frame: KittiFrame,
-        depth: Callable[[torch.Tensor], torch.Tensor],
-        device: torch.device,
-    ) -> np.ndarray:
+    def cloud(self, frame: KittiFrame, device: torch.device) -> np.ndarray:
         """`(N, 4)` float32 cloud of a frame, made anew; see `fill`."""
-        image, camera = windowed(frame, self._window)
-        answer = depth(image[None].to(device) / 255)[0]
-        inside = self._window.window(frame.camera()).inside(frame.camera())
-        points, valid = pseudo_lidar(answer, camera, self._settings, inside)
-        return points[valid].cpu().numpy()
+        image = frame.image()
+        camera = frame.camera(image.shape[:2])
+        cloud = self._make(image_tensor(image).to(device), camera)
+        return cloud.points[cloud.valid].cpu().numpy()
 
     def _path(self, frame: KittiFrame) -> Path:
         digest = hashlib.sha256()

@@ -1,22 +1,27 @@
 """Samples for training: frames of a data set as tensors, windowed and augmented."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from kd3d_core.data.augment import Augmentation, AugmentConfig
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, label_boxes
+from kd3d_core.data.augment import draw_augmentation
+from kd3d_core.data.augment_config import AugmentConfig
+from kd3d_core.data.kitti import LIDAR, KittiDataset, KittiFrame
+from kd3d_core.data.labels import label_boxes
 from kd3d_core.data.object_sampling import ObjectSampler
 from kd3d_core.errors import ConfigError
 from kd3d_core.geometry import points as point_geometry
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.window import WindowConfig
 
+log = logging.getLogger(__name__)
+
 PointSource = Callable[[KittiFrame], np.ndarray]
-"""Gives a frame's points `(N, 4)`: true LiDAR (`KittiFrame.points_in_view`) or pseudo-LiDAR."""
+"""Gives a frame's points `(N, 4)`: true LiDAR (`lidar_points`) or pseudo-LiDAR."""
 
 AnswerSource = Callable[[KittiFrame], dict[str, torch.Tensor] | None]
 """Gives what a teacher said about a frame, as tensors by name, of any length along their last
@@ -24,8 +29,8 @@ dimension; None for a frame that the teacher can't see."""
 
 
 @dataclass(frozen=True)
-class Joined:
-    """A tensor of each frame, joined along the last dimension.
+class RaggedTensor:
+    """Tensors of several frames, of different lengths, joined along the last dimension.
 
     One tensor however many frames there are: each that a loader's process hands over keeps a file
     open.
@@ -59,7 +64,7 @@ class Batch:
         teacher_points: `(K, 4)` float32, a second cloud of the same frames; None if not asked for.
         teacher_samples: `(K,)` int64, the frame that each of them belongs to.
         teacher_answers: what a teacher said about the frames, by name; None if not asked for.
-        taught: for each frame, whether it has points or answers of the teacher.
+        has_teacher: for each frame, whether it has points or answers of the teacher.
         labelled: for each frame, whether its boxes are known; if not, it has none here.
         epoch: that the frames were drawn for.
     """
@@ -74,8 +79,8 @@ class Batch:
     depth: torch.Tensor | None = None
     teacher_points: torch.Tensor | None = None
     teacher_samples: torch.Tensor | None = None
-    teacher_answers: dict[str, Joined] | None = None
-    taught: tuple[bool, ...] = ()
+    teacher_answers: dict[str, RaggedTensor] | None = None
+    has_teacher: tuple[bool, ...] = ()
     labelled: tuple[bool, ...] = ()
     epoch: int = 0
 
@@ -93,8 +98,8 @@ class Batch:
                 return change(value)
             if isinstance(value, tuple):
                 return tuple(changed(item) for item in value)
-            if isinstance(value, Joined):
-                return Joined(change(value.values), value.lengths)
+            if isinstance(value, RaggedTensor):
+                return RaggedTensor(change(value.values), value.lengths)
             if isinstance(value, dict):
                 return {name: changed(item) for name, item in value.items()}
             return value
@@ -119,7 +124,7 @@ class Sample:
     epoch: int = 0
 
     @property
-    def taught(self) -> bool:
+    def has_teacher(self) -> bool:
         """Whether there is anything of a teacher."""
         return bool(self.teacher_answers) or (
             self.teacher_points is not None and len(self.teacher_points) > 0
@@ -143,19 +148,19 @@ def collate(samples: Sequence[Sample]) -> Batch:
         teacher_points=torch.cat(clouds) if clouds else None,
         teacher_samples=_owners(clouds) if clouds else None,
         teacher_answers=_joined(answers) if answers else None,
-        taught=tuple(sample.taught for sample in samples),
+        has_teacher=tuple(sample.has_teacher for sample in samples),
         labelled=tuple(sample.labelled for sample in samples),
         epoch=samples[0].epoch,
     )
 
 
-def _joined(answers: Sequence[dict[str, torch.Tensor]]) -> dict[str, Joined]:
+def _joined(answers: Sequence[dict[str, torch.Tensor]]) -> dict[str, RaggedTensor]:
     """The tensors of all frames, by name; a frame that lacks one has none of its length."""
     examples = {name: tensor for answer in answers for name, tensor in answer.items()}
     joined = {}
     for name, example in examples.items():
         parts = [answer.get(name, example[..., :0]) for answer in answers]
-        joined[name] = Joined(torch.cat(parts, -1), tuple(part.shape[-1] for part in parts))
+        joined[name] = RaggedTensor(torch.cat(parts, -1), tuple(part.shape[-1] for part in parts))
     return joined
 
 
@@ -166,20 +171,62 @@ def _owners(clouds: Sequence[torch.Tensor]) -> torch.Tensor:
     )
 
 
-class _WindowedFrames(Dataset):
-    """Frames cut to a window, with an augmentation of their own in every epoch.
+class FrameSamples(Dataset):
+    """Frames of a data set, cut to a window, with an augmentation of their own in every epoch.
 
     The same seed, epoch and index always give the same sample, so that a run can go on where it
-    was interrupted.
+    was interrupted. A frame without a label file has no boxes and isn't `labelled`; one with an
+    empty file has none because there is nothing.
     """
 
     def __init__(
-        self, frames: KittiDataset, window: WindowConfig, augment: AugmentConfig | None, seed: int
+        self,
+        frames: KittiDataset,
+        window: WindowConfig,
+        points: PointSource | None = None,
+        classes: Sequence[str] | None = None,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+        *,
+        depth: bool = False,
+        sampler: ObjectSampler | None = None,
+        teacher_points: PointSource | None = None,
+        teacher_answers: AnswerSource | None = None,
     ) -> None:
+        """
+        Args:
+            frames: the frames.
+            window: what is cut out of the images.
+            points: source of the points; None gives none.
+            classes: names of the classes of boxes; None reads no labels.
+            augment: how frames may change; None leaves them as they are.
+            seed: seed of the augmentations.
+            depth: whether to give the depth that the frames' LiDAR measured.
+            sampler: adds objects of other frames.
+            teacher_points: source of the points that a teacher reads.
+            teacher_answers: source of a teacher's answers on disk.
+
+        Raises:
+            ConfigError: the augmentation would make parts of a sample contradict each other.
+        """
+        objects = sampler is not None or (augment is not None and bool(augment.sample_objects))
+        if objects and (depth or teacher_points is not None or teacher_answers is not None):
+            raise ConfigError(
+                "augment.sample_objects must be empty with a teacher and where depth is learnt: "
+                "the image shows none of the objects that are pasted in"
+            )
+        if depth and augment is not None and augment.image_scale != (1.0, 1.0):
+            raise ConfigError("image_scale must be [1, 1] for depth: a zoom changes what is metric")
         self.frames = frames
         self._window = window
+        self._points = points
+        self._classes = None if classes is None else {name: i for i, name in enumerate(classes)}
         self._augment = augment
         self._seed = seed
+        self._depth = depth
+        self._sampler = sampler
+        self._teacher_points = teacher_points
+        self._teacher_answers = teacher_answers
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -189,56 +236,16 @@ class _WindowedFrames(Dataset):
     def __len__(self) -> int:
         return len(self.frames)
 
-    def _drawn(self, index: int) -> Augmentation | None:
-        if self._augment is None:
-            return None
-        return drawn(self._augment, self._seed, self._epoch, index)
-
-
-class DetectionSamples(_WindowedFrames):
-    """Frames with points and boxes, for a detector, and for its teacher if it has one.
-
-    A frame without a label file has no boxes and isn't `labelled`; one with an empty file has none
-    because there is nothing.
-    """
-
-    def __init__(
-        self,
-        frames: KittiDataset,
-        window: WindowConfig,
-        points: PointSource,
-        classes: Sequence[str],
-        augment: AugmentConfig | None = None,
-        seed: int = 0,
-        sampler: ObjectSampler | None = None,
-        teacher_points: PointSource | None = None,
-        teacher_answers: AnswerSource | None = None,
-    ) -> None:
-        super().__init__(frames, window, augment, seed)
-        if sampler is not None and (teacher_points is not None or teacher_answers is not None):
-            raise ConfigError(
-                "augment.sample_objects must be empty with a teacher: it sees none of the objects "
-                "that are pasted in"
-            )
-        self._points = points
-        self._teacher_points = teacher_points
-        self._teacher_answers = teacher_answers
-        self._sampler = sampler
-        self._classes = {name: index for index, name in enumerate(classes)}
-
     def __getitem__(self, index: int) -> Sample:
         frame = self.frames[index]
         image, camera = windowed(frame, self._window)
-        labelled = "label_2" in frame.files
-        known = frame.objects() if labelled else []
-        objects = [label for label in known if label.type in self._classes]
-        kinds = np.array([self._classes[label.type] for label in objects], np.int64)
-        found = label_boxes(objects, camera.lidar_from_camera)
-        cloud = self._points(frame)
+        labelled, found, kinds = self._boxes(frame, camera)
+        cloud = np.zeros((0, 4), np.float32) if self._points is None else self._points(frame)
         if self._sampler is not None:
             rng = np.random.default_rng((self._seed, self._epoch, index))
             cloud, found, kinds = self._sampler(cloud, found, kinds, camera, rng)
         points, boxes, labels = (torch.from_numpy(part) for part in (cloud, found, kinds))
+        depth = self._true_depth(frame, camera) if self._depth else None
         taught = None
         if self._teacher_points is not None:
             taught = torch.from_numpy(self._teacher_points(frame))
@@ -246,50 +253,106 @@ class DetectionSamples(_WindowedFrames):
         if self._teacher_answers is not None:
             answers = self._teacher_answers(frame) or {}
         projection = torch.from_numpy(camera.image_from_lidar).float()
-        change = self._drawn(index)
-        if change is not None:
+        if self._augment is not None:
+            change = draw_augmentation(self._augment, self._seed, self._epoch, index)
             image, projection = change.image(image, projection)
             points, boxes = change.points(points), change.boxes(boxes)
             taught = None if taught is None else change.points(taught)
+            # The camera stays where it is: only a mirrored image has other depths.
+            depth = depth.flip(-1) if depth is not None and change.flip else depth
         return Sample(
-            frame.name, image, projection, points, boxes, labels, None, taught, answers, labelled,
+            frame.name, image, projection, points, boxes, labels, depth, taught, answers, labelled,
             self._epoch,
         )  # fmt: skip
 
+    def _boxes(
+        self, frame: KittiFrame, camera: PinholeCamera
+    ) -> tuple[bool, np.ndarray, np.ndarray]:
+        """Whether the frame has labels, its boxes `(M, 7)` and their classes `(M,)`."""
+        labelled = self._classes is not None and "label_2" in frame.files
+        classes = self._classes or {}
+        objects = [label for label in frame.objects() if label.type in classes] if labelled else []
+        kinds = np.array([classes[label.type] for label in objects], np.int64)
+        return labelled, label_boxes(objects, camera.lidar_from_camera), kinds
 
-class DepthSamples(_WindowedFrames):
-    """Frames with the depth that their LiDAR saw, for a depth model."""
+    def _true_depth(self, frame: KittiFrame, camera: PinholeCamera) -> torch.Tensor:
+        points = lidar_points(frame)
+        size = self._window.size
+        return torch.from_numpy(point_geometry.depth_map(points, camera.image_from_lidar, size))
 
-    def __init__(
-        self,
-        frames: KittiDataset,
-        window: WindowConfig,
-        augment: AugmentConfig | None = None,
-        seed: int = 0,
-    ) -> None:
-        if augment is not None and augment.sample_objects:
-            raise ConfigError("sample_objects must be empty for depth: an image has none of them")
-        if augment is not None and augment.image_scale != (1.0, 1.0):
-            raise ConfigError("image_scale must be [1, 1] for depth: a zoom changes what is metric")
-        super().__init__(frames, window, augment, seed)
+
+class MixedSamples(Dataset):
+    """Several sets of samples as one, each with a fixed share of every epoch.
+
+    A set that gives fewer samples than it has gives others in the next epoch, and begins again, in
+    another order, when all of it was seen.
+    """
+
+    def __init__(self, sets: Sequence[FrameSamples], counts: Sequence[int], seed: int) -> None:
+        """
+        Args:
+            sets: the sets.
+            counts: how many samples of each make up an epoch.
+            seed: seed of the orders.
+        """
+        self._sets = sets
+        self._counts = counts
+        self._seed = seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw other samples and augmentations from now on."""
+        self._epoch = epoch
+        for samples in self._sets:
+            samples.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return sum(self._counts)
 
     def __getitem__(self, index: int) -> Sample:
-        frame = self.frames[index]
-        image, camera = windowed(frame, self._window)
-        lidar = frame.points_in_view()
-        size = self._window.size
-        depth = torch.from_numpy(point_geometry.depth_map(lidar, camera.image_from_lidar, size))
-        projection = torch.from_numpy(camera.image_from_lidar).float()
-        change = self._drawn(index)
-        if change is not None:
-            image, projection = change.image(image, projection)
-            if change.flip:
-                depth = depth.flip(-1)
-        nothing = torch.zeros(0)
-        return Sample(
-            frame.name, image, projection, nothing.view(0, 4), nothing.view(0, 7),
-            nothing.long(), depth,
-        )  # fmt: skip
+        which = 0
+        while index >= self._counts[which]:
+            index -= self._counts[which]
+            which += 1
+        size = len(self._sets[which])
+        passes, place = divmod(self._epoch * self._counts[which] + index, size)
+        order = np.random.default_rng((self._seed, which, passes)).permutation(size)
+        return self._sets[which][int(order[place])]
+
+
+def mixed(
+    sets: Sequence[FrameSamples], shares: Sequence[float], seed: int
+) -> FrameSamples | MixedSamples:
+    """The samples of all sets as one.
+
+    Args:
+        sets: the sets; of the first, each epoch sees all frames.
+        shares: share of all samples of an epoch that come from each of the others.
+        seed: seed of the order in which their frames come.
+    """
+    main, *others = sets
+    if not others:
+        return main
+    total = len(main) / (1 - sum(shares))
+    counts = [len(main), *(max(1, round(share * total)) for share in shares)]
+    text = ", ".join(
+        f"{count} of {len(part)} in {part.frames.root}"
+        for count, part in zip(counts, sets, strict=True)
+    )
+    log.info("frames in each epoch: %s", text)
+    return MixedSamples(sets, counts, seed)
+
+
+def lidar_points(frame: KittiFrame) -> np.ndarray:
+    """`(N, 4)` float32 of the LiDAR's points in the image; none if the frame has no LiDAR."""
+    if not any(part in frame.files for part in LIDAR):
+        return np.zeros((0, 4), np.float32)
+    return frame.points_in_view()
+
+
+def image_tensor(image: np.ndarray) -> torch.Tensor:
+    """`(1, 3, H, W)` float32, 0 to 255, of an `(H, W, 3)` uint8 image."""
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float()
 
 
 def windowed(frame: KittiFrame, config: WindowConfig) -> tuple[torch.Tensor, PinholeCamera]:
@@ -297,11 +360,11 @@ def windowed(frame: KittiFrame, config: WindowConfig) -> tuple[torch.Tensor, Pin
     image = frame.image()
     camera = frame.camera(image.shape[:2])
     window = config.window(camera)
-    pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-    return window.extract(pixels)[0], window.camera(camera)
+    return window.extract(image_tensor(image))[0], window.camera(camera)
 
 
-def drawn(config: AugmentConfig, seed: int, epoch: int, index: int) -> Augmentation:
-    """The augmentation of a sample, from these four alone."""
-    (state,) = np.random.SeedSequence((seed, epoch, index)).generate_state(1, np.uint64)
-    return config.draw(torch.Generator().manual_seed(int(state >> 1)))
+def batches_of(samples: FrameSamples, batch_size: int) -> Iterator[Batch]:
+    """All samples once, in order, in batches."""
+    for start in range(0, len(samples), batch_size):
+        indices = range(start, min(start + batch_size, len(samples)))
+        yield collate([samples[index] for index in indices])

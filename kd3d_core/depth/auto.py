@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kd3d_core.depth.model import DepthConfig, DepthModel
+from kd3d_core.depth.config import DepthConfig
+from kd3d_core.depth.model import DepthModel
 from kd3d_core.depth.pretrained import errors_in_a_line, load_network, read_config
 from kd3d_core.errors import WeightsError
 from kd3d_core.geometry.window import WindowConfig

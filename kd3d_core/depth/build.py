@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from kd3d_core.depth.auto import load_auto
+from kd3d_core.depth.config import DepthConfig
 from kd3d_core.depth.glpn import load_glpn, random_glpn
-from kd3d_core.depth.model import DepthConfig, DepthModel
+from kd3d_core.depth.model import DepthModel
 from kd3d_core.weights import resolve
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from kd3d_core.depth.model import DepthConfig, DepthModel
+from kd3d_core.depth.config import DepthConfig
+from kd3d_core.depth.model import DepthModel
 from kd3d_core.depth.pretrained import load_network, read_config
 from kd3d_core.errors import WeightsError
 

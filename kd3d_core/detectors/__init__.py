@@ -1,6 +1,1 @@
-"""3D detectors on mmdet3d's modules and configs: the only room, with `ops`, that knows mmdet3d."""
-
-from kd3d_core.ops.mmcv_ext import install
-
-# Before any module of this package imports mmdet3d.
-install()
+"""3D detectors: images and points in, boxes in the detector frame out."""

@@ -1,34 +1,21 @@
-"""What detectors with anchors over a bird's-eye view share: the head's losses, anchors and boxes.
+"""What detectors with anchors over a bird's-eye view share: stages, head, boxes and losses.
 
-A detector is one of mmdet3d's networks from mmdet3d's own config, kept whole as `network` so that
-its tensors have upstream's names; a subclass is the way through it, stage by stage.
+A detector is a chain of named parts, written out in its own file (`lite.py`, `mvxnet.py`, ...). The
+parts are kept in `network` under mmdet3d's names, so that its checkpoints load, and are made in its
+order, so that a seed means the same weights.
 """
 
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import mmdet3d
 import torch
-from mmdet3d.registry import MODELS
-from mmdet3d.structures import LiDARInstance3DBoxes
-from mmengine.config import Config, ConfigDict
-from mmengine.structures import InstanceData
 from torch import nn
 
-from kd3d_core.detectors.decode import BoxSlots, DecodeConfig, HeadMaps, decode
+from kd3d_core.detectors.config import DecodeConfig
+from kd3d_core.detectors.decode import BoxSlots, HeadMaps, decode
 from kd3d_core.detectors.voxels import VoxelGrid
-
-KITTI_CLASSES = ("Pedestrian", "Cyclist", "Car")
-_LOSSES = {"cls": "cls", "box": "bbox", "dir": "dir"}
-
-
-def upstream_config(name: str) -> ConfigDict:
-    """The `model` of one of mmdet3d's own config files."""
-    return Config.fromfile(Path(mmdet3d.__file__).parent / ".mim" / "configs" / name).model
 
 
 @dataclass(frozen=True)
@@ -50,35 +37,51 @@ class AnchorDetector(nn.Module, ABC):
     """Points, and for some types an image, to boxes.
 
     Attributes:
-        network: mmdet3d's model.
+        reads_image: the image makes a difference.
+        reads_points: the points make a difference.
+        network: the parts by mmdet3d's names.
         decoding: how the head's maps become boxes.
         grid: the voxels that the network reads.
     """
 
-    def __init__(self, config: ConfigDict, decoding: DecodeConfig) -> None:
+    reads_image: ClassVar[bool]
+    reads_points: ClassVar[bool] = True
+    prefix: ClassVar[str] = ""
+    """Of the names of the parts that see the bird's-eye view."""
+
+    def __init__(
+        self, grid: VoxelGrid, decoding: DecodeConfig, network: Mapping[str, nn.Module]
+    ) -> None:
         super().__init__()
-        self.decoding = decoding
-        layer = config.data_preprocessor.voxel_layer
-        self.grid = VoxelGrid(tuple(layer.voxel_size), tuple(layer.point_cloud_range))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # mmdet3d announces changes of its own
-            self.network = MODELS.build({**config, "data_preprocessor": None})
+        self.grid, self.decoding = grid, decoding
+        self.network = nn.ModuleDict(network)
         self._anchors: dict[tuple, torch.Tensor] = {}
+        self._losses: Callable[..., dict[str, torch.Tensor]] | None = None
 
     @property
-    @abstractmethod
-    def head(self) -> Any:
-        """The network's `Anchor3DHead`."""
-
-    @property
-    @abstractmethod
     def backbone(self) -> nn.Module:
-        """The network's bird's-eye-view backbone."""
+        """The bird's-eye-view backbone."""
+        return self.network[f"{self.prefix}backbone"]
 
     @property
-    @abstractmethod
     def neck(self) -> nn.Module:
-        """The network's bird's-eye-view neck."""
+        """The bird's-eye-view neck."""
+        return self.network[f"{self.prefix}neck"]
+
+    @property
+    def head(self) -> Any:
+        """The `AnchorHead`."""
+        return self.network[f"{self.prefix}bbox_head"]
+
+    def init_weights(self) -> None:
+        """Draw the weights that training from nothing starts with.
+
+        Parts without a wish of their own keep what they were made with, as upstream's do.
+        """
+        part: Any
+        for part in self.network.values():
+            if hasattr(part, "init_weights"):
+                part.init_weights()
 
     @abstractmethod
     def bev_input(
@@ -126,50 +129,36 @@ class AnchorDetector(nn.Module, ABC):
 
     def head_maps(self, features: Sequence[torch.Tensor]) -> HeadMaps:
         """What the head says about the neck's features."""
-        logits, deltas, directions = (level[0] for level in self.head(features))
-        return HeadMaps(logits, deltas, directions)
+        (feature,) = features
+        return HeadMaps(*self.head(feature))
 
     def boxes(self, maps: HeadMaps) -> BoxSlots:
         """The boxes that the head's maps stand for."""
         height, width = maps.logits.shape[-2:]
-        return decode(
-            maps,
-            self.anchors((height, width), maps.logits.device),
-            self.head.num_classes,
-            self.decoding,
-            self.head.dir_offset,
-            self.head.dir_limit_offset,
-        )
+        anchors = self.anchors((height, width), maps.logits.device)
+        return decode(maps, anchors, self.head.num_classes, self.decoding)
 
     def losses(
         self, maps: HeadMaps, boxes: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        """mmdet3d's losses of the head: `cls`, `box` and `dir`.
+        """mmdet3d's losses of the head: `cls`, `box` and `dir`. The first call imports mmdet3d.
 
         Args:
             maps: the head's answers.
             boxes: `(M_b, 7)` true boxes of each sample.
             labels: `(M_b,)` int64 of each sample.
         """
-        truth = [
-            InstanceData(bboxes_3d=LiDARInstance3DBoxes(box), labels_3d=label)
-            for box, label in zip(boxes, labels, strict=True)
-        ]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it calls meshgrid without `indexing`
-            losses = self.head.loss_by_feat(
-                [maps.logits], [maps.deltas], [maps.directions], truth, [{}] * len(truth)
-            )
-        return {name: sum(losses[f"loss_{key}"]) for name, key in _LOSSES.items()}
+        if self._losses is None:
+            from kd3d_core.detectors.upstream.anchor_losses import AnchorLosses
+
+            head = self.head
+            self._losses = AnchorLosses(head.anchors, assign_per_class=head.assign_per_class)
+        return self._losses(maps, boxes, labels)
 
     @torch.inference_mode(False)  # what is kept must serve training as well
     def anchors(self, size: tuple[int, int], device: torch.device) -> torch.Tensor:
         """`(h * w * A, 7)` anchors of a BEV grid of `size`; made once per size and device."""
         key = (size, device)
         if key not in self._anchors:
-            generator = self.head.prior_generator
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # it calls meshgrid without `indexing`
-                (anchors,) = generator.grid_anchors([size], device=device)
-            self._anchors[key] = anchors.reshape(-1, 7)
+            self._anchors[key] = self.head.anchors.boxes(size, device)
         return self._anchors[key]

@@ -1,55 +1,27 @@
 """Builds a detector from its configuration and fills it with weights."""
 
-import logging
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import torch
-from mmengine.logging import MMLogger
 
-from kd3d_core.detectors.anchor_detector import KITTI_CLASSES, AnchorDetector
+from kd3d_core.classes import KITTI_CLASSES
+from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.checkpoint import load_tensors
-from kd3d_core.detectors.decode import DecodeConfig
-from kd3d_core.detectors.grid import Range, with_range
-from kd3d_core.detectors.lite import lite_config
-from kd3d_core.detectors.mvxnet import FusionDetector, mvxnet_config
-from kd3d_core.detectors.second import PointDetector, pointpillars_config, second_config
+from kd3d_core.detectors.config import DetectorConfig
+from kd3d_core.detectors.lite import lite
+from kd3d_core.detectors.mvxnet import mvxnet
+from kd3d_core.detectors.pointpillars import pointpillars
+from kd3d_core.detectors.second import second
 from kd3d_core.errors import ConfigError
-from kd3d_core.geometry.window import WindowConfig
 from kd3d_core.weights.tensors import read_tensors
 
-_TYPES = {
-    "mvxnet": (FusionDetector, mvxnet_config),
-    "lite": (FusionDetector, lite_config),
-    "second": (PointDetector, second_config),
-    "pointpillars": (PointDetector, pointpillars_config),
+_DESIGNS: dict[str, Callable[..., AnchorDetector]] = {
+    "mvxnet": mvxnet,
+    "lite": lite,
+    "second": second,
+    "pointpillars": pointpillars,
 }
-
-
-@dataclass(frozen=True)
-class DetectorConfig:
-    """A detector.
-
-    Attributes:
-        type: which design; `second` and `pointpillars` read points alone.
-        weights: a name from `config/weights.yaml`, a `.safetensors` or mmdet3d `.pth` file, or
-            `random`.
-        window: what the detector sees of the image. For types that see none, the depth model's
-            window costs nothing.
-        classes: class names in the order of the labels.
-        decoding: thresholds and counts.
-        point_cloud_range: x_min, y_min, z_min, x_max, y_max, z_max in metres of what the detector
-            sees; None is the design's own. A smaller one is quicker, and boxes beyond it are
-            neither learnt nor found.
-    """
-
-    type: Literal["mvxnet", "lite", "second", "pointpillars"]
-    weights: str
-    window: WindowConfig
-    classes: tuple[str, ...] = KITTI_CLASSES
-    decoding: DecodeConfig = field(default_factory=DecodeConfig)
-    point_cloud_range: Range | None = None
 
 
 def random_detector(config: DetectorConfig, seed: int) -> AnchorDetector:
@@ -66,10 +38,9 @@ def random_detector(config: DetectorConfig, seed: int) -> AnchorDetector:
 def untrained_detector(config: DetectorConfig, seed: int) -> AnchorDetector:
     """A detector to train from nothing, with the weights that its parts ask for at first."""
     detector = random_detector(config, seed)
-    MMLogger.get_current_instance().setLevel(logging.WARNING)  # it lists every tensor
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        detector.network.init_weights()
+        detector.init_weights()
     return detector
 
 
@@ -85,11 +56,8 @@ def load_detector(path: Path, config: DetectorConfig) -> AnchorDetector:
 
 
 def _build(config: DetectorConfig) -> AnchorDetector:
-    kind, make_config = _TYPES[config.type]
-    design = make_config()
-    if config.point_cloud_range is not None:
-        design = with_range(design, config.point_cloud_range)
-    detector = kind(design, config.decoding).eval()
+    wanted = [] if config.point_cloud_range is None else [config.point_cloud_range]
+    detector = _DESIGNS[config.type](config.decoding, *wanted).eval()
     if len(config.classes) != detector.head.num_classes:
         raise ConfigError(
             f"{config.type} has anchors for {detector.head.num_classes} classes "

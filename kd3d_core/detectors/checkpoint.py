@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from mmcv.ops.sparse_conv import SparseConvolution
 from torch import nn
 
-from kd3d_core.errors import WeightsError
-from kd3d_core.weights.tensors import first_few
+from kd3d_core.detectors.sparse import SparseConv
+from kd3d_core.errors import WeightsError, listed
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, torch.Tensor], source
     ]
     if problems:
         raise WeightsError(
-            f"{source} doesn't fit the model, {len(problems)} tensors differ: {first_few(problems)}"
+            f"{source} doesn't fit the model, {len(problems)} tensors differ: {listed(problems, 5)}"
         )
     network.load_state_dict(found)
 
@@ -66,7 +65,7 @@ def in_mmcv_layout(
     wanted = {
         f"{name}.weight": module.weight.shape
         for name, module in network.named_modules()
-        if isinstance(module, SparseConvolution)
+        if isinstance(module, SparseConv)
     }
     spconv, mmcv = [], []
     for name, shape in wanted.items():

@@ -5,8 +5,12 @@ from dataclasses import dataclass
 
 import torch
 
+from kd3d_core.detectors.config import DecodeConfig
 from kd3d_core.geometry.boxes import footprints
 from kd3d_core.ops import nms_rotated_mask
+
+DIRECTION_OFFSET = -math.pi / 2
+"""Yaw from which the first of the two headings reaches half a turn further, radians."""
 
 
 @dataclass(frozen=True)
@@ -41,30 +45,11 @@ class BoxSlots:
     valid: torch.Tensor
 
 
-@dataclass(frozen=True)
-class DecodeConfig:
-    """How many boxes, and which.
-
-    Attributes:
-        score_threshold: lowest score of a box.
-        nms_iou: bird's-eye-view IoU from which the weaker of two boxes of a class goes.
-        pre_nms: anchors per sample that are looked at, best first.
-        max_boxes: boxes per sample.
-    """
-
-    score_threshold: float = 0.1
-    nms_iou: float = 0.01
-    pre_nms: int = 100
-    max_boxes: int = 50
-
-
 def decode(
     maps: HeadMaps,
     anchors: torch.Tensor,
     num_classes: int,
     config: DecodeConfig,
-    dir_offset: float,
-    dir_limit_offset: float,
 ) -> BoxSlots:
     """Boxes of every sample, as mmdet3d's `Anchor3DHead.predict` finds them.
 
@@ -73,8 +58,6 @@ def decode(
         anchors: `(h * w * A, 7)`, in the head's order.
         num_classes: number of classes.
         config: thresholds and counts.
-        dir_offset: see `Anchor3DHead`, radians.
-        dir_limit_offset: see `Anchor3DHead`.
     """
     batch = len(maps.logits)
     logits, deltas, directions = (
@@ -108,15 +91,20 @@ def decode(
     ranked = torch.where(kept, candidate_scores, -1.0)
     top, slot = ranked.topk(min(config.max_boxes, ranked.shape[1]))
     boxes = _rows(candidate_boxes, slot)
-    yaw = boxes[..., 6] - dir_offset
-    yaw = yaw - torch.floor(yaw / math.pi + dir_limit_offset) * math.pi
-    yaw = yaw + dir_offset + math.pi * flip.gather(1, slot // num_classes)
+    yaw = boxes[..., 6] - DIRECTION_OFFSET
+    yaw = yaw - torch.floor(yaw / math.pi) * math.pi
+    yaw = yaw + DIRECTION_OFFSET + math.pi * flip.gather(1, slot // num_classes)
     boxes = torch.cat([boxes[..., :6], yaw[..., None]], -1)
     return BoxSlots(boxes, top.clamp(min=0), labels.gather(1, slot), top >= 0)
 
 
 def decode_deltas(anchors: torch.Tensor, deltas: torch.Tensor) -> torch.Tensor:
-    """Boxes `(..., 7)` from anchors and SECOND's encoding (Yan et al., 2018, eq. 1)."""
+    """Boxes `(..., 7)` from anchors and SECOND's encoding (Yan et al., 2018, eq. 1).
+
+    >>> anchor = torch.tensor([10.0, 0.0, -1.0, 4.0, 3.0, 2.0, 0.0])
+    >>> decode_deltas(anchor, torch.tensor([0.2, 0.0, 0.5, 0.0, 0.0, 0.0, 0.1]))
+    tensor([11.0000,  0.0000,  0.0000,  4.0000,  3.0000,  2.0000,  0.1000])
+    """
     x, y, z, length, width, height, yaw = anchors.unbind(-1)
     dx, dy, dz, dl, dw, dh, dyaw = deltas.unbind(-1)
     diagonal = torch.sqrt(length**2 + width**2)
@@ -137,7 +125,11 @@ def decode_deltas(anchors: torch.Tensor, deltas: torch.Tensor) -> torch.Tensor:
 
 
 def per_anchor(maps: torch.Tensor, channels: int) -> torch.Tensor:
-    """`(B, h, w, A, C)` view of a head's `(B, A * C, h, w)`: the anchors in their order."""
+    """`(B, h, w, A, C)` view of a head's `(B, A * C, h, w)`: the anchors in their order.
+
+    >>> per_anchor(torch.zeros(2, 6 * 7, 200, 176), 7).shape
+    torch.Size([2, 200, 176, 6, 7])
+    """
     return maps.permute(0, 2, 3, 1).unflatten(-1, (-1, channels))
 
 

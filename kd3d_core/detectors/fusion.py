@@ -6,17 +6,17 @@ per layer, out-of-range points have a place of their own instead of another voxe
 asks the device for a number on the way.
 """
 
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from mmdet3d.models.layers.fusion_layers import PointFusion
-from mmdet3d.models.voxel_encoders import DynamicVFE
-from mmdet3d.registry import MODELS
+from torch import nn
 from torch.nn import functional
 
-from kd3d_core.detectors.voxels import VoxelAssignment
-from kd3d_core.errors import ConfigError
+from kd3d_core.detectors.image import mmcv_conv
+from kd3d_core.detectors.voxels import VoxelAssignment, VoxelGrid
 
 
 @dataclass(frozen=True)
@@ -34,43 +34,57 @@ class ImageFeatures:
     size: tuple[int, int]
 
 
-@MODELS.register_module()
-class BatchedPointFusion(PointFusion):
-    """`PointFusion` for the points of a whole batch at once."""
+@dataclass(frozen=True)
+class FusionSizes:
+    """Sizes of a `PointFusion`.
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        if (self.aligned, self.align_corners, self.padding_mode) != (True, False, "zeros"):
-            raise ConfigError(
-                "the fusion layer samples image features bilinearly with zeros outside: "
-                "give it aligned=True, align_corners=False and padding_mode='zeros'"
-            )
+    Attributes:
+        levels: of the image's feature pyramid.
+        image_channels: of each level.
+        middle_channels: of each level when points look it up.
+        channels: of the fused features.
+    """
+
+    levels: int
+    image_channels: int
+    middle_channels: int
+    channels: int
+
+
+class PointFusion(nn.Module):
+    """Adds the image features behind each point to the point's own."""
+
+    def __init__(self, sizes: FusionSizes, point_channels: int) -> None:
+        super().__init__()
+        middle = sizes.middle_channels
+        self.lateral_convs = nn.ModuleList(
+            nn.Sequential(OrderedDict(conv=mmcv_conv(sizes.image_channels, middle, 3, bias=True)))
+            for _ in range(sizes.levels)
+        )
+        self.img_transform = _linear_norm(nn.Linear(middle * sizes.levels, sizes.channels))
+        self.pts_transform = _linear_norm(nn.Linear(point_channels, sizes.channels))
 
     def forward(
         self, image: ImageFeatures, voxels: VoxelAssignment, point_features: torch.Tensor
     ) -> torch.Tensor:
-        """Fused features `(N, out_channels)` of points with features `(N, pts_channels)`."""
-        sampled = self.img_transform(self.sample(image, voxels))
-        fused = sampled + self.pts_transform(point_features)
-        if self.activate_out:
-            fused = functional.relu(fused)
-        return self.fuse_conv(fused) if self.fuse_out else fused
+        """Fused features `(N, channels)` of points with features `(N, point_channels)`."""
+        maps = [conv(level) for conv, level in zip(self.lateral_convs, image.maps, strict=True)]
+        sampled = self.img_transform(sample_pixels(replace(image, maps=tuple(maps)), voxels))
+        return functional.relu(sampled + self.pts_transform(point_features))
 
-    def sample(self, image: ImageFeatures, voxels: VoxelAssignment) -> torch.Tensor:
-        """Image features `(N, levels * mid_channels)` at the pixels behind the points."""
-        maps = [image.maps[level] for level in self.img_levels]
-        if self.lateral_convs is not None:
-            maps = [conv(level) for conv, level in zip(self.lateral_convs, maps, strict=True)]
-        projection = image.image_from_lidar[voxels.samples]
-        # No matrix product: autocast would compute pixels in half precision, some of them 9 off.
-        homogeneous = (projection[:, :, :3] * voxels.points[:, None, :3]).sum(-1)
-        homogeneous = homogeneous + projection[:, :, 3]
-        depth = homogeneous[:, 2:]
-        pixel = homogeneous[:, :2] / torch.where(depth == 0, 1e-6, depth)
-        height, width = image.size
-        places = torch.stack([pixel[:, 0] / width, pixel[:, 1] / height], 1)
-        levels = [_bilinear(level, places, voxels.samples) for level in maps]
-        return torch.cat(levels).t()
+
+def sample_pixels(image: ImageFeatures, voxels: VoxelAssignment) -> torch.Tensor:
+    """Image features `(N, sum of channels)` of all maps at the pixels behind the points."""
+    projection = image.image_from_lidar[voxels.samples]
+    # No matrix product: autocast would compute pixels in half precision, some of them 9 off.
+    homogeneous = (projection[:, :, :3] * voxels.points[:, None, :3]).sum(-1)
+    homogeneous = homogeneous + projection[:, :, 3]
+    depth = homogeneous[:, 2:]
+    pixel = homogeneous[:, :2] / torch.where(depth == 0, 1e-6, depth)
+    height, width = image.size
+    places = torch.stack([pixel[:, 0] / width, pixel[:, 1] / height], 1)
+    levels = [_bilinear(level, places, voxels.samples) for level in image.maps]
+    return torch.cat(levels).t()
 
 
 def _bilinear(maps: torch.Tensor, places: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
@@ -88,42 +102,49 @@ def _bilinear(maps: torch.Tensor, places: torch.Tensor, samples: torch.Tensor) -
     return functional.grid_sample(column, where[None, None], align_corners=False)[0, :, 0]
 
 
-@MODELS.register_module()
-class VoxelFeatureEncoder(DynamicVFE):
-    """`DynamicVFE` over a `VoxelAssignment`."""
+class VoxelFeatureEncoder(nn.Module):
+    """Layers over the points, each followed by the maximum in every voxel (Zhou and Tuzel, 2018).
+
+    A point is x, y, z, intensity, its offset from the mean of the voxel's points and its offset
+    from the voxel's centre. Image features join after the last layer.
+    """
+
+    def __init__(
+        self, grid: VoxelGrid, channels: Sequence[int], fusion: FusionSizes | None = None
+    ) -> None:
+        """`channels` of each layer; the answer has those of the fusion, if there is one."""
+        super().__init__()
+        self.grid = grid
+        self.vfe_layers = nn.ModuleList()
+        before = 10
+        for width in channels:
+            linear = _linear_norm(nn.Linear(before, width, bias=False))
+            self.vfe_layers.append(linear.append(nn.ReLU(inplace=True)))
+            before = 2 * width
+        self.fusion_layer = None if fusion is None else PointFusion(fusion, channels[-1])
 
     def forward(self, voxels: VoxelAssignment, image: ImageFeatures | None) -> torch.Tensor:
         """Voxel features `(V, C)`; zeros in voxels without a point."""
-        features = [voxels.points]
         xyz = voxels.points[:, :3]
-        if self._with_cluster_center:
-            mean = _reduce(xyz, voxels, "mean")
-            features.append(xyz - _at_points(mean, voxels))
-        if self._with_voxel_center:
-            z, y, x = voxels.coords.unbind(1)
-            center = [
-                x * self.vx + self.x_offset,
-                y * self.vy + self.y_offset,
-                z * self.vz + self.z_offset,
-            ]
-            features.append(xyz - torch.stack(center, 1))
-        if self._with_distance:
-            features.append(xyz.norm(dim=1, keepdim=True))
-        point = torch.cat(features, 1)
+        from_mean = xyz - _at_points(_reduce(xyz, voxels, "mean"), voxels)
+        from_centre = xyz - self.grid.centres(voxels.coords)
+        point = torch.cat([voxels.points, from_mean, from_centre], 1)
         voxel = point
-        reduction = "mean" if self.vfe_scatter.average_points else "amax"
-        for layer in self.vfe_layers:
-            if layer is not self.vfe_layers[0]:
-                point = torch.cat([point, _at_points(voxel, voxels)], 1)
-            if layer is self.vfe_layers[0]:  # reads metres, too coarse in half precision
+        for number, layer in enumerate(self.vfe_layers, 1):
+            if number == 1:  # reads metres, too coarse in half precision
                 with torch.autocast(point.device.type, enabled=False):
                     point = layer(point)
             else:
-                point = layer(point)
-            if layer is self.vfe_layers[-1] and self.fusion_layer is not None and image is not None:
+                point = layer(torch.cat([point, _at_points(voxel, voxels)], 1))
+            if number == len(self.vfe_layers) and self.fusion_layer and image:
                 point = self.fusion_layer(image, voxels, point)
-            voxel = _reduce(point, voxels, reduction)
+            voxel = _reduce(point, voxels, "amax")
         return voxel
+
+
+def _linear_norm(linear: nn.Linear) -> nn.Sequential:
+    norm = nn.BatchNorm1d(linear.out_features, eps=1e-3, momentum=0.01)
+    return nn.Sequential(linear, norm)
 
 
 def _reduce(features: torch.Tensor, voxels: VoxelAssignment, reduction: str) -> torch.Tensor:

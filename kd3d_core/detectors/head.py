@@ -1,41 +1,56 @@
-"""The anchor head: upstream's parameters and losses, faster, and for several processes."""
+"""The anchor head of SECOND, PointPillars and MVX-Net."""
+
+import math
+from typing import Any
 
 import torch
-from mmdet3d.models.dense_heads import Anchor3DHead
-from mmdet3d.registry import MODELS
-from torch import Tensor, distributed
+from torch import nn
 from torch.nn import functional
 
+from kd3d_core.detectors.anchors import Anchors
 
-@MODELS.register_module()
-class SharedAnchorHead(Anchor3DHead):
-    """mmdet3d's `Anchor3DHead`, whose losses count the positive anchors of all processes.
 
-    Upstream divides by those of its own process, so that an object in an empty street would
-    weigh more than one among many, depending on which frames share a process. The mean over
-    processes instead gives the gradients of a single process that sees all of the frames.
+class AnchorHead(nn.Module):
+    """Class logits, box deltas and heading logits of every anchor, by one 1x1 convolution each.
+
+    Names of tensors are those of mmdet3d's `Anchor3DHead`.
+
+    Attributes:
+        anchors: what the answers are relative to.
+        assign_per_class: in training, anchors learn true boxes of their own class alone.
     """
 
-    def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Class logits, box deltas and heading logits of a map `(B, C, h, w)`.
+    def __init__(self, in_channels: int, anchors: Anchors, *, assign_per_class: bool) -> None:
+        super().__init__()
+        self.anchors, self.assign_per_class = anchors, assign_per_class
+        count = anchors.per_cell
+        self.conv_cls = nn.Conv2d(in_channels, count * self.num_classes, 1)
+        self.conv_reg = nn.Conv2d(in_channels, count * 7, 1)
+        self.conv_dir_cls = nn.Conv2d(in_channels, count * 2, 1)
 
-        Upstream's three 1x1 convolutions as one, so that the map is read and its gradient written
-        once.
+    @property
+    def num_classes(self) -> int:
+        return len(self.anchors.classes)
+
+    def init_weights(self) -> None:
+        # Upstream draws those of the classes twice; a seed is to mean the same weights here.
+        classes, deltas, directions = self._convs
+        for conv in (classes, deltas, directions, classes):
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(conv.bias)
+        nn.init.constant_(classes.bias, -math.log(99))  # a score of 0.01 (Lin et al., 2017)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of a map `(B, C, h, w)`; see `HeadMaps`.
+
+        The three convolutions as one, so that the map is read and its gradient written once.
         """
-        layers = (self.conv_cls, self.conv_reg, self.conv_dir_cls)
-        weight = torch.cat([layer.weight for layer in layers])
-        bias = torch.cat([layer.bias for layer in layers])
+        weight = torch.cat([conv.weight for conv in self._convs])
+        bias = torch.cat([conv.bias for conv in self._convs])
         answers = functional.conv2d(x, weight, bias)
-        logits, deltas, directions = answers.split([len(layer.bias) for layer in layers], dim=1)
+        logits, deltas, directions = answers.split([len(conv.bias) for conv in self._convs], dim=1)
         return logits, deltas, directions
 
-    def anchor_target_3d(self, *args, **kwargs):
-        """Upstream's targets, the counts of anchors averaged over processes."""
-        targets = super().anchor_target_3d(*args, **kwargs)
-        if targets is None or not distributed.is_initialized():
-            return targets
-        *parts, positives, negatives = targets
-        device = parts[0][0].device
-        counts = torch.tensor([positives, negatives], dtype=torch.float32, device=device)
-        distributed.all_reduce(counts)
-        return (*parts, *(counts / distributed.get_world_size()))
+    @property
+    def _convs(self) -> tuple[Any, Any, Any]:
+        return self.conv_cls, self.conv_reg, self.conv_dir_cls

@@ -5,64 +5,36 @@ a 192 x 640 image, pillars instead of voxels (so no sparse convolution), and the
 frame, BEV grid of 0.4 m, anchors and head as MVX-Net.
 """
 
-from mmengine.config import ConfigDict
+from kd3d_core.detectors.anchors import Anchors
+from kd3d_core.detectors.bev import BevBackbone, BevNeck
+from kd3d_core.detectors.config import DecodeConfig, Range
+from kd3d_core.detectors.fusion import FusionSizes, VoxelFeatureEncoder
+from kd3d_core.detectors.head import AnchorHead
+from kd3d_core.detectors.image import FPN, ResNet
+from kd3d_core.detectors.mvxnet import FusionDetector, ImageNormalization
+from kd3d_core.detectors.second import KITTI_ANCHORS, KITTI_RANGE
+from kd3d_core.detectors.voxels import checked_grid
 
-from kd3d_core.detectors.mvxnet import mvxnet_config
+IMAGENET = ImageNormalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), bgr=False)
+"""torchvision's, for its ResNet-18."""
 
-_PILLAR = (0.2, 0.2, 4.0)
 
-
-def lite_config() -> ConfigDict:
-    """The mmdet3d model config of lite: MVX-Net's, with each part replaced by a smaller one."""
-    model = mvxnet_config()
-    point_cloud_range = model.pts_voxel_encoder.point_cloud_range
-    model.data_preprocessor.update(
-        # ImageNet's statistics in RGB, as torchvision's ResNet-18 has them.
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
+def lite(
+    decoding: DecodeConfig,
+    point_cloud_range: Range = KITTI_RANGE,
+    pillar: tuple[float, float, float] = (0.2, 0.2, 4.0),
+) -> FusionDetector:
+    """lite, for pillars of any size in metres."""
+    grid = checked_grid(pillar, point_cloud_range, layers=1, stride=4)
+    return FusionDetector(
+        grid,
+        decoding,
+        IMAGENET,
+        voxel_encoder=VoxelFeatureEncoder(grid, (32,), FusionSizes(3, 64, 32, 32)),
+        middle_encoder=None,
+        backbone=BevBackbone(32, channels=(64, 128), layers=(2, 3), strides=(2, 2)),
+        neck=BevNeck((64, 128), channels=(64, 64), strides=(1, 2)),
+        head=AnchorHead(128, Anchors(point_cloud_range, KITTI_ANCHORS), assign_per_class=True),
+        image_backbone=ResNet(18, stages=3),
+        image_neck=FPN((64, 128, 256), 64, levels=3),
     )
-    model.data_preprocessor.voxel_layer.voxel_size = _PILLAR
-    model.img_backbone = ConfigDict(
-        type="mmdet.ResNet",
-        depth=18,
-        num_stages=3,
-        strides=(1, 2, 2),
-        dilations=(1, 1, 1),
-        out_indices=(0, 1, 2),
-        norm_cfg={"type": "BN", "requires_grad": True},
-        norm_eval=False,
-        style="pytorch",
-    )
-    model.img_neck = ConfigDict(
-        type="mmdet.FPN",
-        in_channels=[64, 128, 256],
-        out_channels=64,
-        norm_cfg={"type": "BN", "requires_grad": True},
-        num_outs=3,
-    )
-    model.pts_voxel_encoder.update(feat_channels=[32], voxel_size=_PILLAR)
-    model.pts_voxel_encoder.fusion_layer.update(
-        img_channels=64,
-        pts_channels=32,
-        mid_channels=32,
-        out_channels=32,
-        img_levels=[0, 1, 2],
-    )
-    model.pts_middle_encoder = None
-    model.pts_backbone = ConfigDict(
-        type="SECOND",
-        in_channels=32,
-        out_channels=[64, 128],
-        layer_nums=[2, 3],
-        layer_strides=[2, 2],
-    )
-    model.pts_neck = ConfigDict(
-        type="SECONDFPN",
-        in_channels=[64, 128],
-        upsample_strides=[1, 2],
-        out_channels=[64, 64],
-    )
-    model.pts_bbox_head.update(in_channels=128, feat_channels=128)
-    assert tuple(point_cloud_range) == tuple(model.data_preprocessor.voxel_layer.point_cloud_range)
-    return model

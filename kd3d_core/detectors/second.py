@@ -1,59 +1,58 @@
-"""SECOND (Yan et al., 2018) and PointPillars (Lang et al., 2019): detectors on points alone."""
-
-from typing import Any
+"""SECOND (Yan et al., 2018), and what detectors on points alone share."""
 
 import torch
-from mmengine.config import ConfigDict
-from torch import nn
 
-from kd3d_core.detectors.anchor_detector import AnchorDetector, upstream_config
-from kd3d_core.detectors.decode import DecodeConfig
-from kd3d_core.detectors.head import SharedAnchorHead
-from kd3d_core.detectors.voxels import FilledVoxels, fill_voxels
+from kd3d_core.detectors.anchor_detector import AnchorDetector
+from kd3d_core.detectors.anchors import Anchors, ClassAnchor
+from kd3d_core.detectors.bev import BevBackbone, BevNeck
+from kd3d_core.detectors.config import DecodeConfig, Range
+from kd3d_core.detectors.head import AnchorHead
+from kd3d_core.detectors.pillars import MeanEncoder, PillarEncoder, PillarScatter
+from kd3d_core.detectors.sparse import SparseEncoder
+from kd3d_core.detectors.voxels import FilledVoxels, VoxelGrid, checked_grid, fill_voxels
 
-_SECOND = "second/second_hv_secfpn_8xb6-80e_kitti-3d-3class.py"
-_POINTPILLARS = "pointpillars/pointpillars_hv_secfpn_8xb6-160e_kitti-3d-3class.py"
-
-
-def second_config() -> ConfigDict:
-    """mmdet3d's SECOND for KITTI: the mean of up to 5 points per voxel, sparse convolution."""
-    return _on_our_head(upstream_config(_SECOND))
-
-
-def pointpillars_config() -> ConfigDict:
-    """mmdet3d's PointPillars for KITTI: up to 32 points per pillar, no sparse convolution."""
-    return _on_our_head(upstream_config(_POINTPILLARS))
-
-
-def _on_our_head(model: ConfigDict) -> ConfigDict:
-    model.bbox_head.type = SharedAnchorHead.__name__
-    return model
+KITTI_RANGE: Range = (0.0, -40.0, -3.0, 70.4, 40.0, 1.0)
+KITTI_ANCHORS = (
+    ClassAnchor((0.8, 0.6, 1.73), bottom=-0.6, positive_iou=0.35, negative_iou=0.2),
+    ClassAnchor((1.76, 0.6, 1.73), bottom=-0.6, positive_iou=0.35, negative_iou=0.2),
+    ClassAnchor((3.9, 1.6, 1.56), bottom=-1.78, positive_iou=0.6, negative_iou=0.45),
+)
+"""Pedestrian, Cyclist, Car."""
 
 
 class PointDetector(AnchorDetector):
-    """A detector on points, built from a config of mmdet3d's `VoxelNet`; it ignores the image.
+    """A detector on points, of the parts of mmdet3d's `VoxelNet`; it ignores the image.
 
     Voxels hold their first points and there is a limit to their number, a lower one in training,
     all as upstream has it. The number of voxels has to be known on the host.
     """
 
-    def __init__(self, config: ConfigDict, decoding: DecodeConfig) -> None:
-        super().__init__(config, decoding)
-        layer = config.data_preprocessor.voxel_layer
-        self.max_points: int = layer.max_num_points
-        self.max_voxels_train, self.max_voxels_test = layer.max_voxels
+    reads_image = False
 
-    @property
-    def head(self) -> Any:
-        return self.network.bbox_head
-
-    @property
-    def backbone(self) -> nn.Module:
-        return self.network.backbone
-
-    @property
-    def neck(self) -> nn.Module:
-        return self.network.neck
+    def __init__(
+        self,
+        grid: VoxelGrid,
+        decoding: DecodeConfig,
+        *,
+        max_points: int,
+        max_voxels_train: int = 16_000,
+        max_voxels_test: int = 40_000,
+        backbone: BevBackbone,
+        neck: BevNeck,
+        head: AnchorHead,
+        voxel_encoder: MeanEncoder | PillarEncoder,
+        middle_encoder: SparseEncoder | PillarScatter,
+    ) -> None:
+        network = {
+            "backbone": backbone,
+            "neck": neck,
+            "bbox_head": head,
+            "voxel_encoder": voxel_encoder,
+            "middle_encoder": middle_encoder,
+        }
+        super().__init__(grid, decoding, network)
+        self.max_points = max_points
+        self.max_voxels_train, self.max_voxels_test = max_voxels_train, max_voxels_test
 
     def bev_input(
         self,
@@ -66,8 +65,8 @@ class PointDetector(AnchorDetector):
         """Points in voxels, without the image; see `AnchorDetector`."""
         batch_size = len(image_from_lidar)
         voxels = self.voxels(points, samples, valid, batch_size)
-        features = self.network.voxel_encoder(voxels.points, voxels.num_points, voxels.coords)
-        return self.network.middle_encoder(features, voxels.coords, batch_size)
+        features = self.network["voxel_encoder"](voxels)
+        return self.network["middle_encoder"](features, voxels.coords, batch_size)
 
     def voxels(
         self,
@@ -87,3 +86,18 @@ class PointDetector(AnchorDetector):
             valid = None if valid is None else valid[order]
         limit = self.max_voxels_train if self.training else self.max_voxels_test
         return fill_voxels(points, samples, valid, batch_size, self.grid, self.max_points, limit)
+
+
+def second(decoding: DecodeConfig, point_cloud_range: Range = KITTI_RANGE) -> PointDetector:
+    """SECOND for KITTI, as mmdet3d has it: the mean of each voxel's points, sparse convolution."""
+    grid = checked_grid((0.05, 0.05, 0.1), point_cloud_range, layers=40, stride=16)
+    return PointDetector(
+        grid,
+        decoding,
+        max_points=5,
+        backbone=BevBackbone(256, channels=(128, 256), layers=(5, 5), strides=(1, 2)),
+        neck=BevNeck((128, 256), channels=(256, 256), strides=(1, 2)),
+        head=AnchorHead(512, Anchors(point_cloud_range, KITTI_ANCHORS), assign_per_class=False),
+        voxel_encoder=MeanEncoder(),
+        middle_encoder=SparseEncoder(4, grid.shape),
+    )

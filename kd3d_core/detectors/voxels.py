@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
+from kd3d_core.detectors.config import Range
+from kd3d_core.errors import ConfigError
 from kd3d_core.ops import dynamic_voxelize, hard_voxelize
 
 
@@ -17,7 +19,7 @@ class VoxelGrid:
     """
 
     voxel_size: tuple[float, float, float]
-    point_cloud_range: tuple[float, float, float, float, float, float]
+    point_cloud_range: Range
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -27,6 +29,47 @@ class VoxelGrid:
             round((b - a) / size) for a, b, size in zip(low, high, self.voxel_size, strict=True)
         )
         return z, y, x
+
+    def centres(self, coords: torch.Tensor) -> torch.Tensor:
+        """`(N, 3)` x, y, z in metres of the centres of voxels at `(N, 3)` z, y, x.
+
+        >>> VoxelGrid((0.2, 0.2, 4.0), (0, -40, -3, 70.4, 40, 1)).centres(torch.tensor([[0, 0, 9]]))
+        tensor([[  1.9000, -39.9000,  -1.0000]])
+        """
+        axes = zip(coords.unbind(1)[::-1], self.voxel_size, self.point_cloud_range[:3], strict=True)
+        return torch.stack([index * size + (size / 2 + low) for index, size, low in axes], 1)
+
+
+def checked_grid(
+    voxel_size: tuple[float, float, float], point_cloud_range: Range, layers: int, stride: int
+) -> VoxelGrid:
+    """The grid of a design that has `layers` voxels above each other, whatever the range.
+
+    Args:
+        voxel_size: x, y, z in metres.
+        point_cloud_range: what the detector is to see.
+        layers: voxels along z; the encoder's layers depend on their number.
+        stride: voxels per cell of the backbone's coarsest map.
+
+    Raises:
+        ConfigError: the range isn't made of whole voxels, or of cells that the stride divides.
+
+    >>> checked_grid((0.2, 0.2, 4.0), (0, -8, -3, 16, 8, 1), layers=1, stride=4).shape
+    (1, 80, 80)
+    """
+    grid = VoxelGrid(voxel_size, point_cloud_range)
+    for axis, count, multiple in zip("zyx", grid.shape, (layers, stride, stride), strict=True):
+        index = "xyz".index(axis)
+        low, high, size = point_cloud_range[index], point_cloud_range[index + 3], voxel_size[index]
+        step = multiple * size
+        exact = abs((high - low) / size - count) < 1e-3
+        if not low < high or not exact or count % multiple or (axis == "z" and count != layers):
+            must = f"{step:g} m" if axis == "z" else f"a multiple of {step:g} m"
+            raise ConfigError(
+                f"point_cloud_range is {list(point_cloud_range)}: along {axis} it spans "
+                f"{high - low:g} m, and the design needs {must} ({size:g} m voxels)"
+            )
+    return grid
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,9 @@ which it is confident are kept: nothing else is compared.
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch.nn.utils.rnn import pad_sequence
 
+from kd3d_core.config import settings_digest
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.pseudo_cache import weights_digest
-from kd3d_core.data.samples import Batch, DetectionSamples, PointSource, collate
+from kd3d_core.data.samples import Batch, FrameSamples, PointSource, collate
 from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.detectors.decode import BoxSlots, HeadMaps
 from kd3d_core.distill.cells import filled_cells
-from kd3d_core.distill.config import DistillConfig
+from kd3d_core.distill.config import DistillConfig, Needs
 from kd3d_core.distill.teacher import TeacherOutputs, feature_shapes
 from kd3d_core.errors import DataError
 from kd3d_core.files import write_whole
@@ -68,16 +68,18 @@ class TeacherCache:
             settings: say what is compared.
             device: where `fill` computes.
         """
-        settings_of_it = asdict(replace(config, weights=""))
-        kind = json.dumps([CACHE_FORMAT, settings_of_it, weights_digest(detector), device.type])
+        settings_of_it = replace(config, weights="")
+        digest = settings_digest(
+            [CACHE_FORMAT, settings_of_it, weights_digest(detector), device.type]
+        )
         self._device = device
-        self._folder = folder / hashlib.sha256(kind.encode()).hexdigest()[:16]
+        self._folder = folder / digest[:16]
         self._window = config.window
         self._points = points
-        self._settings = settings
+        self._needs = settings.needs
         self._threshold = _MARGIN * settings.logit.threshold
         self._head = f"head_{settings.logit.threshold:g}"
-        self._parts = (*settings.places, self._head)
+        self._parts = (*self._needs.places, self._head)
 
     def __call__(self, frame: KittiFrame) -> Tensors | None:
         """A frame's answers as they are stored, if `fill` has seen it; None without points."""
@@ -88,7 +90,7 @@ class TeacherCache:
 
     def teacher(self) -> "CachedTeacher":
         """What a batch's answers are read by, once `fill` is done."""
-        return CachedTeacher(self._read("empty"), self._settings)
+        return CachedTeacher(self._read("empty"), self._needs)
 
     @torch.inference_mode()
     def fill(
@@ -111,7 +113,7 @@ class TeacherCache:
         """
         self._fill_empty(detector.eval().to(self._device))
         empty = self._read("empty")
-        samples = DetectionSamples(frames, self._window, self._points, ())
+        samples = FrameSamples(frames, self._window, self._points)
         lacking = []
         for index in range(len(frames)):
             digest = self._digest(frames[index])
@@ -190,20 +192,19 @@ class TeacherCache:
 
 
 class CachedTeacher:
-    """Stands for a teacher whose answers come with the batches. Like it, nobody's child."""
+    """Stands for a teacher whose answers come with the batches; like it, no submodule."""
 
-    def __init__(self, empty: Tensors, settings: DistillConfig) -> None:
+    def __init__(self, empty: Tensors, needs: Needs) -> None:
         """
         Args:
             empty: `(C, h, w)` of each map, that of an empty street.
-            settings: say what is wanted of them.
+            needs: what the loss reads of them.
         """
-        self._settings = settings
+        self._needs = needs
         self._empty = {
             name: map_
             for name, map_ in empty.items()
-            if (settings.compares_answers or name not in _HEAD)
-            and (settings.feature.empty != 1 or name != "filled")
+            if (needs.answers or name not in _HEAD) and (needs.filled or name != "filled")
         }
 
     def __deepcopy__(self, _: dict[int, Any]) -> "CachedTeacher":
@@ -223,11 +224,11 @@ class CachedTeacher:
         }
         features: dict[str, tuple[torch.Tensor, ...]] = {
             place: tuple(maps[name] for name in sorted(maps) if name.startswith(f"{place}."))
-            for place in self._settings.places
+            for place in self._needs.places
         }
         return TeacherOutputs(
             features,
-            HeadMaps(*(maps[name] for name in _HEAD)) if self._settings.compares_answers else None,
+            HeadMaps(*(maps[name] for name in _HEAD)) if self._needs.answers else None,
             maps["filled"].bool() if "filled" in maps else None,
             None if all(batch.labelled) else _slots(*(parts[name] for name in _BOXES)),
         )

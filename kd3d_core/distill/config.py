@@ -3,11 +3,33 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kd3d_core.distill.losses import ClassKind, FeatureKind
-from kd3d_core.distill.schedule import Phase, check_phases
+from kd3d_core.distill.schedule import PartName, Phase, check_phases
 from kd3d_core.errors import ConfigError
 
 Place = Literal["voxels", "backbone", "neck"]
+"""Where features are compared: the bird's-eye view as the backbone reads it, behind the backbone,
+behind the neck."""
+
+FeatureKind = Literal["mse", "smooth_l1"]
+ClassKind = Literal["kl", "quality_focal"]
+DetectorPart = Literal["backbone", "neck", "head"]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What the loss of a run reads.
+
+    Attributes:
+        places: where the teacher's features are compared.
+        answers: whether what its head says is.
+        filled: whether the cells that it fills are told from empty ones.
+        depth: whether the depth that LiDAR measured is.
+    """
+
+    places: tuple[Place, ...] = ()
+    answers: bool = False
+    filled: bool = False
+    depth: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +76,7 @@ class FeatureConfig:
         if not self.places or len(set(self.places)) != len(self.places):
             raise ConfigError(
                 f"feature.places is {list(self.places)}: name one or more, each once; to compare "
-                "none, give every phase feat: 0"
+                "none, give feat no weight in any phase"
             )
         for name in ("background", "empty"):
             if not 0 <= getattr(self, name) <= 1:
@@ -101,19 +123,20 @@ class DistillConfig:
         logit: the loss on the head's answers.
         label_score: score from which a box of the teacher stands for a label, in frames that have
             no label file.
-        start: the student's first weights: the teacher's, or those that `model` names.
+        start: the student's first weights: all of the `teacher`'s, those of some of its parts, all
+            that fit (`fitting`), or those that `model` names.
         without_lidar: whether labelled frames that have no LiDAR are used without the teacher, or
             skipped.
     """
 
     phases: tuple[Phase, ...] = (
-        Phase(until_epoch=20, det=1.0, feat=2.0, logit=1.0),
-        Phase(until_epoch=40, det=3.0, feat=1.5, logit=1.5),
+        Phase(20, {"det": 1.0, "feat": 2.0, "logit": 1.0}),
+        Phase(40, {"det": 3.0, "feat": 1.5, "logit": 1.5}),
     )
     feature: FeatureConfig = field(default_factory=FeatureConfig)
     logit: LogitConfig = field(default_factory=LogitConfig)
     label_score: float = 0.5
-    start: Literal["teacher", "model"] = "teacher"
+    start: Literal["teacher", "fitting", "model"] | tuple[DetectorPart, ...] = "teacher"
     without_lidar: Literal["use", "skip"] = "use"
 
     def __post_init__(self) -> None:
@@ -122,18 +145,16 @@ class DistillConfig:
             raise ConfigError(f"label_score is {self.label_score}: give a probability below 1")
 
     @property
-    def places(self) -> tuple[Place, ...]:
-        """Where features are compared in any of the phases."""
-        return self.feature.places if any(phase.feat for phase in self.phases) else ()
+    def parts(self) -> set[PartName]:
+        """The parts of the loss that count in any of the phases."""
+        return set().union(*(phase.parts for phase in self.phases))
 
     @property
-    def compares_answers(self) -> bool:
-        """Whether the head's answers are compared in any of the phases."""
-        return any(phase.logit for phase in self.phases)
-
-    @property
-    def parts_rest(self) -> bool:
-        """Whether there is a phase in which layers that learn in another get no gradient."""
-        feat = [phase.feat > 0 for phase in self.phases]
-        without_head = [not phase.det and not phase.logit for phase in self.phases]
-        return any(feat) != all(feat) or any(without_head)
+    def needs(self) -> Needs:
+        """What the parts read in any of the phases."""
+        features = "feat" in self.parts
+        return Needs(
+            places=self.feature.places if features else (),
+            answers="logit" in self.parts,
+            filled=features and self.feature.empty != 1,
+        )

@@ -5,14 +5,13 @@ the number of anchors that the teacher is sure of) may have to be counted over s
 Anchors come before channels, as `kd3d_core.detectors.decode.per_anchor` puts them.
 """
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-FeatureKind = Literal["mse", "smooth_l1"]
-ClassKind = Literal["kl", "quality_focal"]
+from kd3d_core.distill.config import ClassKind, FeatureKind
 
 
 def feature_loss(

@@ -1,24 +1,17 @@
 """How much each part of the loss counts, epoch by epoch: phases as data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from kd3d_core.errors import ConfigError
 
+PartName = Literal["det", "feat", "logit"]
+"""Parts of the loss. `det`: detection, on labels or the teacher's boxes; `feat`: the teacher's
+features; `logit`: what its head says. `kd3d_core.distill.parts` says how each is computed."""
 
-@dataclass(frozen=True)
-class LossWeights:
-    """Factors of the parts of the loss.
 
-    Attributes:
-        det: of the detection loss, on labels or the teacher's boxes.
-        feat: of the feature loss.
-        logit: of the loss on the head's answers.
-    """
-
-    det: float
-    feat: float
-    logit: float
+_DETECTION: dict[PartName, float] = {"det": 1.0}
 
 
 @dataclass(frozen=True)
@@ -27,36 +20,39 @@ class Phase:
 
     Attributes:
         until_epoch: first epoch, counted from 0, that is no longer of this phase.
-        det, feat, logit: see `LossWeights`.
+        weights: by name, the factors of the parts of the loss; those that aren't named have 0.
         ramp_epochs: epochs over which the weights change in a line, from those of the phase before
             or, in the first phase, from the detection loss alone.
     """
 
     until_epoch: int
-    det: float = 1.0
-    feat: float = 0.0
-    logit: float = 0.0
+    weights: dict[PartName, float] = field(default_factory=_DETECTION.copy)
     ramp_epochs: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("det", "feat", "logit", "ramp_epochs"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"a phase has {name} {getattr(self, name)}: give 0 or more")
-        if not self.det and not self.feat and not self.logit:
+        if unknown := self.weights.keys() - set(get_args(PartName)):
+            known = ", ".join(get_args(PartName))
+            raise ConfigError(f"a phase has a weight for {min(unknown)!r}: the parts are {known}")
+        for name, value in [*self.weights.items(), ("ramp_epochs", self.ramp_epochs)]:
+            if not 0 <= value < float("inf"):
+                raise ConfigError(f"a phase has {name} {value}: give 0 or more")
+        if not self.parts:
             raise ConfigError(
                 f"the phase until epoch {self.until_epoch} has no weight above 0: nothing is learnt"
             )
 
     @property
-    def weights(self) -> LossWeights:
-        """Those of the phase, once its ramp is over."""
-        return LossWeights(self.det, self.feat, self.logit)
+    def parts(self) -> set[PartName]:
+        """The parts that count in this phase."""
+        return {name for name, weight in self.weights.items() if weight}
 
 
 def check_phases(phases: Sequence[Phase]) -> None:
     """Raise a `ConfigError` unless the phases follow each other and hold their ramps."""
     if not phases:
-        raise ConfigError("phases is empty: give at least one, such as {until_epoch: 40, det: 1}")
+        raise ConfigError(
+            "phases is empty: give at least one, such as {until_epoch: 40, weights: {det: 1.0}}"
+        )
     begin = 0
     for phase in phases:
         if phase.until_epoch <= begin:
@@ -72,29 +68,27 @@ def check_phases(phases: Sequence[Phase]) -> None:
         begin = phase.until_epoch
 
 
-def weights_at(phases: Sequence[Phase], epoch: float) -> LossWeights:
-    """The weights at a moment; after the last phase, those of the last.
+def weights_at(phases: Sequence[Phase], epoch: float) -> dict[PartName, float]:
+    """The weights of all parts at a moment; after the last phase, those of the last.
 
     Args:
         phases: checked ones, see `check_phases`.
         epoch: epochs that have passed; fractions are moments within one.
+
+    >>> weights_at([Phase(2, {"det": 1.0}), Phase(4, {"det": 3.0, "feat": 1.5})], 2.5)
+    {'det': 3.0, 'feat': 1.5}
     """
-    before, begin = LossWeights(phases[0].det, 0.0, 0.0), 0
-    for phase in phases[:-1]:
-        if epoch < phase.until_epoch:
-            return _ramped(before, phase, epoch - begin)
-        before, begin = phase.weights, phase.until_epoch
-    return _ramped(before, phases[-1], epoch - begin)
-
-
-def _ramped(before: LossWeights, phase: Phase, elapsed: float) -> LossWeights:
-    if elapsed >= phase.ramp_epochs:
-        return phase.weights
-    share = elapsed / phase.ramp_epochs
-
-    def mix(old: float, new: float) -> float:
-        return old * (1 - share) + new * share
-
-    return LossWeights(
-        mix(before.det, phase.det), mix(before.feat, phase.feat), mix(before.logit, phase.logit)
-    )
+    names = list(dict.fromkeys(name for phase in phases for name in phase.weights))
+    before = dict.fromkeys(names, 0.0)
+    if "det" in before:
+        before["det"] = phases[0].weights.get("det", 0.0)
+    begin = 0
+    for phase in phases:
+        now = {name: phase.weights.get(name, 0.0) for name in names}
+        if epoch < phase.until_epoch or phase is phases[-1]:
+            share = 1.0
+            if epoch - begin < phase.ramp_epochs:
+                share = (epoch - begin) / phase.ramp_epochs
+            return {name: before[name] * (1 - share) + now[name] * share for name in names}
+        before, begin = now, phase.until_epoch
+    raise AssertionError("check_phases has seen that there is a phase")

@@ -8,11 +8,10 @@ import torch
 
 from kd3d_core.data.samples import Batch
 from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.detectors.decode import BoxSlots, HeadMaps
-from kd3d_core.detectors.second import PointDetector
 from kd3d_core.distill.cells import filled_cells
-from kd3d_core.distill.config import DistillConfig, Place
+from kd3d_core.distill.config import Needs, Place
 from kd3d_core.errors import ConfigError
 
 
@@ -37,19 +36,19 @@ class TeacherOutputs:
 class Teacher:
     """A frozen detector.
 
-    It is no `nn.Module`, so that it is nobody's child: no optimizer, average, checkpoint or
-    gradient bucket of whatever owns it holds its tensors, and no `train()` reaches it. It follows
-    the batches to their device.
+    It is no `nn.Module`, so that it becomes nobody's submodule: no optimizer, average, checkpoint
+    or gradient bucket of whatever owns it holds its tensors, and no `train()` reaches it. It
+    follows the batches to their device.
     """
 
-    def __init__(self, detector: AnchorDetector, config: DistillConfig) -> None:
+    def __init__(self, detector: AnchorDetector, needs: Needs) -> None:
         """
         Args:
             detector: with its weights; put into eval mode and frozen.
-            config: says what is wanted of it.
+            needs: what the loss reads of it.
         """
         self.detector = detector.eval().requires_grad_(False)
-        self._config = config
+        self._needs = needs
 
     def __deepcopy__(self, _: dict[int, Any]) -> "Teacher":
         """Itself: what never changes needs no copy."""
@@ -60,18 +59,19 @@ class Teacher:
         """Its answers to the true points of a batch."""
         assert batch.teacher_points is not None
         assert batch.teacher_samples is not None
+        needs = self._needs
         self.detector.to(batch.images.device)
         features = self.detector.forward_features(
             batch.teacher_points, batch.teacher_samples, batch.images, batch.image_from_lidar
         )
         asked_for_boxes = not all(batch.labelled)
         maps = None
-        if self._config.compares_answers or asked_for_boxes:
+        if needs.answers or asked_for_boxes:
             maps = self.detector.head_maps(features.neck)
         return TeacherOutputs(
-            {place: getattr(features, place) for place in self._config.places},
+            {place: getattr(features, place) for place in needs.places},
             maps,
-            filled_cells(features.voxels[0]) if self._config.feature.empty != 1 else None,
+            filled_cells(features.voxels[0]) if needs.filled else None,
             self.detector.boxes(maps) if maps is not None and asked_for_boxes else None,
         )
 
@@ -100,7 +100,7 @@ def check_fit(
     """
     _same("classes", teacher_config.classes, student_config.classes)
     _same("point_cloud_range (m)", teacher.grid.point_cloud_range, student.grid.point_cloud_range)
-    if not isinstance(teacher, PointDetector):
+    if teacher.reads_image:
         _same("image windows", teacher_config.window, student_config.window)
     theirs, ours = feature_shapes(teacher), feature_shapes(student)
     sizes = teacher.grid.voxel_size, student.grid.voxel_size
@@ -171,5 +171,5 @@ def _same_cells(
 
 
 def _sizes(detector: AnchorDetector) -> str:
-    sizes = detector.head.prior_generator.sizes
+    sizes = [anchor.size for anchor in detector.head.anchors.classes]
     return f"{len(sizes)} of sizes {[list(size) for size in sizes]}"

@@ -1,1 +1,1 @@
-"""How good detections are, in the numbers that papers report."""
+"""Metrics of detections and depth maps, as papers report them."""

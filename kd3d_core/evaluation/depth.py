@@ -1,4 +1,4 @@
-"""Depth maps, on disk or of a model, against the velodyne of a data set."""
+"""Depth maps, from files or from a model, compared with the velodyne of a data set."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.samples import windowed
-from kd3d_core.depth.build import make_depth
+from kd3d_core.data.samples import image_tensor
 from kd3d_core.depth.metrics import Crop, DepthScores, crop_mask, depth_totals, finish, judged
-from kd3d_core.errors import DataError, Kd3dError
+from kd3d_core.errors import ConfigError, DataError, Kd3dError
 from kd3d_core.geometry.points import depth_map
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.models.build import make_pseudo_lidar
+from kd3d_core.models.config import PseudoLidarModelConfig, load_model_config
 
 _UNITS_PER_METRE = 256
 _SUFFIXES = (".png", ".npy")
@@ -24,13 +24,13 @@ _SUFFIXES = (".png", ".npy")
 
 @dataclass(frozen=True)
 class DepthRules:
-    """Which pixels count.
+    """The pixels that are compared.
 
     Attributes:
         crop: part of the image, see `crop_mask`.
-        cap: farthest distance, metres.
-        min_depth: nearest distance, metres.
-        bands: rising borders of the bands of distance, metres.
+        cap: largest true depth, metres.
+        min_depth: smallest true depth, metres.
+        bands: rising borders of the depth bands, metres.
     """
 
     crop: Crop = "garg"
@@ -42,32 +42,44 @@ class DepthRules:
         if not 0 < self.min_depth < self.cap < np.inf:
             raise Kd3dError(f"min depth {self.min_depth:g}, cap {self.cap:g}: need 0 < min < cap")
         if len(self.bands) == 1 or not all(near < far for near, far in pairwise(self.bands)):
-            raise Kd3dError(f"bands {list(self.bands)}: give two or more rising distances, or none")
+            raise Kd3dError(
+                f"bands {list(self.bands)}: give two or more rising distances in metres, or none"
+            )
 
     @property
     def ranges(self) -> list[str]:
-        """Names of what scores are given for: `all`, then the bands as `10-20`."""
+        """Keys of `DepthReport.scores`: `all`, then the bands, for example `10-20`."""
         return ["all"] + [f"{near:g}-{far:g}" for near, far in pairwise(self.bands)]
 
 
 @dataclass(frozen=True)
 class DepthReport:
-    """Scores of a data set.
+    """Errors of the depth maps of a data set.
 
     Attributes:
-        rules: which pixels counted.
+        rules: the pixels that were compared.
         frames: number of frames.
-        scores: `all` and the bands, for example `10-20`, to their scores.
-        without_answer: share of the compared pixels that had no predicted depth.
+        scores: errors by `DepthRules.ranges`.
+        without_prediction: share of the compared pixels that had no predicted depth.
     """
 
     rules: DepthRules
     frames: int
     scores: dict[str, DepthScores]
-    without_answer: float
+    without_prediction: float
+
+    @property
+    def notes(self) -> list[str]:
+        """Lines on what a reader of the numbers should know about the predictions."""
+        if not self.without_prediction:
+            return []
+        return [
+            f"{self.without_prediction:.2%} of the compared pixels have no predicted depth (0 or "
+            f"less); they count as {self.rules.min_depth:g} m"
+        ]
 
     def to_json(self) -> dict[str, Any]:
-        """Settings, and for each range of distance what `DepthScores` has; no value is null."""
+        """The rules, and for each range what `DepthScores` has; an undefined value is None."""
         scores = {
             name: {
                 "pixels": score.pixels,
@@ -80,7 +92,7 @@ class DepthReport:
         return {
             **asdict(self.rules),
             "frames": self.frames,
-            "without_answer": self.without_answer,
+            "without_answer": self.without_prediction,
             "scores": scores,
         }
 
@@ -95,17 +107,32 @@ def evaluate_depth(
     rules: DepthRules,
     advance: Callable[[], None] = lambda: None,
 ) -> DepthReport:
-    """Compare predictions with the points of every frame, projected into the image.
+    """Compare predicted depth with the points of every frame, projected into the image.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> calibration = "P2: 20 0 20 0 0 20 10 0 0 0 1 0\\nR0_rect: 1 0 0 0 1 0 0 0 1\\n"
+    >>> calibration += "Tr_velo_to_cam: 0 -1 0 0 0 0 -1 0 1 0 0 0\\n"
+    >>> with TemporaryDirectory() as root:
+    ...     for part in ("calib", "velodyne"):
+    ...         Path(root, part).mkdir()
+    ...     _ = Path(root, "calib", "000000.txt").write_text(calibration)
+    ...     points = np.array([[10, 0, 0, 0.5], [20, 0, -5, 0.5]], np.float32)
+    ...     _ = Path(root, "velodyne", "000000.bin").write_bytes(points.tobytes())
+    ...     predicted = np.full((20, 40), 11.0, np.float32)
+    ...     report = evaluate_depth(KittiDataset(root), lambda frame: predicted, DepthRules("none"))
+    >>> report.scores["all"].pixels, round(report.scores["10-20"].per_pixel["abs_rel"], 2)
+    (2, 0.1)
 
     Args:
         dataset: frames with points and calibration.
-        predictions: depth of a frame, `(H, W)` float32 in metres, as large as its image; 0 has no
-            value. See `stored_depth` and `model_depth`.
-        rules: which pixels count.
+        predictions: depth of a frame, `(H, W)` float32 in metres, as large as its image; 0 means
+            no prediction. See `stored_depth` and `model_depth`.
+        rules: the pixels to compare.
         advance: called after every frame.
 
     Raises:
-        DataError: a prediction or a part of a frame is missing or malformed; the file is named.
+        DataError: a prediction or a part of a frame is missing or malformed, with its file, or no
+            point falls into the compared part of any image.
     """
     totals = torch.zeros((), dtype=torch.float64)
     empty = 0
@@ -134,18 +161,30 @@ def evaluate_depth(
     scores = dict(zip(rules.ranges, finish(totals), strict=True))
     if not scores["all"].pixels:
         raise DataError(
-            f"{dataset.root}: no point of {len(dataset)} frames falls into the judged part of the "
-            "image: check calibration, crop and cap"
+            f"{dataset.root}: no point of {len(dataset)} frames falls into the compared part of "
+            "the image: check calibration, crop and cap"
         )
     return DepthReport(rules, len(dataset), scores, empty / scores["all"].pixels)
 
 
 def stored_depth(folder: Path, dataset: KittiDataset) -> Callable[[KittiFrame], np.ndarray]:
-    """Depth from a folder with a file per frame, see `read_depth`.
+    """A function that reads a frame's depth map from a folder with a file per frame.
+
+    See `read_depth` for the files; their names without ending are those of the frames.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as root:
+    ...     for part in ("velodyne", "depth"):
+    ...         Path(root, part).mkdir()
+    ...     _ = Path(root, "velodyne", "000000.bin").write_bytes(b"")
+    ...     np.save(Path(root, "depth", "000000.npy"), np.full((1, 3), 7.5))
+    ...     dataset = KittiDataset(root)
+    ...     stored_depth(Path(root, "depth"), dataset)(dataset[0]).tolist()
+    [[7.5, 7.5, 7.5]]
 
     Raises:
-        DataError: a frame has no file, or two; from the returned function too, if a file is
-            malformed or has another size than the image.
+        DataError: a frame has no file, or two. The returned function raises it as well, if a file
+            is malformed or has another size than the image.
     """
     files = _prediction_files(folder, dataset)
 
@@ -173,23 +212,28 @@ def model_depth(model: str, device: torch.device) -> Callable[[KittiFrame], np.n
         Kd3dError: the model can't be loaded.
     """
     config = load_model_config(model)
-    network, depth_config = make_depth(config.depth, config.seed)
-    network.to(device)
-    assert depth_config.window is not None, "make_depth says which window the model wants"
-    window_config = depth_config.window
+    if not isinstance(config, PseudoLidarModelConfig):
+        raise ConfigError(f"the model {model} is of type {config.type} and has no depth network")
+    chain = make_pseudo_lidar(config, device)
 
     @torch.inference_mode()
     def answer(frame: KittiFrame) -> np.ndarray:
-        image, _ = windowed(frame, window_config)
-        camera = frame.camera()
-        depth = network(image[None].to(device) / 255).float()
-        return window_config.window(camera).restored(depth, camera)[0].cpu().numpy()
+        image = frame.image()
+        camera = frame.camera(image.shape[:2])
+        depth, _, window = chain.depth(image_tensor(image).to(device), camera)
+        return window.restored(depth[None], camera)[0].cpu().numpy()
 
     return answer
 
 
 def read_depth(path: Path | str) -> np.ndarray:
-    """Depth map `(H, W)` float32 in metres; 0 has no value.
+    """Depth map `(H, W)` float32 in metres; 0 means no value.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     Image.fromarray(np.array([[0, 2560]], np.uint16)).save(f"{folder}/000000.png")
+    ...     read_depth(f"{folder}/000000.png").tolist()
+    [[0.0, 10.0]]
 
     Args:
         path: 16-bit PNG with 256 units per metre (KITTI's depth format), or `.npy` with metres.
@@ -202,7 +246,7 @@ def read_depth(path: Path | str) -> np.ndarray:
         if path.suffix == ".npy":
             depth = np.load(path, allow_pickle=False)
         else:
-            with Image.open(path) as image:
+            with Image.open(path, formats=("PNG",)) as image:  # an EPS would start Ghostscript
                 depth = np.array(image)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: depth cannot be read: {error}") from None
@@ -235,7 +279,7 @@ def _prediction_files(folder: Path, dataset: KittiDataset) -> dict[str, Path]:
     if missing:
         raise DataError(
             f"{folder}: {len(missing)} of {len(dataset)} frames have no depth map, the first is "
-            f"{missing[0]} (.png or .npy); --ids says which frames to judge"
+            f"{missing[0]} (.png or .npy); --ids selects the frames to compare"
         )
     return files
 

@@ -15,11 +15,11 @@ over 11 with it. There is at most one score per label, so 40 labels or fewer nev
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kd3d_core.data.kitti import Label
+from kd3d_core.data.labels import Label
 from kd3d_core.evaluation.kitti_rules import (
     CLASSES,
     EVERYTHING,
@@ -50,19 +50,19 @@ class PrecisionCurves:
 
     Attributes:
         values: `(3, 41)` for easy, moderate and hard, at recall 0, 1/40, ... 1, non-increasing;
-            NaN if it can't be told.
+            NaN where AP is undefined: no label counts, or (for aos) a detection has no alpha.
     """
 
     values: np.ndarray
 
     @property
     def r40(self) -> tuple[float, ...]:
-        """AP in percent, easy, moderate and hard, over 40 recall positions."""
+        """AP in percent, easy, moderate and hard, over 40 recall positions; NaN if undefined."""
         return tuple((self.values[:, 1:].mean(1) * 100).tolist())
 
     @property
     def r11(self) -> tuple[float, ...]:
-        """AP in percent, easy, moderate and hard, over 11 recall positions."""
+        """AP in percent, easy, moderate and hard, over 11 recall positions; NaN if undefined."""
         return tuple((self.values[:, ::4].mean(1) * 100).tolist())
 
 
@@ -71,10 +71,10 @@ class KittiAP:
     """Average precision of a set of frames.
 
     Attributes:
-        iou: which overlap was asked for.
+        iou: strictness of the overlap.
         frames: number of frames.
         objects: by class, how many labels count as easy, moderate and hard.
-        curves: by class and then by metric. `aos` is NaN if a detection has no alpha (-10).
+        curves: by class and then by metric.
     """
 
     iou: Strictness
@@ -82,8 +82,24 @@ class KittiAP:
     objects: dict[str, tuple[int, ...]]
     curves: dict[str, dict[str, PrecisionCurves]]
 
+    def mean_r40(self, metric: str, level: str, classes: Sequence[str] = CLASSES) -> float | None:
+        """Mean R40 over the classes that have AP, percent; None if none has.
+
+        Args:
+            metric: one of `METRICS`.
+            level: one of `LEVELS`.
+            classes: names in lower case; those that KITTI doesn't evaluate are left out.
+        """
+        index = LEVELS.index(level)
+        values = [self.curves[name][metric].r40[index] for name in classes if name in self.curves]
+        defined = [value for value in values if not np.isnan(value)]
+        return sum(defined) / len(defined) if defined else None
+
     def to_json(self) -> dict[str, dict[str, dict[str, list[float | None]]]]:
-        """`{"car": {"3d": {"R40": [easy, moderate, hard], "R11": [...]}, ...}, ...}`, percent."""
+        """`{"car": {"3d": {"R40": [easy, moderate, hard], "R11": [...]}, ...}, ...}`, percent.
+
+        None stands for an AP that is undefined.
+        """
         return {
             class_name: {
                 metric: {"R40": _or_none(curve.r40), "R11": _or_none(curve.r11)}
@@ -104,9 +120,16 @@ def evaluate(
 ) -> KittiAP:
     """KITTI AP of the detections of some frames.
 
+    >>> car = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.0  0", "example")
+    >>> found = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.1  0  0.9", "example")
+    >>> result = evaluate([[car]] * 50, [[found]] * 50)
+    >>> result.objects["car"], result.curves["car"]["3d"].r40
+    ((50, 50, 50), (100.0, 100.0, 100.0))
+
     Args:
         ground_truth: labels of each frame, `DontCare` included.
-        detections: detections of each frame, in the same order; other classes are left out.
+        detections: detections of each frame, in the same order; classes that KITTI doesn't
+            evaluate are left out.
         iou: `strict` for 0.7 (car) and 0.5 (pedestrian, cyclist); `loose` for 0.5 and 0.25 in bev
             and 3d.
 
@@ -116,13 +139,36 @@ def evaluate(
     return evaluate_scopes(ground_truth, detections, [EVERYTHING], iou)[0]
 
 
+def evaluate_both(
+    ground_truth: Sequence[Sequence[Label]], detections: Sequence[Sequence[Label]]
+) -> tuple[KittiAP, KittiAP]:
+    """As `evaluate`, strict and loose; overlaps, which take longest, are computed once.
+
+    >>> car = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.0  0", "example")
+    >>> found = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  3.0 1.7 20.0  0  0.9", "example")
+    >>> strict, loose = evaluate_both([[car]] * 50, [[found]] * 50)
+    >>> strict.mean_r40("3d", "moderate"), loose.mean_r40("3d", "moderate")
+    (0.0, 100.0)
+    """
+    # What overlaps enough to be right when strict is among what does when loose.
+    candidates = Candidates.of(ground_truth, detections, "loose")
+    strict = replace(candidates, iou="strict")
+    return _evaluate(strict, EVERYTHING), _evaluate(candidates, EVERYTHING)
+
+
 def evaluate_scopes(
     ground_truth: Sequence[Sequence[Label]],
     detections: Sequence[Sequence[Label]],
     scopes: Sequence[Scope],
     iou: Strictness = "strict",
 ) -> list[KittiAP]:
-    """As `evaluate`, once for each of `scopes`; overlaps, which take longest, are shared."""
+    """As `evaluate`, for each of `scopes`; overlaps, which take longest, are computed once.
+
+    >>> car = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.0  0", "example")
+    >>> near, far = evaluate_scopes([[car]], [[]], [Scope((0, 10)), Scope((10, 30))])
+    >>> near.objects["car"], far.objects["car"]
+    ((0, 0, 0), (1, 1, 1))
+    """
     candidates = Candidates.of(ground_truth, detections, iou)
     return [_evaluate(candidates, scope) for scope in scopes]
 
@@ -157,12 +203,17 @@ def _curves(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Precision and orientation similarity `(41,)` over recall, non-increasing.
 
+    Both are NaN if no label counts.
+
     Args:
         labels, detections: all of them.
         level: what each is.
         pairs: those that overlap enough for this class and kind of overlap.
         excused: `(D,)` detections that are not wrong where they find nothing.
     """
+    if not level.label_counts.any():
+        undefined = np.full(POSITIONS, np.nan)
+        return undefined, undefined
     pairs = taking_part(level, pairs)
     thresholds = _recall_thresholds(labels, detections, level, pairs)
     pairs = pairs[by_overlap(level, pairs)]

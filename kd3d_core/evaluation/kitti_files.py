@@ -1,11 +1,14 @@
 """Folders of KITTI label and detection files, frame by frame."""
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from kd3d_core.data.kitti import Label, read_detections, read_labels
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import Label, read_detections, read_labels, to_judge, unusable
 from kd3d_core.errors import DataError
+from kd3d_core.files import files_in
 
 
 @dataclass(frozen=True)
@@ -14,10 +17,12 @@ class LabelledFrames:
 
     Attributes:
         names: the frames.
-        ground_truth: labels of each, `DontCare` included.
+        ground_truth: labels of each, `DontCare` included; see `labels.to_judge`. If the folder is
+            the `label_2` of a data set, objects without a 2D box have that of their 3D box.
         detections: detections of each.
         without_file: frames that have no detection file, which counts as no detections.
         left_out: detection files that belong to none of the frames.
+        unusable: why labels are ignored, with their number; see `labels.unusable`.
     """
 
     names: tuple[str, ...]
@@ -25,6 +30,7 @@ class LabelledFrames:
     detections: list[list[Label]]
     without_file: tuple[str, ...]
     left_out: tuple[str, ...]
+    unusable: Counter[str] = field(default_factory=Counter)
 
     @property
     def has_ground_dont_care(self) -> bool:
@@ -39,7 +45,18 @@ class LabelledFrames:
 def read_frames(
     labels: Path, detections: Path, names: Sequence[str] | None = None
 ) -> LabelledFrames:
-    """Read the frames that are to be judged.
+    """Read the frames to evaluate.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> car = "Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.0  0"
+    >>> with TemporaryDirectory() as folder:
+    ...     labels, detections = Path(folder, "labels"), Path(folder, "detections")
+    ...     labels.mkdir()
+    ...     detections.mkdir()
+    ...     _ = (labels / "000000.txt").write_text(car)
+    ...     frames = read_frames(labels, detections)
+    >>> frames.names, len(frames.ground_truth[0]), frames.without_file
+    (('000000',), 1, ('000000',))
 
     Args:
         labels: folder with one `.txt` per frame.
@@ -70,19 +87,29 @@ def read_frames(
             f"{detections}: none of its {len(detection_files)} files has the name of one of the "
             f"{len(frames)} frames, such as {frames[0]}.txt"
         )
+    labelled = _read_labels(labels, label_files, frames)
     return LabelledFrames(
         frames,
-        [read_labels(label_files[name]) for name in frames],
+        [to_judge(frame) for frame in labelled],
         [
             read_detections(detection_files[name]) if name in detection_files else []
             for name in frames
         ],
         without_file,
         tuple(sorted(set(detection_files) - set(frames))),
+        sum((unusable(frame) for frame in labelled), Counter()),
     )
+
+
+def _read_labels(folder: Path, files: dict[str, Path], names: Sequence[str]) -> list[list[Label]]:
+    """Labels of the frames, with what image and calibration beside the folder tell of them."""
+    if folder.resolve().name != "label_2":
+        return [read_labels(files[name]) for name in names]
+    dataset = KittiDataset(folder.resolve().parent)
+    return [dataset.frame(name).labels() for name in names]
 
 
 def _text_files(folder: Path, what: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder of {what} files")
-    return {path.stem: path for path in folder.iterdir() if path.suffix == ".txt"}
+    return {path.stem: path for path in files_in(folder, (".txt",))}

@@ -1,15 +1,16 @@
-"""Which labels and detections count in KITTI's benchmark: classes, levels, overlaps, neighbours.
+"""The rules of KITTI's benchmark: classes, difficulties, overlaps, neighbouring classes.
 
-`kitti_ap` says in words what is decided here.
+They decide which labels and detections count; `kitti_ap` describes them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from kd3d_core.data.kitti import Label
+from kd3d_core.classes import BENCHMARK_CLASSES, NEIGHBOURS
+from kd3d_core.data.labels import Label
 from kd3d_core.errors import DataError
 from kd3d_core.evaluation.matching import assign
 from kd3d_core.evaluation.objects import (
@@ -22,11 +23,11 @@ from kd3d_core.evaluation.objects import (
 
 Strictness = Literal["strict", "loose"]
 
-CLASSES = ("car", "pedestrian", "cyclist")
+CLASSES = tuple(name.lower() for name in BENCHMARK_CLASSES)
 LEVELS = ("easy", "moderate", "hard")
 
 OVERLAPS: tuple[Metric, ...] = ("bbox", "bev", "3d")
-_NEIGHBOUR = {"car": "van", "pedestrian": "person_sitting"}
+_NEIGHBOUR = {name.lower(): other.lower() for name, other in NEIGHBOURS.items()}
 _MIN_HEIGHT_PX = (40, 25, 25)
 _MAX_OCCLUSION = (0, 1, 2)
 _MAX_TRUNCATION = (0.15, 0.3, 0.5)
@@ -39,19 +40,43 @@ def min_overlap(iou: Strictness, class_name: str, metric: str) -> float:
     """Intersection over union that a right detection exceeds.
 
     `strict` is the official one; `loose` is what papers report beside it for bev and 3d, with the
-    image rectangles still judged by the strict one.
+    image rectangles still compared by the strict one.
+
+    >>> min_overlap("strict", "car", "3d"), min_overlap("loose", "car", "3d")
+    (0.7, 0.5)
     """
     loose = iou == "loose" and metric in {"bev", "3d"}
     return (_LOOSE if loose else _STRICT)[class_name]
 
 
+def check_frames(ground_truth: Sized, detections: Sized, found: Objects) -> None:
+    """Check that detections can be evaluated.
+
+    >>> check_frames([[], []], [[], []], Objects.from_frames([[], []]))
+
+    Args:
+        ground_truth, detections: of as many frames.
+        found: columns of the detections.
+
+    Raises:
+        DataError: the numbers of frames differ, or a detection has no score.
+    """
+    if len(ground_truth) != len(detections):
+        raise DataError(f"{len(ground_truth)} frames have labels, {len(detections)} detections")
+    without_score = np.flatnonzero(np.isnan(found.score))
+    if len(without_score):
+        frame = found.frame[without_score[0]]
+        raise DataError(f"a detection of frame {frame}, counted from 0, has no score")
+
+
 @dataclass(frozen=True)
 class Scope:
-    """Which labels are asked for; all of them by default, as the devkit has it.
+    """The labels that an AP is about; all of them by default, as in the devkit.
 
-    Others are ignored: detections may find them without being right or wrong. A detection at
-    another distance is right if it finds a label that is asked for, and else it isn't wrong.
-    Detections have no occlusion, so the wrong ones are the same for every one asked for.
+    Labels out of scope are ignored: detections may be assigned to them without being right or
+    wrong. A detection at a distance out of scope is right if it is assigned to a label in scope,
+    and otherwise isn't counted as wrong. Detections have no occlusion, so the wrong detections are
+    the same for every value of `occlusion`.
 
     Attributes:
         distance_m: from the camera over ground, nearest and (excluded) farthest, metres.
@@ -62,12 +87,12 @@ class Scope:
     occlusion: int | None = None
 
     def asks_for(self, labels: Objects) -> np.ndarray:
-        """`(L,)` the label has the distance and the occlusion."""
+        """`(L,)` whether the label has the distance and the occlusion."""
         asked = self.reaches(labels)
         return asked if self.occlusion is None else asked & (labels.occluded == self.occlusion)
 
     def reaches(self, objects: Objects) -> np.ndarray:
-        """`(N,)` the label or detection has the distance."""
+        """`(N,)` whether the label or detection has the distance."""
         distance = np.hypot(objects.location[:, 0], objects.location[:, 2])
         near, far = self.distance_m
         return (distance >= near) & (distance < far)
@@ -78,13 +103,13 @@ EVERYTHING = Scope()
 
 @dataclass(frozen=True)
 class Candidates:
-    """All that doesn't depend on what is asked for.
+    """What is computed once for all scopes.
 
     Attributes:
-        iou: which overlap a right detection must have.
+        iou: strictness of the overlap.
         frames: number of frames.
         labels, detections: of all frames.
-        pairs: for each kind of overlap, those that overlap enough for some class.
+        pairs: for each kind of overlap, the pairs that overlap enough for some class.
         dont_care: for each, the share `(D,)` of a detection that lies in a `DontCare` area.
     """
 
@@ -103,13 +128,8 @@ class Candidates:
         iou: Strictness,
     ) -> "Candidates":
         """Columns and overlaps of the frames; `DataError` as `kitti_ap.evaluate` has it."""
-        if len(ground_truth) != len(detections):
-            raise DataError(f"{len(ground_truth)} frames have labels, {len(detections)} detections")
         labels, found = Objects.from_frames(ground_truth), Objects.from_frames(detections)
-        without_score = np.flatnonzero(np.isnan(found.score))
-        if len(without_score):
-            frame = found.frame[without_score[0]]
-            raise DataError(f"a detection of frame {frame}, counted from 0, has no score")
+        check_frames(ground_truth, detections, found)
         minimum = {
             metric: min(min_overlap(iou, name, metric) for name in CLASSES) for metric in OVERLAPS
         }
@@ -124,15 +144,33 @@ class Candidates:
         )
 
 
+def exclusions(labels: Objects, level: int) -> dict[str, np.ndarray]:
+    """Which labels are left out of a difficulty, and why: `(L,)` bool for each reason.
+
+    >>> labels = Objects.from_frames([[]])
+    >>> list(exclusions(labels, LEVELS.index("hard")))
+    ['without 2D box', 'at most 25 px high', 'occluded beyond 2', 'truncated by more than 0.5']
+    """
+    height, occlusion = _MIN_HEIGHT_PX[level], _MAX_OCCLUSION[level]
+    truncation = _MAX_TRUNCATION[level]
+    return {
+        "without 2D box": labels.height_px <= 0,
+        f"at most {height} px high": labels.height_px <= height,
+        f"occluded beyond {occlusion}": labels.occluded > occlusion,
+        f"truncated by more than {truncation}": labels.truncated > truncation,
+    }
+
+
 @dataclass(frozen=True)
 class Level:
-    """What each of L labels and D detections is for one class and difficulty.
+    """Roles of L labels and D detections for one class and difficulty.
 
     Attributes:
         label_counts: `(L,)` the label must be found.
-        label_ignored: `(L,)` it may be found.
+        label_ignored: `(L,)` the label may be found.
         detection_counts: `(D,)` the detection is right or wrong.
-        detection_ignored: `(D,)` it may be assigned to a label, without effect on precision.
+        detection_ignored: `(D,)` the detection may be assigned to a label, without effect on
+            precision.
     """
 
     label_counts: np.ndarray
@@ -151,11 +189,7 @@ class Level:
     ) -> "Level":
         """Roles for a class and level; labels that are not `asked` for are ignored."""
         is_class = labels.type == class_name
-        too_hard = (
-            (labels.occluded > _MAX_OCCLUSION[level])
-            | (labels.truncated > _MAX_TRUNCATION[level])
-            | (labels.height_px <= _MIN_HEIGHT_PX[level])
-        )
+        too_hard = np.any(list(exclusions(labels, level).values()), axis=0)
         neighbour = labels.type == _NEIGHBOUR.get(class_name, "")
         small = np.abs(detections.height_px) < _MIN_HEIGHT_PX[level]
         return cls(
@@ -167,7 +201,15 @@ class Level:
 
 
 def taking_part(level: Level, pairs: Pairs) -> Pairs:
-    """The pairs whose label may be found and whose detection may find one."""
+    """The pairs whose label may be found and whose detection may find one.
+
+    >>> yes, no = np.array([True]), np.array([False])
+    >>> pair = Pairs(np.array([0]), np.array([0]), np.array([0.8]))
+    >>> len(taking_part(Level(yes, no, yes, no), pair).label)
+    1
+    >>> len(taking_part(Level(no, no, yes, no), pair).label)
+    0
+    """
     takes_part = (level.label_counts | level.label_ignored)[pairs.label]
     takes_part &= (level.detection_counts | level.detection_ignored)[pairs.detection]
     return pairs[np.flatnonzero(takes_part)]
@@ -176,7 +218,15 @@ def taking_part(level: Level, pairs: Pairs) -> Pairs:
 def assign_pairs(
     labels: Objects, detections: Objects, pairs: Pairs, thresholds: np.ndarray
 ) -> np.ndarray:
-    """`(P, T)` pairs that come about at each threshold."""
+    """`(P, T)` whether a pair results from `matching.assign` at each score threshold.
+
+    >>> car = Label.parse("Car 0 0 0  0 0 9 9  1.5 1.6 4.0  2.0 1.7 20.0  0", "example")
+    >>> found = Label.parse("Car 0 0 0  0 0 9 9  1.5 1.6 4.0  2.0 1.7 20.0  0  0.6", "example")
+    >>> labels, detections = Objects.from_frames([[car]]), Objects.from_frames([[found]])
+    >>> pair = Pairs(np.array([0]), np.array([0]), np.array([1.0]))
+    >>> assign_pairs(labels, detections, pair, np.array([0.5, 0.7])).tolist()
+    [[True, False]]
+    """
     return assign(
         pairs.label,
         pairs.detection,
@@ -189,12 +239,22 @@ def assign_pairs(
 def by_overlap(level: Level, pairs: Pairs) -> np.ndarray:
     """Order of pairs in the second pass: by label, then by the label's preference.
 
-    That is the detection that overlaps most, and only where none counts the first ignored one.
+    A label prefers the detection that overlaps most; ignored detections come last.
+
+    >>> level = Level(np.array([True]), np.array([False]), *np.array([[1, 1, 0], [0, 0, 1]], bool))
+    >>> pairs = Pairs(np.zeros(3, int), np.arange(3), np.array([0.7, 0.8, 0.9]))
+    >>> by_overlap(level, pairs).tolist()
+    [1, 0, 2]
     """
     overlap = np.where(level.detection_ignored[pairs.detection], 0, pairs.overlap)
     return np.lexsort((pairs.detection, -overlap, pairs.label))
 
 
 def both_count(level: Level, pairs: Pairs) -> np.ndarray:
-    """`(P,)` the pair makes its detection right: neither of the two is ignored."""
+    """`(P,)` whether the pair makes its detection right: neither of the two is ignored.
+
+    >>> level = Level(*np.array([[1, 0], [0, 1], [1, 1], [0, 0]], bool))
+    >>> both_count(level, Pairs(np.arange(2), np.arange(2), np.ones(2))).tolist()
+    [True, False]
+    """
     return level.label_counts[pairs.label] & level.detection_counts[pairs.detection]

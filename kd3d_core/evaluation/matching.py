@@ -10,17 +10,23 @@ def assign(
     score: np.ndarray,
     thresholds: np.ndarray,
 ) -> np.ndarray:
-    """Which pairs come about when labels, one after the other, take a detection.
+    """The pairs that result when labels, one after the other, take a detection each.
 
     A label takes the first of its candidates that no earlier label of the frame has taken and
     whose score isn't below the threshold. Frames and thresholds don't affect each other, so all
     of them go at once, and Python loops only over (label of a frame, candidate of that label).
 
+    >>> label = np.array([0, 0, 1])  # label 0 prefers detection 5 to 6, label 1 takes 5 only
+    >>> detection, score = np.array([5, 6, 5]), np.array([0.4, 0.9, 0.4])
+    >>> chosen = assign(label, detection, np.zeros(3, int), score, np.array([0.0, 0.5]))
+    >>> chosen[:, 0].tolist(), chosen[:, 1].tolist()  # from score 0.5 on, 5 is no candidate
+    ([True, False, False], [False, True, False])
+
     Args:
-        label: `(P,)` label of each candidate pair. Rising: pairs of a label stand together, the
-            preferred first, and labels in the order in which they choose.
+        label: `(P,)` label of each candidate pair, not falling: the pairs of a label are adjacent,
+            the preferred one first, and labels are in the order in which they choose.
         detection: `(P,)` detection of each pair.
-        frame: `(P,)` frame of each pair, rising.
+        frame: `(P,)` frame of each pair, not falling.
         score: `(P,)` score of each pair's detection.
         thresholds: `(T,)` lowest score that counts.
 

@@ -1,14 +1,13 @@
-"""Labels of many frames as columns, and how much objects of the same frame overlap."""
+"""Labels of many frames as columns, and the overlap of objects in the same frame."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 
-from kd3d_core.data.kitti import Label
-from kd3d_core.ops.rotated import box_iou_rotated
+from kd3d_core.data.labels import Label
+from kd3d_core.geometry.rectangles import intersection_area
 
 Metric = Literal["bbox", "bev", "3d"]
 """Where overlap is measured: in the image, on the ground, in space."""
@@ -45,7 +44,13 @@ class Objects:
 
     @classmethod
     def from_frames(cls, frames: Sequence[Sequence[Label]]) -> "Objects":
-        """Columns of the labels of all frames."""
+        """Columns of the labels of all frames.
+
+        >>> car = Label.parse("Car 0 0 0  0 0 9 9  1.5 1.6 4.0  2.0 1.7 20.0  0", "example")
+        >>> objects = Objects.from_frames([[], [car, car]])
+        >>> objects.frame.tolist(), objects.type.tolist(), objects.height_px.tolist()
+        ([1, 1], ['car', 'car'], [9.0, 9.0])
+        """
         labels = [label for frame in frames for label in frame]
         numbers = np.array(
             [
@@ -103,11 +108,19 @@ def overlapping_pairs(
 ) -> dict[Metric, Pairs]:
     """The pairs whose intersection over union is more than `minimum`, for each kind of overlap.
 
+    >>> car = Label.parse("Car 0 0 0  0 0 9 9  1.5 1.6 4.0  2.0 1.7 20.0  0", "example")
+    >>> found = Label.parse("Car 0 0 0  0 0 9 9  1.5 1.6 4.0  3.0 1.7 20.0  0  0.9", "example")
+    >>> labels, detections = Objects.from_frames([[car]]), Objects.from_frames([[found]])
+    >>> minimum = {"bbox": 0.5, "bev": 0.5, "3d": 0.5}
+    >>> pairs = overlapping_pairs(labels, detections, np.array([0]), minimum)
+    >>> pairs["bbox"].overlap.tolist(), pairs["3d"].overlap.round(2).tolist()
+    ([1.0], [0.6])
+
     Args:
         labels: L labels.
         detections: D detections.
-        label_index: rising indices of the labels that matter.
-        minimum: the kinds of overlap, and what a pair must exceed.
+        label_index: rising indices of the labels to compare.
+        minimum: by each of the three kinds of overlap, the value that a pair must exceed.
     """
     found: dict[Metric, list[Pairs]] = {metric: [] for metric in minimum}
     sizes, other_sizes = _sizes(labels), _sizes(detections)
@@ -130,9 +143,15 @@ def overlapping_pairs(
 def share_in_dont_care(labels: Objects, detections: Objects) -> dict[Metric, np.ndarray]:
     """Largest share `(D,)` of each detection that lies in one `DontCare` area.
 
-    The areas are meant for the image. In the object set their 3D fields (size -1, place -1000)
-    reach no detection; in the tracking set (size -1000, place -10, -1, -1) they make a square of
-    1 km around the camera, which the devkit takes as it is for bev. So do we, to be comparable.
+    The areas are meant for the image. In the object set their 3D fields (size -1, location -1000)
+    reach no detection; in the tracking set (size -1000, location -10, -1, -1) they make a square
+    of 1 km around the camera, which the devkit uses for bev. So do we, to be comparable.
+
+    >>> area = Label.parse("DontCare -1 -1 -10  0 0 9 9  -1 -1 -1  -1000 -1000 -1000  -10", "-")
+    >>> found = Label.parse("Car 0 0 0  6 0 12 9  1.5 1.6 4.0  2.0 1.7 20.0  0  0.9", "example")
+    >>> share = share_in_dont_care(Objects.from_frames([[area]]), Objects.from_frames([[found]]))
+    >>> {metric: values.tolist() for metric, values in share.items()}
+    {'bbox': [0.5], 'bev': [0.0], '3d': [0.0]}
     """
     sizes = _sizes(detections)
     share = {metric: np.zeros(len(detections.frame)) for metric in sizes}
@@ -146,7 +165,7 @@ def share_in_dont_care(labels: Objects, detections: Objects) -> dict[Metric, np.
 def _same_frame(
     frame: np.ndarray, other_frame: np.ndarray, index: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All pairs of one of `index` and an other of the same frame, some at a time, in order."""
+    """All pairs of an object of `index` and another of the same frame, in order, in chunks."""
     first = np.searchsorted(other_frame, frame[index], "left")
     count = np.searchsorted(other_frame, frame[index], "right") - first
     part = np.cumsum(count) // _PAIRS_AT_ONCE
@@ -157,7 +176,7 @@ def _same_frame(
 
 
 def _sizes(objects: Objects) -> dict[Metric, np.ndarray]:
-    """What `_intersections` are measured against: `(N,)` areas and volumes."""
+    """`(N,)` areas in the image (pixels squared) and on the ground (m^2), and volumes (m^3)."""
     width = objects.bbox[:, 2] - objects.bbox[:, 0]
     ground = _ground_size(objects, np.arange(len(objects.frame))).prod(1)
     return {
@@ -170,8 +189,8 @@ def _sizes(objects: Objects) -> dict[Metric, np.ndarray]:
 def _intersections(
     labels: Objects, detections: Objects, label: np.ndarray, detection: np.ndarray
 ) -> dict[Metric, np.ndarray]:
-    """What both of each pair cover, `(P,)`: in the image (pixels squared), on the ground (m^2)
-    and in space (m^3)."""
+    """Intersection of each pair, `(P,)`: in the image (pixels squared), on the ground (m^2) and in
+    space (m^3)."""
     bbox, other_bbox = labels.bbox[label], detections.bbox[detection]
     sides = np.minimum(bbox[:, 2:], other_bbox[:, 2:]) - np.maximum(bbox[:, :2], other_bbox[:, :2])
     ground = np.zeros(len(label))
@@ -203,7 +222,7 @@ def _ground_size(objects: Objects, index: np.ndarray) -> np.ndarray:
 def _circles_touch(
     labels: Objects, detections: Objects, label: np.ndarray, detection: np.ndarray
 ) -> np.ndarray:
-    """Whether the circles around the boxes seen from above touch: cheap, and rules out most."""
+    """`(P,)` the circles around both boxes, seen from above, touch: a cheap test, mostly False."""
     diameter = np.hypot(*_ground_size(labels, label).T)
     other_diameter = np.hypot(*_ground_size(detections, detection).T)
     offset = labels.location[label] - detections.location[detection]
@@ -213,13 +232,8 @@ def _circles_touch(
 def _ground_intersection(
     labels: Objects, detections: Objects, label: np.ndarray, detection: np.ndarray
 ) -> np.ndarray:
-    """`(P,)` square metres that both boxes cover, seen from above."""
-    boxes = _ground_boxes(labels, label)
-    others = _ground_boxes(detections, detection)
-    share = box_iou_rotated(
-        torch.from_numpy(others), torch.from_numpy(boxes), mode="iof", aligned=True
-    )
-    return share.numpy() * others[:, 2] * others[:, 3]
+    """`(P,)` area of the intersection of the boxes seen from above, square metres."""
+    return intersection_area(_ground_boxes(detections, detection), _ground_boxes(labels, label))
 
 
 def _ground_boxes(objects: Objects, index: np.ndarray) -> np.ndarray:

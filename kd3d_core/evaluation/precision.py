@@ -1,10 +1,11 @@
-"""Precision and recall at one score, of boxes seen from above: numbers for a drive, not for papers.
+"""Precision and recall at one score threshold, of boxes seen from above; for a drive's report.
 
 A detection is right if its footprint overlaps that of a label of its class by more than `min_iou`.
-Each label takes one detection at most, the one that overlaps most, with the devkit's assignment
-(`kd3d_core.evaluation.matching`); what is left over is wrong. Unlike in KITTI's AP, every label
-counts, however small or hidden. Labels of a neighbouring class (Van for Car) excuse the detections
-that they take. `DontCare` areas exist only in images, not among boxes: detections there are wrong.
+Each label is assigned one detection at most, the one that overlaps most, as in KITTI's devkit
+(`kd3d_core.evaluation.matching`); detections without a label are wrong. Unlike in KITTI's AP, every
+label counts, however small or hidden. Detections assigned to labels of a neighbouring class (Van
+for Car) are neither right nor wrong. `DontCare` areas exist only in images, so detections in them
+are wrong.
 """
 
 from collections.abc import Sequence
@@ -13,27 +14,22 @@ from functools import partial
 from itertools import starmap
 
 import numpy as np
-import torch
 
-from kd3d_core.data.messages import ObjectBoxes
+from kd3d_core.classes import BENCHMARK_CLASSES, NEIGHBOURS
 from kd3d_core.errors import DataError
 from kd3d_core.evaluation.matching import assign
 from kd3d_core.geometry.boxes import footprints
-from kd3d_core.ops.rotated import box_iou_rotated
-
-CLASSES = ("Car", "Pedestrian", "Cyclist")
-
-_NEIGHBOURS = {"Car": ("Van",), "Pedestrian": ("Person_sitting",)}
+from kd3d_core.geometry.rectangles import intersection_area
+from kd3d_core.messages.types import ObjectBoxes
 
 
 @dataclass(frozen=True)
-class JudgeRules:
-    """What counts as found.
+class MatchRules:
+    """When a label counts as found.
 
     Attributes:
         min_iou: intersection over union from above that a right detection exceeds.
-        min_score: detections with a lower score are left out. AP needs no such choice; precision
-            and recall do.
+        min_score: detections with a lower score are left out.
         near_m: distance from the frame's origin, over ground, up to which labels are near.
     """
 
@@ -44,14 +40,18 @@ class JudgeRules:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """Counts of one class over all frames; the shares are None where there is nothing to divide.
+    """Counts of one class over all frames.
+
+    >>> score = ClassScore(labels=4, found=3, near_labels=0, near_found=0, wrong=1)
+    >>> score.precision, score.recall, score.near_recall
+    (0.75, 0.75, None)
 
     Attributes:
-        labels: how many objects there are.
-        found: how many of them were found.
-        near_labels: how many of them are near.
-        near_found: how many of those were found.
-        wrong: detections that found nothing.
+        labels: number of labels.
+        found: number of labels that were found.
+        near_labels: number of near labels.
+        near_found: number of near labels that were found.
+        wrong: number of wrong detections.
     """
 
     labels: int
@@ -62,17 +62,17 @@ class ClassScore:
 
     @property
     def precision(self) -> float | None:
-        """Share of the detections that are right."""
+        """Share of the detections that are right; None without detections."""
         return _share(self.found, self.found + self.wrong)
 
     @property
     def recall(self) -> float | None:
-        """Share of the labels that were found."""
+        """Share of the labels that were found; None without labels."""
         return _share(self.found, self.labels)
 
     @property
     def near_recall(self) -> float | None:
-        """Share of the near labels that were found."""
+        """Share of the near labels that were found; None without near labels."""
         return _share(self.near_found, self.near_labels)
 
     def __add__(self, other: "ClassScore") -> "ClassScore":
@@ -91,16 +91,23 @@ _NOTHING = ClassScore(0, 0, 0, 0, 0)
 def precision_recall(
     truth: Sequence[ObjectBoxes],
     found: Sequence[ObjectBoxes],
-    rules: JudgeRules = JudgeRules(),
-    classes: Sequence[str] = CLASSES,
+    rules: MatchRules = MatchRules(),
+    classes: Sequence[str] = BENCHMARK_CLASSES,
 ) -> dict[str, ClassScore]:
-    """Judge the detections of some frames, class by class.
+    """Precision and recall of the detections of some frames, by class.
+
+    >>> boxes = np.array([[10.0, 0, -1.7, 4, 1.6, 1.5, 0], [20, 5, -1.7, 4, 1.6, 1.5, 0]])
+    >>> truth = ObjectBoxes(0, "velodyne", boxes, ("Car", "Car"), np.ones(2))
+    >>> found = ObjectBoxes(0, "velodyne", boxes[:1] + 0.1, ("Car",), np.array([0.9]))
+    >>> score = precision_recall([truth], [found])["Car"]
+    >>> score.precision, score.recall
+    (1.0, 0.5)
 
     Args:
         truth: labels of each frame, of all classes.
         found: detections of each frame, in the same order and coordinate frame.
-        rules: what counts as found.
-        classes: those to judge.
+        rules: when a label counts as found.
+        classes: classes to evaluate.
 
     Raises:
         DataError: the numbers of frames differ.
@@ -108,15 +115,15 @@ def precision_recall(
     if len(truth) != len(found):
         raise DataError(f"{len(truth)} frames have labels, {len(found)} detections")
     return {
-        name: sum(starmap(partial(_judge, name, rules), zip(truth, found, strict=True)), _NOTHING)
+        name: sum(starmap(partial(_count, name, rules), zip(truth, found, strict=True)), _NOTHING)
         for name in classes
     }
 
 
-def _judge(name: str, rules: JudgeRules, truth: ObjectBoxes, found: ObjectBoxes) -> ClassScore:
-    """Counts of one frame. Neighbours choose last, so that they excuse only what is left."""
+def _count(name: str, rules: MatchRules, truth: ObjectBoxes, found: ObjectBoxes) -> ClassScore:
+    """Counts of one frame. Labels of neighbouring classes choose last, among what is left."""
     is_class = np.array([label == name for label in truth.names], bool)
-    is_neighbour = np.isin(truth.names, _NEIGHBOURS.get(name, ()))
+    is_neighbour = np.isin(truth.names, NEIGHBOURS.get(name, ()))
     labels = np.concatenate([truth.boxes[is_class], truth.boxes[is_neighbour]])
     count = int(is_class.sum())
     answers = np.array([each == name for each in found.names], bool)
@@ -142,11 +149,14 @@ def _judge(name: str, rules: JudgeRules, truth: ObjectBoxes, found: ObjectBoxes)
 
 
 def _footprint_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """`(N, M)` overlap from above of `(N, 7)` and `(M, 7)` boxes."""
+    """`(N, M)` intersection over union, from above, of `(N, 7)` and `(M, 7)` boxes."""
     rectangles, other_rectangles = (
-        torch.from_numpy(footprints(each).astype(np.float64)) for each in (boxes, others)
+        footprints(each).astype(np.float64) for each in (boxes[:, None], others[None])
     )
-    return box_iou_rotated(rectangles, other_rectangles).numpy()
+    overlap = intersection_area(rectangles, other_rectangles)
+    areas, other_areas = (each[..., 2] * each[..., 3] for each in (rectangles, other_rectangles))
+    union = areas + other_areas - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0)
 
 
 def _share(part: int, whole: int) -> float | None:

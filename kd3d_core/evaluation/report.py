@@ -1,4 +1,4 @@
-"""Where a detector is good and where it isn't: AP by distance and occlusion, worst frames."""
+"""Strengths and weaknesses of a detector: AP by distance and occlusion, and the worst frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from kd3d_core.data.kitti import Label
+from kd3d_core.data.labels import Label
 from kd3d_core.errors import Kd3dError
 from kd3d_core.evaluation.kitti_ap import KittiAP, evaluate_scopes
 from kd3d_core.evaluation.kitti_rules import (
@@ -25,7 +25,7 @@ from kd3d_core.evaluation.kitti_rules import (
 from kd3d_core.evaluation.objects import Metric
 
 OCCLUSIONS = ("fully visible", "partly occluded", "largely occluded")
-"""KITTI's levels 0, 1 and 2; nothing is known of objects with others."""
+"""KITTI's levels 0, 1 and 2; others mean unknown."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Breakdown:
     """AP of one run, as a whole and in parts.
 
     Attributes:
-        overall: of all frames, as `kd3d-eval kitti` has it.
-        by_distance: `0-20 m` and so on, from the camera over ground.
-        by_occlusion: of labels of one kind of `OCCLUSIONS`; only "hard" has all of them. Wrong
-            detections are the same for each, as a detection has no occlusion.
+        overall: of all labels, as `kd3d-eval kitti` prints it.
+        by_distance: by band, such as `0-20 m`, of the distance from the camera over ground.
+        by_occlusion: by the labels' occlusion, one of `OCCLUSIONS`; only "hard" has all of them.
+            Wrong detections are the same for each, as a detection has no occlusion.
     """
 
     overall: KittiAP
@@ -50,11 +50,18 @@ def break_down(
     bands_m: Sequence[float],
     iou: Strictness = "strict",
 ) -> Breakdown:
-    """Judge the detections of some frames.
+    """AP of the detections of some frames, as a whole and in parts.
+
+    >>> car = Label.parse("Car 0 1 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.0  0", "example")
+    >>> parts = break_down([[car]], [[]], [0, 10, 30])
+    >>> {band: result.objects["car"] for band, result in parts.by_distance.items()}
+    {'0-10 m': (0, 0, 0), '10-30 m': (0, 1, 1)}
+    >>> {name: result.objects["car"][2] for name, result in parts.by_occlusion.items()}
+    {'fully visible': 0, 'partly occluded': 1, 'largely occluded': 0}
 
     Args:
         ground_truth, detections, iou: as in `kitti_ap.evaluate`, with its errors.
-        bands_m: rising borders of the bands of distance, metres.
+        bands_m: rising borders of the distance bands, metres.
 
     Raises:
         Kd3dError: the borders don't rise.
@@ -74,11 +81,11 @@ def break_down(
 
 @dataclass(frozen=True)
 class Mistakes:
-    """What went wrong in F frames at one score.
+    """Mistakes in F frames at one score threshold.
 
     Attributes:
-        missed: `(F,)` labels that count and were not found.
-        wrong: `(F,)` detections that count and found nothing.
+        missed: `(F,)` number of labels that count and were not found.
+        wrong: `(F,)` number of detections that count and found nothing.
     """
 
     missed: np.ndarray
@@ -86,7 +93,7 @@ class Mistakes:
 
     @property
     def worst(self) -> list[int]:
-        """Indices of the frames with mistakes, those with most first, of equals the earlier."""
+        """Indices of the frames with mistakes, by falling number, then by index."""
         total = self.missed + self.wrong
         order = np.argsort(-total, kind="stable")
         return order[total[order] > 0].tolist()
@@ -99,11 +106,17 @@ def mistakes(
     iou: Strictness = "strict",
     metric: Metric = "3d",
 ) -> Mistakes:
-    """Mistakes of each frame, over all classes, among what counts as hard.
+    """Mistakes of each frame, over all classes, among the labels and detections of level hard.
+
+    >>> car = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.0  0", "example")
+    >>> far = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 30.0  0  0.9", "example")
+    >>> counts = mistakes([[], [car]], [[], [far]], min_score=0.3)
+    >>> counts.missed.tolist(), counts.wrong.tolist(), counts.worst
+    ([0, 1], [0, 1], [1])
 
     Args:
-        ground_truth, detections, iou: as in `evaluate`, with its errors.
-        min_score: lower ones are no detections.
+        ground_truth, detections, iou: as in `kitti_ap.evaluate`, with its errors.
+        min_score: detections with a lower score are left out.
         metric: where overlap is measured.
     """
     candidates = Candidates.of(ground_truth, detections, iou)

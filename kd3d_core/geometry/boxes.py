@@ -10,10 +10,10 @@ ROS `vision_msgs/BoundingBox3D`: *geometric* centre, quaternion, size = length, 
 """
 
 import numpy as np
-import torch
+from numpy.typing import ArrayLike
 
 from kd3d_core.errors import CalibrationError
-from kd3d_core.geometry.points import Array, matching, transform
+from kd3d_core.geometry.points import Array, array_module, matching, transform
 
 # Corner k of a unit box: signs of length and width, and whether it is at the top.
 _CORNER_SIGNS = np.array(
@@ -29,20 +29,29 @@ EDGES = np.array(
 
 
 def wrap_angle(angle: Array) -> Array:
-    """Angle in radians brought into [-pi, pi)."""
+    """Angle in radians brought into [-pi, pi).
+
+    >>> wrap_angle(np.array([0.5, np.pi, 7.0])).round(3).tolist()
+    [0.5, -3.142, 0.717]
+    """
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 def from_kitti(
-    location: np.ndarray,
-    dimensions: np.ndarray,
-    rotation_y: np.ndarray,
+    location: ArrayLike,
+    dimensions: ArrayLike,
+    rotation_y: ArrayLike,
     lidar_from_camera: np.ndarray,
 ) -> np.ndarray:
     """KITTI labels as detector-frame boxes.
 
-    The heading is turned by the whole rotation between the frames, not by the nominal
-    quarter turn: a velodyne is mounted some 0.01 rad off the camera's axes.
+    The heading is rotated by the full rotation between the frames, not by the nominal quarter
+    turn: a velodyne is mounted some 0.01 rad off the camera's axes.
+
+    >>> lidar_from_camera = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
+    >>> location, height_width_length = [2.0, 1.7, 20.0], [1.5, 1.6, 4.0]
+    >>> print(from_kitti(location, height_width_length, -np.pi, lidar_from_camera).round(2))
+    [[20.   -2.   -1.7   4.    1.6   1.5   1.57]]
 
     Args:
         location: `(N, 3)` bottom centres in the camera frame, metres.
@@ -52,6 +61,9 @@ def from_kitti(
 
     Returns:
         `(N, 7)` float32 boxes.
+
+    Raises:
+        CalibrationError: the camera looks straight up or down.
     """
     location = np.asarray(location, np.float64).reshape(-1, 3)
     dimensions = np.asarray(dimensions, np.float64).reshape(-1, 3)
@@ -66,7 +78,14 @@ def from_kitti(
 def to_kitti(
     boxes: np.ndarray, lidar_from_camera: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inverse of `from_kitti`: location `(N, 3)`, dimensions `(N, 3)`, rotation_y `(N,)`."""
+    """Inverse of `from_kitti`: location `(N, 3)`, dimensions `(N, 3)`, rotation_y `(N,)`.
+
+    >>> lidar_from_camera = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
+    >>> box = np.array([[20, -2, -1.7, 4, 1.6, 1.5, 0]])
+    >>> location, dimensions, rotation_y = to_kitti(box, lidar_from_camera)
+    >>> location.tolist(), dimensions.tolist(), rotation_y.round(3).tolist()
+    ([[2.0, 1.7, 20.0]], [[1.5, 1.6, 4.0]], [-1.571])
+    """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 7)
     location = transform(boxes[:, :3], np.linalg.inv(lidar_from_camera))
     heading = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6])], -1)
@@ -86,7 +105,12 @@ def _ground_rotation(lidar_from_camera: np.ndarray) -> np.ndarray:
 
 
 def to_ros(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Geometric centres `(N, 3)`, quaternions x, y, z, w `(N, 4)` and sizes `(N, 3)`."""
+    """Geometric centres `(N, 3)`, quaternions x, y, z, w `(N, 4)` and sizes `(N, 3)`.
+
+    >>> center, quaternion, size = to_ros(np.array([[20, -2, -1.7, 4, 1.6, 1.5, np.pi]]))
+    >>> center.round(2).tolist(), quaternion.round(2).tolist(), size.tolist()
+    ([[20.0, -2.0, -0.95]], [[0.0, 0.0, 1.0, 0.0]], [[4.0, 1.6, 1.5]])
+    """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 7)
     center = boxes[:, :3].copy()
     center[:, 2] += boxes[:, 5] / 2
@@ -95,8 +119,12 @@ def to_ros(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return center, np.column_stack([zero, zero, np.sin(half), np.cos(half)]), boxes[:, 3:6].copy()
 
 
-def from_ros(center: np.ndarray, quaternion: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Inverse of `to_ros` for upright boxes; `(N, 7)` float32. Roll and pitch are ignored."""
+def from_ros(center: ArrayLike, quaternion: ArrayLike, size: ArrayLike) -> np.ndarray:
+    """Inverse of `to_ros` for upright boxes; `(N, 7)` float32. Roll and pitch are ignored.
+
+    >>> print(from_ros([20, -2, -0.95], [0, 0, 1, 0], [4, 1.6, 1.5]).round(2))
+    [[20.   -2.   -1.7   4.    1.6   1.5   3.14]]
+    """
     center = np.array(center, np.float64).reshape(-1, 3)
     x, y, z, w = np.asarray(quaternion, np.float64).reshape(-1, 4).T
     size = np.asarray(size, np.float64).reshape(-1, 3)
@@ -106,10 +134,16 @@ def from_ros(center: np.ndarray, quaternion: np.ndarray, size: np.ndarray) -> np
 
 
 def corners(boxes: Array) -> Array:
-    """The eight corners `(N, 8, 3)`: four at the bottom, then four at the top, same order."""
+    """The eight corners `(N, 8, 3)` of boxes `(N, 7)`: four at the bottom, then those above them.
+
+    Seen from the box, the order is front left, front right, rear right, rear left.
+
+    >>> corners(np.array([[10.0, 0, 0, 4, 2, 1.5, 0]]))[0, [0, 1, 2, 3, 4]].tolist()
+    [[12.0, 1.0, 0.0], [12.0, -1.0, 0.0], [8.0, -1.0, 0.0], [8.0, 1.0, 0.0], [12.0, 1.0, 1.5]]
+    """
     signs = matching(_CORNER_SIGNS, boxes)
     local = boxes[:, None, 3:6] * signs
-    xp = torch if isinstance(boxes, torch.Tensor) else np
+    xp = array_module(boxes)
     cos, sin = xp.cos(boxes[:, 6:7]), xp.sin(boxes[:, 6:7])
     x = local[..., 0] * cos - local[..., 1] * sin
     y = local[..., 0] * sin + local[..., 1] * cos
@@ -121,17 +155,23 @@ def footprints(boxes: Array) -> Array:
     """Rectangles `(..., 5)` of boxes `(..., 7)` from above: x, y, length, width, yaw.
 
     The order is that of `kd3d_core.ops.box_iou_rotated`.
+
+    >>> footprints(np.array([[10.0, 0, -1.7, 4, 2, 1.5, 0.3]])).tolist()
+    [[10.0, 0.0, 4.0, 2.0, 0.3]]
     """
     # Slices, because a list of columns would be copied to a GPU first, which waits for it.
     parts = [boxes[..., :2], boxes[..., 3:5], boxes[..., 6:7]]
-    if isinstance(boxes, torch.Tensor):
-        return torch.cat(parts, -1)
-    return np.concatenate(parts, -1)
+    return array_module(boxes).concatenate(parts, -1)
 
 
 def points_in_boxes(points: Array, boxes: Array) -> Array:
-    """Mask `(P, N)`: whether point p, `(P, 3+)`, is in box n, surface included."""
-    xp = torch if isinstance(boxes, torch.Tensor) else np
+    """Mask `(P, N)`: whether point p, `(P, 3+)`, is in box n, surface included.
+
+    >>> points = np.array([[10.0, 0, 1], [12, 1, 0], [12.1, 0, 1], [10, 0, -0.1]])
+    >>> points_in_boxes(points, np.array([[10.0, 0, 0, 4, 2, 1.5, 0]]))[:, 0].tolist()
+    [True, True, False, False]
+    """
+    xp = array_module(boxes)
     offset = points[:, None, :3] - boxes[None, :, :3]
     cos, sin = xp.cos(boxes[:, 6]), xp.sin(boxes[:, 6])
     along = offset[..., 0] * cos + offset[..., 1] * sin
@@ -150,8 +190,13 @@ def image_boxes(
 ) -> np.ndarray:
     """Image rectangles `(N, 4)` = left, top, right, bottom around the projected boxes, pixels.
 
-    Boxes are cut at the image plane, 0.1 m in front of the camera, so that one beside the camera
-    still has a sensible rectangle; all NaN where a box lies wholly behind.
+    Boxes are cut at a plane 0.1 m in front of the camera, so that one beside the camera still has
+    a sensible rectangle. A box that is wholly behind that plane has NaN.
+
+    >>> image_from_lidar = np.array([[200.0, -100, 0, 0], [100, 0, -100, 0], [1, 0, 0, 0]])
+    >>> boxes = np.array([[11.0, 0, -1, 2, 2, 1.5, 0], [-11, 0, -1, 2, 2, 1.5, 0]])
+    >>> image_boxes(boxes, image_from_lidar, (200, 400)).tolist()
+    [[190.0, 95.0, 210.0, 110.0], [nan, nan, nan, nan]]
 
     Args:
         boxes: `(N, 7)`.

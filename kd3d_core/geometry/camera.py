@@ -5,122 +5,16 @@ homogeneous coordinate of the projection, the distance along the optical axis, i
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from kd3d_core.errors import CalibrationError
-from kd3d_core.geometry.points import Array, matching
+from kd3d_core.geometry.checks import check_focal, check_rotation, finite
+from kd3d_core.geometry.lens import Distortion
+from kd3d_core.geometry.points import Array, array_module, matching
 
-KITTI_LIDAR_HEIGHT = 1.73
-"""Height in metres of KITTI's velodyne over the ground, which the anchors assume."""
-
-_PINHOLE_MODELS = {"plumb_bob": (4, 5), "rational_polynomial": (8,)}
-_FISHEYE_MODELS = {"equidistant": (4,), "fisheye": (4,)}
-
-
-class CameraInfoLike(Protocol):
-    """The fields of `sensor_msgs/CameraInfo` that matter here, from rclpy or from a bag."""
-
-    @property
-    def height(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def distortion_model(self) -> str: ...
-    @property
-    def d(self) -> Any: ...
-    @property
-    def k(self) -> Any: ...
-    @property
-    def r(self) -> Any: ...
-    @property
-    def p(self) -> Any: ...
-
-
-@dataclass(frozen=True, eq=False)
-class Distortion:
-    """The raw image behind a rectified camera.
-
-    Attributes:
-        model: `plumb_bob`, `rational_polynomial` or `equidistant` (ROS names).
-        coefficients: `(C,)`, in OpenCV's order.
-        intrinsics: 3x3 of the raw image.
-        rectified_from_raw: 3x3 rotation of rays, CameraInfo's R.
-    """
-
-    model: str
-    coefficients: np.ndarray
-    intrinsics: np.ndarray
-    rectified_from_raw: np.ndarray
-
-    def __post_init__(self) -> None:
-        counts = (_PINHOLE_MODELS | _FISHEYE_MODELS).get(self.model)
-        if counts is None:
-            known = ", ".join(_PINHOLE_MODELS | _FISHEYE_MODELS)
-            raise CalibrationError(
-                f"distortion model {self.model!r} is unknown: use one of {known}, "
-                "or publish a rectified image"
-            )
-        coefficients = _finite("D", self.coefficients, None)
-        if len(coefficients) not in counts:
-            raise CalibrationError(
-                f"D has {len(coefficients)} coefficients, {self.model} has "
-                f"{' or '.join(map(str, counts))}"
-            )
-        object.__setattr__(self, "coefficients", coefficients)
-        intrinsics = _finite("K", self.intrinsics, (3, 3))
-        _check_focal("K", intrinsics)
-        object.__setattr__(self, "intrinsics", intrinsics)
-        rotation = _finite("R", self.rectified_from_raw, (3, 3))
-        _check_rotation("R", rotation)
-        object.__setattr__(self, "rectified_from_raw", rotation)
-
-    def is_identity(self, projection: np.ndarray) -> bool:
-        """Whether the raw image is the rectified one of a 3x4 projection already."""
-        return (
-            not self.coefficients.any()
-            and np.allclose(self.intrinsics, projection[:, :3], rtol=1e-6)
-            and np.allclose(self.rectified_from_raw, np.eye(3), atol=1e-9)
-        )
-
-    def raw_pixels(self, rays: np.ndarray) -> np.ndarray:
-        """Where rays of the rectified camera fall in the raw image.
-
-        Args:
-            rays: `(..., 3)` in the rectified camera frame, z > 0.
-
-        Returns:
-            `(..., 2)` pixels of the raw image.
-        """
-        rays = rays @ self.rectified_from_raw  # its transpose, applied to rows
-        x, y = rays[..., 0] / rays[..., 2], rays[..., 1] / rays[..., 2]
-        c = self.coefficients
-        r2 = x * x + y * y
-        if self.model in _FISHEYE_MODELS:
-            r = np.sqrt(r2)
-            theta = np.arctan(r)
-            t2 = theta * theta
-            bent = theta * (1 + t2 * (c[0] + t2 * (c[1] + t2 * (c[2] + t2 * c[3]))))
-            scale = np.divide(bent, r, out=np.ones_like(r), where=r > 1e-9)
-            x, y = x * scale, y * scale
-        else:
-            k = np.zeros(8)
-            k[: len(c)] = c
-            radial = (1 + r2 * (k[0] + r2 * (k[1] + r2 * k[4]))) / (
-                1 + r2 * (k[5] + r2 * (k[6] + r2 * k[7]))
-            )
-            x, y = (
-                x * radial + 2 * k[2] * x * y + k[3] * (r2 + 2 * x * x),
-                y * radial + k[2] * (r2 + 2 * y * y) + 2 * k[3] * x * y,
-            )
-        matrix = self.intrinsics
-        return np.stack(
-            [matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2], matrix[1, 1] * y + matrix[1, 2]],
-            -1,
-        )
+# What `check_view` lets pass. Rectified images of the widest lenses show 140 degrees or so.
+_WIDEST_DEG, _NARROWEST_DEG, _ASPECT = 80.0, 1.0, 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,67 +36,20 @@ class PinholeCamera:
     distortion: Distortion | None = None
 
     def __post_init__(self) -> None:
-        projection = _finite("P", self.projection, (3, 4))
-        _check_focal("P", projection)
+        projection = finite("P", self.projection, (3, 4))
+        check_focal("P", projection)
         if not np.allclose(projection[2, :3], (0, 0, 1), atol=1e-6):
             raise CalibrationError(
                 f"P's last row is {projection[2].tolist()}, not [0, 0, 1, tz]: no pinhole camera"
             )
         if self.width <= 0 or self.height <= 0:
             raise CalibrationError(f"image size {self.width} x {self.height} is not positive")
-        pose = _finite("lidar_from_camera", self.lidar_from_camera, (4, 4))
-        _check_rotation("lidar_from_camera", pose[:3, :3])
+        pose = finite("lidar_from_camera", self.lidar_from_camera, (4, 4))
+        check_rotation("lidar_from_camera", pose[:3, :3])
         if not np.allclose(pose[3], (0, 0, 0, 1)):
             raise CalibrationError(f"lidar_from_camera's last row is {pose[3].tolist()}")
         object.__setattr__(self, "projection", projection)
         object.__setattr__(self, "lidar_from_camera", pose)
-
-    @classmethod
-    def from_kitti(
-        cls, path: Path | str, width: int, height: int, camera: int = 2
-    ) -> "PinholeCamera":
-        """Camera of a KITTI calibration file (object or tracking layout), images rectified."""
-        matrices = read_kitti_calib(path)
-        try:
-            rectified, velo_to_cam = np.eye(4), np.eye(4)
-            rectified[:3, :3] = _entry(matrices, "R0_rect", (3, 3))
-            velo_to_cam[:3] = _entry(matrices, "Tr_velo_to_cam", (3, 4))
-            pose = np.linalg.inv(rectified @ velo_to_cam)
-            return cls(_entry(matrices, f"P{camera}", (3, 4)), width, height, pose)
-        except np.linalg.LinAlgError:
-            raise CalibrationError(f"{path}: R0_rect or Tr_velo_to_cam is no rotation") from None
-        except CalibrationError as error:
-            raise CalibrationError(f"{path}: {error}") from None
-
-    @classmethod
-    def from_camera_info(
-        cls, info: CameraInfoLike, lidar_from_camera: np.ndarray, rectified: bool = True
-    ) -> "PinholeCamera":
-        """Camera of a `sensor_msgs/CameraInfo`.
-
-        Args:
-            info: the message, or anything with its fields.
-            lidar_from_camera: 4x4 from the optical frame to the detector frame.
-            rectified: whether the images are rectified already. If so only P counts; bags made
-                from KITTI carry the unrectified K and D beside rectified images. If not, K, D and
-                R tell how to rectify them. A P of zeros (uncalibrated drivers, monocular
-                calibrations) is replaced by K.
-        """
-        projection = np.array(info.p, np.float64).reshape(-1)
-        if projection.size != 12 or not projection.any():
-            projection = np.column_stack([_finite("K", info.k, (3, 3)), np.zeros(3)])
-        distortion = None
-        if not rectified:
-            coefficients = np.array(info.d, np.float64).reshape(-1)
-            rotation = np.array(info.r, np.float64).reshape(-1)
-            raw = Distortion(
-                info.distortion_model if coefficients.size else "plumb_bob",
-                coefficients if coefficients.size else np.zeros(5),
-                np.array(info.k),
-                rotation if rotation.any() else np.eye(3),
-            )
-            distortion = None if raw.is_identity(projection.reshape(3, 4)) else raw
-        return cls(projection, int(info.width), int(info.height), lidar_from_camera, distortion)
 
     @property
     def camera_from_lidar(self) -> np.ndarray:
@@ -219,8 +66,58 @@ class PinholeCamera:
         """Horizontal focal length in pixels."""
         return float(self.projection[0, 0])
 
+    def check_view(self) -> None:
+        """Refuse a view that no camera has, before anything is computed for it.
+
+        Readers of files and messages call this; windows that reach over an image's border are
+        cameras too, and may see more.
+
+        Raises:
+            CalibrationError: the image's edges lie more than 80 degrees off the optical axis, it
+                shows less than one degree, the principal point lies more than the image's size
+                beyond its border, or one focal length is more than five times the other.
+
+        >>> projection = np.array([[30.0, 0, 960, 0], [0, 30, 540, 0], [0, 0, 1, 0]])
+        >>> PinholeCamera(projection, 1920, 1080, np.eye(4)).check_view()
+        Traceback (most recent call last):
+        ...
+        kd3d_core.errors.CalibrationError: focal length 30 x 30 px and principal point (960, 540) \
+can't be of an image of 1920 x 1080: its edges would lie 88 degrees off the optical axis, 80 are \
+possible; calibrate the camera at this size
+        """
+        focal, center = np.diag(self.projection)[:2], self.projection[:2, 2]
+        size = np.array([self.width, self.height])
+        first, last = np.degrees(np.arctan(np.stack([-0.5 - center, size - 0.5 - center]) / focal))
+        off_axis, narrowest = np.abs([first, last]).max(), (last - first).min()
+        if (center < -size).any() or (center > 2 * size).any():
+            reason = "its principal point would lie far beyond the image"
+        elif off_axis > _WIDEST_DEG:
+            reason = (
+                f"its edges would lie {off_axis:.0f} degrees off the optical axis, "
+                f"{_WIDEST_DEG:g} are possible"
+            )
+        elif narrowest < _NARROWEST_DEG:
+            reason = f"it would show {narrowest:.2g} degrees only"
+        elif not 1 / _ASPECT < focal[0] / focal[1] < _ASPECT:
+            reason = "its focal lengths differ too much"
+        else:
+            return
+        raise CalibrationError(
+            f"focal length {focal[0]:g} x {focal[1]:g} px and principal point "
+            f"({center[0]:g}, {center[1]:g}) can't be of an image of {self.width} x {self.height}: "
+            f"{reason}; calibrate the camera at this size"
+        )
+
     def resized(self, scale: float) -> "PinholeCamera":
-        """The camera of the rectified image scaled by `scale` in both directions."""
+        """The camera of the rectified image scaled by `scale` in both directions.
+
+        Pixel centres stay where they are: `u` becomes `scale * (u + 0.5) - 0.5`.
+
+        >>> projection = np.array([[500.0, 0, 319.5, 0], [0, 500, 239.5, 0], [0, 0, 1, 0]])
+        >>> half = PinholeCamera(projection, 640, 480, np.eye(4)).resized(0.5)
+        >>> half.width, half.height, half.focal_px, half.projection[0, 2].item()
+        (320, 240, 250.0, 159.5)
+        """
         shift = 0.5 * scale - 0.5
         matrix = np.array([[scale, 0, shift], [0, scale, shift], [0, 0, 1]])
         return replace(
@@ -231,7 +128,13 @@ class PinholeCamera:
         )
 
     def cropped(self, left: int, top: int, width: int, height: int) -> "PinholeCamera":
-        """The camera of a window of the rectified image; it may reach over the border."""
+        """The camera of a window of the rectified image; it may reach over the border.
+
+        >>> projection = np.array([[500.0, 0, 320, 0], [0, 500, 240, 0], [0, 0, 1, 0]])
+        >>> window = PinholeCamera(projection, 640, 480, np.eye(4)).cropped(20, 40, 600, 400)
+        >>> window.projection[:2, 2].tolist()
+        [300.0, 200.0]
+        """
         matrix = np.array([[1, 0, -left], [0, 1, -top], [0, 0, 1]], np.float64)
         return replace(self, projection=matrix @ self.projection, width=width, height=height)
 
@@ -239,6 +142,12 @@ class PinholeCamera:
         """Pixels `(N, 2)` and depths `(N,)` of detector-frame points `(N, 3+)`.
 
         Points behind the camera have a depth that is not positive and pixels without meaning.
+
+        >>> projection = np.array([[500.0, 0, 320, 0], [0, 500, 240, 0], [0, 0, 1, 0]])
+        >>> camera = PinholeCamera(projection, 640, 480, np.eye(4))
+        >>> pixels, depth = camera.project(np.array([[1.0, -0.5, 10]]))
+        >>> pixels.tolist(), depth.tolist()
+        ([[370.0, 215.0]], [10.0])
         """
         matrix = matching(self.image_from_lidar, points)
         homogeneous = points[:, :3] @ matrix[:, :3].T + matrix[:, 3]
@@ -246,9 +155,15 @@ class PinholeCamera:
         return homogeneous[:, :2] / depth[:, None], depth
 
     def unproject(self, pixels: Array, depth: Array) -> Array:
-        """Detector-frame points `(N, 3)` at pixels `(N, 2)` and depths `(N,)`, metres."""
+        """Detector-frame points `(N, 3)` at pixels `(N, 2)` and depths `(N,)`, metres.
+
+        >>> projection = np.array([[500.0, 0, 320, 0], [0, 500, 240, 0], [0, 0, 1, 0]])
+        >>> camera = PinholeCamera(projection, 640, 480, np.eye(4))
+        >>> camera.unproject(np.array([[370.0, 215]]), np.array([10.0])).round(6).tolist()
+        [[1.0, -0.5, 10.0]]
+        """
         ray, origin = self.rays
-        xp = torch if isinstance(pixels, torch.Tensor) else np
+        xp = array_module(pixels)
         homogeneous = xp.stack([pixels[:, 0] * depth, pixels[:, 1] * depth, depth], -1)
         return homogeneous @ matching(ray.T, pixels) + matching(origin, pixels)
 
@@ -265,24 +180,6 @@ class PinholeCamera:
         return rotation @ inverse, origin
 
 
-def virtual_lidar_from_camera(camera_height: float) -> np.ndarray:
-    """Detector frame for a robot without a LiDAR: level, and over the ground as KITTI's.
-
-    Args:
-        camera_height: height of the camera over the ground, metres.
-
-    Returns:
-        4x4 `lidar_from_camera` with the default rotation between an optical frame and x forward,
-        y left, z up (REP 103), for a camera that looks straight ahead.
-    """
-    if not 0 < camera_height < 100:
-        raise CalibrationError(f"camera_height is {camera_height} m: give metres over the ground")
-    matrix = np.eye(4)
-    matrix[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
-    matrix[2, 3] = camera_height - KITTI_LIDAR_HEIGHT
-    return matrix
-
-
 def rectification_grid(camera: PinholeCamera) -> np.ndarray:
     """`(H, W, 2)` float32 for `grid_sample(align_corners=True)`: where in the raw image each pixel
     of the rectified image comes from."""
@@ -293,55 +190,3 @@ def rectification_grid(camera: PinholeCamera) -> np.ndarray:
     raw = camera.distortion.raw_pixels(rays)
     span = np.array([camera.width - 1, camera.height - 1])
     return (raw / span * 2 - 1).astype(np.float32)
-
-
-def read_kitti_calib(path: Path | str) -> dict[str, np.ndarray]:
-    """The lines `name: numbers` of a KITTI calibration file; `name numbers` is read too."""
-    try:
-        text = Path(path).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CalibrationError(f"{path}: cannot be read: {error}") from None
-    matrices: dict[str, np.ndarray] = {}
-    aliases = {"R_rect": "R0_rect", "Tr_velo_cam": "Tr_velo_to_cam"}
-    for number, line in enumerate(text.splitlines(), 1):
-        name, _, values = line.replace(":", " ", 1).strip().partition(" ")
-        if not name:
-            continue
-        try:
-            matrix = np.array(values.split(), np.float64)
-        except ValueError:
-            raise CalibrationError(f"{path}:{number}: {name} is not a row of numbers") from None
-        matrices[aliases.get(name, name)] = matrix
-    return matrices
-
-
-def _entry(matrices: dict[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
-    if name not in matrices:
-        raise CalibrationError(f"there is no line {name}")
-    return _finite(name, matrices[name], shape)
-
-
-def _finite(name: str, value: Any, shape: tuple[int, ...] | None) -> np.ndarray:
-    array = np.array(value, np.float64)
-    if shape is not None:
-        if array.size != np.prod(shape):
-            raise CalibrationError(f"{name} has {array.size} numbers, {np.prod(shape)} are needed")
-        array = array.reshape(shape)
-    if not np.isfinite(array).all():
-        raise CalibrationError(f"{name} has values that are not finite: {array.tolist()}")
-    array.setflags(write=False)
-    return array
-
-
-def _check_focal(name: str, matrix: np.ndarray) -> None:
-    if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
-        raise CalibrationError(
-            f"{name}'s focal lengths are {matrix[0, 0]:g} and {matrix[1, 1]:g}: "
-            "they must be positive; calibrate the camera or fix its CameraInfo"
-        )
-
-
-def _check_rotation(name: str, rotation: np.ndarray) -> None:
-    error = np.abs(rotation @ rotation.T - np.eye(3)).max()
-    if error > 1e-3 or np.linalg.det(rotation) < 0:
-        raise CalibrationError(f"{name} is no rotation: it is {error:.2g} off orthonormal")

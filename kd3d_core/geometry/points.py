@@ -1,23 +1,48 @@
 """Functions on point clouds: `(N, 3 + C)` arrays or tensors whose first columns are x, y, z."""
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
 
-Array = TypeVar("Array", np.ndarray, torch.Tensor)
+if TYPE_CHECKING:  # takes seconds, and whoever has a tensor has imported it
+    import torch
+
+Array = TypeVar("Array", np.ndarray, "torch.Tensor")
+
+
+def array_module(like: Array) -> Any:
+    """The module whose functions take `like`: numpy for an array, torch for a tensor.
+
+    >>> array_module(np.zeros(3)).__name__
+    'numpy'
+    """
+    if isinstance(like, np.ndarray):
+        return np
+    import torch
+
+    return torch
 
 
 def matching(matrix: np.ndarray, like: Array) -> Array:
-    """`matrix` as the kind, dtype and device of `like`, so that both can be multiplied."""
-    if isinstance(like, torch.Tensor):
-        # Non-blocking, because a plain copy to a GPU waits for all that is queued there.
-        return torch.as_tensor(matrix, dtype=like.dtype).to(like.device, non_blocking=True)
-    return np.asarray(matrix, dtype=like.dtype)
+    """`matrix` as an array or tensor of `like`'s kind, dtype and device, to multiply the two.
+
+    >>> matching(np.eye(2), np.zeros(2, np.float32)).dtype
+    dtype('float32')
+    """
+    if isinstance(like, np.ndarray):
+        return np.asarray(matrix, dtype=like.dtype)
+    # Non-blocking, because a plain copy to a GPU waits for all that is queued there.
+    tensor = array_module(like).as_tensor(matrix, dtype=like.dtype)
+    return tensor.to(like.device, non_blocking=True)
 
 
 def transform(points: Array, to_from: np.ndarray) -> Array:
-    """Move `(N, 3)` points by a 4x4 rigid transform named `to_from`."""
+    """`(N, 3)` points in frame `to`, by the 4x4 rigid transform `to_from` of points in `from`.
+
+    >>> camera_from_lidar = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, -0.3], [0, 0, 0, 1]])
+    >>> transform(np.array([[20.0, 2.0, -1.0]]), camera_from_lidar).tolist()
+    [[-2.0, 1.0, 19.7]]
+    """
     matrix = matching(to_from, points)
     return points @ matrix[:3, :3].T + matrix[:3, 3]
 
@@ -25,7 +50,12 @@ def transform(points: Array, to_from: np.ndarray) -> Array:
 def depth_map(
     points: np.ndarray, image_from_points: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
-    """Sparse depth image that `points` make in a camera; the nearest point wins a pixel.
+    """Sparse depth image of points in a camera; where several fall into a pixel, the nearest.
+
+    >>> points = np.array([[0.0, 0, 8], [0, 0, 5], [2.5, 0, 5]])  # in the camera's frame
+    >>> camera = np.array([[2.0, 0, 1, 0], [0, 2, 0, 0], [0, 0, 1, 0]])
+    >>> depth_map(points, camera, (1, 4)).tolist()
+    [[0.0, 5.0, 5.0, 0.0]]
 
     Args:
         points: `(N, 3+)`, metres.

@@ -7,54 +7,61 @@ from scipy.spatial.transform import Rotation
 
 from kd3d_core.errors import CalibrationError
 
-# A quaternion with such a norm is normalised; beyond, something else was published as one.
+# A quaternion whose norm is between these is normalised; others must be something else.
 _NORMS = (0.01, 100.0)
-# How far a rotation's rows may be from unit length and right angles: calibrations are rounded.
+# How far a rotation matrix may be from orthonormal: the numbers of calibrations are rounded.
 _TOLERANCE = 0.01
 
 
 def matrix_from_pose(translation: Sequence[float], quaternion: Sequence[float]) -> np.ndarray:
     """4x4 `parent_from_child` from the child's pose in its parent.
 
+    >>> matrix_from_pose([1, 2, 3], [0, 0, 1, 1]).round(3).tolist()  # a quarter turn about z
+    [[0.0, -1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 2.0], [0.0, 0.0, 1.0, 3.0], [0.0, 0.0, 0.0, 1.0]]
+
     Args:
         translation: x, y, z, metres.
         quaternion: x, y, z, w, which need not be normalised.
 
     Raises:
-        CalibrationError: a value isn't finite, or the quaternion is none of a rotation: its norm
-            is below 0.01 or above 100.
+        CalibrationError: a value isn't finite, or the quaternion's norm is below 0.01 or above
+            100, so that it is not a rotation.
     """
     move, turn = np.array(translation, np.float64), np.array(quaternion, np.float64)
     norm = float(np.linalg.norm(turn))
     if not (np.isfinite(move).all() and np.isfinite(turn).all()):
         reason = "has values that are not finite"
     elif not _NORMS[0] <= norm <= _NORMS[1]:
-        reason = f"is of a quaternion with norm {norm:.3g} instead of 1"
+        reason = f"has a quaternion with norm {norm:.3g} instead of 1"
     else:
         matrix = np.eye(4)
         matrix[:3, :3] = Rotation.from_quat(turn).as_matrix()
         matrix[:3, 3] = move
         return matrix
     raise CalibrationError(
-        f"translation {move.tolist()} with quaternion {turn.tolist()} is no pose: it {reason}; "
-        "fix who publishes it"
+        f"translation {move.tolist()} with quaternion {turn.tolist()} is not a pose: it {reason}; "
+        "correct it in the node or file that it comes from"
     )
 
 
 def pose_from_matrix(matrix: np.ndarray) -> tuple[list[float], list[float]]:
     """Translation x, y, z and unit quaternion x, y, z, w, with w >= 0, of a 4x4 rigid transform.
 
+    >>> translation, quaternion = pose_from_matrix(matrix_from_pose([1, 2, 3], [0, 0, 1, 1]))
+    >>> translation, np.round(quaternion, 3).tolist()
+    ([1.0, 2.0, 3.0], [0.0, 0.0, 0.707, 0.707])
+
     Raises:
-        CalibrationError: a value isn't finite, or the upper left 3x3 is no rotation.
+        CalibrationError: a value isn't finite, or the upper left 3x3 is not a rotation.
     """
     matrix = np.asarray(matrix, np.float64)
     rotation = matrix[:3, :3]
     if not np.isfinite(matrix).all():
-        raise CalibrationError(f"{matrix.tolist()} is no pose: it has values that are not finite")
+        raise CalibrationError(f"{matrix.tolist()} is not a pose: a value is not finite")
     skew = np.abs(rotation @ rotation.T - np.eye(3)).max()
     if skew > _TOLERANCE or np.linalg.det(rotation) < 0:
         raise CalibrationError(
-            f"{matrix.tolist()} is no pose: its upper left 3x3 scales, shears or mirrors"
+            f"{matrix.tolist()} is not a pose: its upper left 3x3 scales, shears or mirrors"
         )
     quaternion = Rotation.from_matrix(rotation).as_quat()
     # `as_quat(canonical=True)` came with SciPy 1.11; Ubuntu 22.04 has 1.8.

@@ -6,19 +6,23 @@ size. The intrinsics move with it, so that back-projection and projection stay e
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
-from torch.nn import functional
-
-from kd3d_core.errors import ConfigError
+from kd3d_core.errors import CalibrationError, ConfigError
 from kd3d_core.geometry.camera import PinholeCamera
+
+if TYPE_CHECKING:  # takes seconds; settings of windows are read before they are needed
+    import torch
 
 # Where the principal point's row falls in the KB crop of KITTI's images: 172.854 - 23 of 352.
 _PRINCIPAL_ROW = (172.854 - 23) / 352
 # A camera whose focal length is this close to the wanted one is not resampled: KITTI's recording
 # days differ by 2 %, and the published models were trained on all of them unscaled.
 _FOCAL_TOLERANCE = 0.05
+# By how much an image is scaled at most, up or down.
+_LARGEST_SCALE = 64
+# Up to here the whole image is scaled and then cut; beyond, only what the window shows is computed.
+_WHOLE_IMAGE_SCALE = 2
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,10 @@ class WindowConfig:
 
         Raises:
             ConfigError: `focal_px` is None, so that the resolution is the image's own.
+
+        >>> half = WindowConfig((352, 1216), focal_px=721.5).scaled(0.5)
+        >>> half.size, half.focal_px
+        ((176, 608), 360.75)
         """
         if factor == 1:
             return self
@@ -67,16 +75,26 @@ class WindowConfig:
         return replace(self, size=(height, width), focal_px=focal)
 
     def window(self, camera: PinholeCamera) -> "ImageWindow":
-        """The window of this configuration for images of `camera`."""
+        """The window of this configuration for images of `camera`.
+
+        Raises:
+            CalibrationError: the image would have to be scaled by more than 64, up or down.
+
+        >>> import numpy as np
+        >>> projection = np.array([[1443.0, 0, 960, 0], [0, 1443, 540, 0], [0, 0, 1, 0]])
+        >>> camera = PinholeCamera(projection, 1920, 1080, np.eye(4))
+        >>> WindowConfig((352, 1216), "crop", focal_px=721.5).window(camera)
+        ImageWindow(scale=0.5, left=-128, top=120, width=1216, height=352)
+        """
         if self.mode == "fit":
-            return self._fit(camera.height, camera.width)
+            return self._fit(camera)
         height, width = self.size
         if self.mode == "letterbox":
-            scale = min(width / camera.width, height / camera.height)
+            scale = _bounded(min(width / camera.width, height / camera.height), camera)
             return ImageWindow(scale, 0, 0, width, height)
         scale = 1.0
         if self.focal_px is not None:
-            scale = self.focal_px / camera.focal_px
+            scale = _bounded(self.focal_px / camera.focal_px, camera)
             if abs(scale - 1) < _FOCAL_TOLERANCE:
                 scale = 1.0
         scaled = camera.resized(scale)
@@ -86,7 +104,8 @@ class WindowConfig:
         top = min(max(wanted_top, min(spare, 0)), max(spare, 0))
         return ImageWindow(scale, left, top, width, height)
 
-    def _fit(self, image_height: int, image_width: int) -> "ImageWindow":
+    def _fit(self, camera: PinholeCamera) -> "ImageWindow":
+        image_height, image_width = camera.height, camera.width
         sides = (image_height, image_width)
         factors = [
             wanted / (side + 2 * int(self.margin * math.sqrt(side / 2)))
@@ -94,6 +113,7 @@ class WindowConfig:
         ]
         by_height, by_width = factors
         scale = by_width if abs(1 - by_width) < abs(1 - by_height) else by_height
+        scale = _bounded(scale, camera)
         height, width = (
             max(round(scale * side / self.multiple_of), 1) * self.multiple_of for side in sides
         )
@@ -114,7 +134,15 @@ class ImageWindow:
     height: int
 
     def camera(self, camera: PinholeCamera) -> PinholeCamera:
-        """`camera` with its intrinsics moved into the window."""
+        """`camera` with its intrinsics moved into the window.
+
+        >>> import numpy as np
+        >>> projection = np.array([[1000.0, 0, 959.5, 0], [0, 1000, 539.5, 0], [0, 0, 1, 0]])
+        >>> window = ImageWindow(scale=0.5, left=180, top=70, width=600, height=400)
+        >>> moved = window.camera(PinholeCamera(projection, 1920, 1080, np.eye(4)))
+        >>> moved.focal_px, moved.projection[:2, 2].tolist()
+        (500.0, [299.5, 199.5])
+        """
         return camera.resized(self.scale).cropped(self.left, self.top, self.width, self.height)
 
     def inside(self, camera: PinholeCamera) -> tuple[int, int, int, int]:
@@ -131,8 +159,26 @@ class ImageWindow:
             min(self.width, scaled.width - self.left),
         )
 
-    def extract(self, images: torch.Tensor) -> torch.Tensor:
-        """Cut the window out of `(B, C, H, W)` floating-point images, zeros beyond their border."""
+    def extract(self, images: "torch.Tensor") -> "torch.Tensor":
+        """Cut the window out of `(B, C, H, W)` floating-point images, zeros beyond their border.
+
+        >>> import torch
+        >>> image = torch.arange(12.0).reshape(1, 1, 3, 4)
+        >>> ImageWindow(scale=1, left=2, top=1, width=3, height=2).extract(image)[0, 0].tolist()
+        [[6.0, 7.0, 0.0], [10.0, 11.0, 0.0]]
+        """
+        from torch.nn import functional
+
+        if self.scale > _WHOLE_IMAGE_SCALE:
+            height, width = images.shape[-2:]
+            columns, rows = (
+                (_centers(side, images) + start) * 2 / (self.scale * size) - 1
+                for side, start, size in (
+                    (self.width, self.left, width),
+                    (self.height, self.top, height),
+                )
+            )
+            return _sampled(images, columns, rows)
         if self.scale != 1:
             images = functional.interpolate(
                 images,
@@ -150,7 +196,7 @@ class ImageWindow:
         )
         return functional.pad(images, border)
 
-    def restored(self, maps: torch.Tensor, camera: PinholeCamera) -> torch.Tensor:
+    def restored(self, maps: "torch.Tensor", camera: PinholeCamera) -> "torch.Tensor":
         """The reverse of `extract`: `(B, h, w)` maps of the window at the size of the image.
 
         Args:
@@ -162,17 +208,47 @@ class ImageWindow:
             doesn't show is 0.
         """
         columns, rows = (
-            ((torch.arange(size, device=maps.device) + 0.5) * self.scale - start) * 2 / side - 1
+            (_centers(size, maps) * self.scale - start) * 2 / side - 1
             for size, start, side in (
                 (camera.width, self.left, self.width),
                 (camera.height, self.top, self.height),
             )
         )
-        places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).to(maps.dtype)
-        sampled = functional.grid_sample(
-            maps[:, None],
-            places.expand(len(maps), -1, -1, -1),
-            padding_mode="border",
-            align_corners=False,
-        )[:, 0]
-        return torch.where((places.abs() <= 1).all(-1), sampled, 0)
+        return _sampled(maps[:, None], columns, rows)[:, 0]
+
+
+def _bounded(scale: float, camera: PinholeCamera) -> float:
+    if 1 / _LARGEST_SCALE <= scale <= _LARGEST_SCALE:
+        return scale
+    raise CalibrationError(
+        f"an image of {camera.width} x {camera.height} with focal length {camera.focal_px:g} px "
+        f"would be scaled by {scale:.3g} for the model, {_LARGEST_SCALE} is the most: calibrate "
+        "the camera, or use another image size"
+    )
+
+
+def _centers(count: int, like: "torch.Tensor") -> "torch.Tensor":
+    """Where pixels have their centres, counted from the border of the first."""
+    import torch
+
+    return torch.arange(count, device=like.device) + 0.5
+
+
+def _sampled(
+    images: "torch.Tensor", columns: "torch.Tensor", rows: "torch.Tensor"
+) -> "torch.Tensor":
+    """`(B, C, h, w)` of `(B, C, H, W)` images: what they show at w columns and h rows.
+
+    Places count from -1 at one border of an image to 1 at the other; beyond them there is 0.
+    """
+    import torch
+    from torch.nn import functional
+
+    places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1).to(images.dtype)
+    sampled = functional.grid_sample(
+        images,
+        places.expand(len(images), -1, -1, -1),
+        padding_mode="border",
+        align_corners=False,
+    )
+    return torch.where((places.abs() <= 1).all(-1), sampled, 0)

@@ -1,21 +1,29 @@
 """Frames from image files: KITTI folders, and images of one camera that is known."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from kd3d_core.data.camera_file import read_camera_yaml
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, label_boxes, read_image
+from kd3d_core.data.camera_file import read_camera_file
+from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.kitti_bag import CAMERA_FRAME, LIDAR_FRAME, START_NS
-from kd3d_core.data.messages import ObjectBoxes, Transform
+from kd3d_core.data.labels import Label, describe_unusable, label_boxes, unusable, usable
 from kd3d_core.errors import CalibrationError, DataError
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
-from kd3d_core.offline.frames import Frame, FrameReference, Source
+from kd3d_core.files import files_in
+from kd3d_core.frames import Frame
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.camera_info import camera_from_info, camera_info_doubts
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
+from kd3d_core.messages.pictures import picture_size, read_picture
+from kd3d_core.messages.types import ObjectBoxes, Transform
+from kd3d_core.offline.source import FrameReference, Source
+
+log = logging.getLogger(__name__)
 
 VIRTUAL_FRAME = "kd3d_lidar"
 """Name of the results' frame where there is no LiDAR; the node's default as well."""
@@ -28,10 +36,10 @@ class HandCalibration:
     """One camera for all images, as a user gives it: a file, or numbers.
 
     Attributes:
-        file: KITTI's calibration text, or YAML of ROS's `camera_calibration`.
+        file: in any format of `data.camera_file`, where there is one.
         intrinsics: fx, fy, cx, cy in pixels, where there is no file.
         camera_height: metres over the ground, where the file has no extrinsics.
-        rectified: whether the images are rectified already; KITTI's always are.
+        rectified: whether the images are rectified already; those of KITTI's data sets are.
     """
 
     file: Path | None = None
@@ -48,40 +56,44 @@ class HandCalibration:
             raise CalibrationError(
                 f"--intrinsics has {len(self.intrinsics)} numbers: give FX FY CX CY, in pixels"
             )
-        if not self.rectified and not self.is_yaml:
+        if self.intrinsics and not self.rectified:
             raise CalibrationError(
-                "--raw-images needs the distortion of the lens: give --calib with a YAML file of "
-                "ROS's camera_calibration"
+                "--raw-images needs the distortion of the lens: give --calib with a file that has "
+                "it, for example of ROS's camera_calibration"
             )
 
-    @property
-    def is_yaml(self) -> bool:
-        """Whether the file is ROS's, not KITTI's."""
-        return self.file is not None and self.file.suffix.lower() in (".yaml", ".yml")
+    def camera(self, width: int, height: int) -> tuple[PinholeCamera, str]:
+        """The camera of images of this size, or of the size that the file says.
 
-    @property
-    def results_frame(self) -> str:
-        """KITTI's files know where the LiDAR is; otherwise a frame is made up."""
-        return LIDAR_FRAME if self.file is not None and not self.is_yaml else VIRTUAL_FRAME
-
-    def camera(self, width: int, height: int) -> PinholeCamera:
-        """The camera of images of this size; the size in a YAML file wins.
+        Returns:
+            The camera, and the frame of the results: the LiDAR's where the file says where that is,
+            otherwise one that is made up.
 
         Raises:
             CalibrationError: the calibration is incomplete or impossible.
         """
-        if self.file is not None and not self.is_yaml:
-            return PinholeCamera.from_kitti(self.file, width, height)
-        pose = virtual_lidar_from_camera(self.camera_height)
-        if self.file is not None:
-            info = read_camera_yaml(self.file)
-            try:
-                return PinholeCamera.from_camera_info(info, pose, self.rectified)
-            except CalibrationError as error:
-                raise CalibrationError(f"{self.file}: {error}") from None
-        fx, fy, cx, cy = self.intrinsics
-        projection = np.array([[fx, 0, cx, 0], [0, fy, cy, 0], [0, 0, 1, 0]])
-        return PinholeCamera(projection, width, height, pose)
+        virtual = virtual_lidar_from_camera(self.camera_height)
+        if self.file is None:
+            fx, fy, cx, cy = self.intrinsics
+            projection = np.array([[fx, 0, cx, 0], [0, fy, cy, 0], [0, 0, 1, 0]])
+            camera = PinholeCamera(projection, width, height, virtual)
+            camera.check_view()
+            return camera, VIRTUAL_FRAME
+        file = read_camera_file(self.file, self.rectified)
+        info = file.info if file.info.width else replace(file.info, width=width, height=height)
+        if not (self.rectified or info.d.any()):
+            raise CalibrationError(
+                f"{self.file}: --raw-images needs the distortion of the lens, which {file.format} "
+                "hasn't got"
+            )
+        pose = virtual if file.lidar_from_camera is None else file.lidar_from_camera
+        try:
+            camera = camera_from_info(info, pose, self.rectified)
+        except CalibrationError as error:
+            raise CalibrationError(f"{self.file}: {error}") from None
+        for doubt in camera_info_doubts(info, (camera.width, camera.height), self.rectified):
+            log.warning("%s: %s", self.file, doubt)
+        return camera, VIRTUAL_FRAME if file.lidar_from_camera is None else LIDAR_FRAME
 
 
 def kitti_source(root: Path, wanted: slice, rate_hz: float) -> Source:
@@ -100,8 +112,9 @@ def kitti_source(root: Path, wanted: slice, rate_hz: float) -> Source:
             f"{dataset.root}: there is no calib: put KITTI's files there, or give the image_2 "
             "folder with --calib or --intrinsics"
         )
+    load = _KittiFrames()
     return _source(
-        [(name, partial(_kitti_frame, dataset.frame(name))) for name in names],
+        [(name, partial(load, dataset.frame(name))) for name in names],
         wanted,
         rate_hz,
         LIDAR_FRAME,
@@ -131,19 +144,19 @@ def image_source(
             f"several images are called {min(twice)}, and results are named after them: "
             "detect in them one after the other, with other outputs"
         )
-    camera = calibration.camera(*_first_size(images))
-    load = partial(_image_frame, camera, calibration.results_frame)
+    camera, results_frame = calibration.camera(*_first_size(images))
+    load = partial(_image_frame, camera, results_frame)
     return _source(
         [(path.stem, partial(load, path)) for path in images],
         wanted,
         rate_hz,
-        calibration.results_frame,
+        results_frame,
     )
 
 
 def images_in(folder: Path) -> list[Path]:
     """The image files of a folder, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS)
+    return files_in(folder, IMAGE_ENDINGS)
 
 
 def _source(
@@ -160,35 +173,61 @@ def _source(
     return Source(references, names, rate_hz, results_frame)
 
 
-def _kitti_frame(files: KittiFrame, stamp_ns: int) -> Frame:
-    image = files.image()
-    camera = files.camera((image.shape[0], image.shape[1]))
-    pose = camera.lidar_from_camera
-    truth = None
-    if "label_2" in files.files:
-        objects = files.objects()
-        truth = ObjectBoxes(
-            stamp_ns,
-            LIDAR_FRAME,
-            label_boxes(objects, pose),
-            tuple(label.type for label in objects),
-            np.ones(len(objects)),
-        )
-    extrinsics = Transform(stamp_ns, LIDAR_FRAME, CAMERA_FRAME, pose)
-    return Frame(files.name, stamp_ns, image, camera, extrinsics, truth)
+class _KittiFrames:
+    """Loads frames, with those of their labels that can be shown; says once if others can't."""
+
+    def __init__(self) -> None:
+        self._has_warned = False
+
+    def __call__(self, files: KittiFrame, stamp_ns: int) -> Frame:
+        image = files.image()
+        camera = files.camera((image.shape[0], image.shape[1]))
+        pose = camera.lidar_from_camera
+        truth = None
+        if (objects := self._objects(files)) is not None:
+            truth = ObjectBoxes(
+                stamp_ns,
+                LIDAR_FRAME,
+                label_boxes(objects, pose),
+                tuple(label.type for label in objects),
+                np.ones(len(objects)),
+            )
+        extrinsics = Transform(stamp_ns, LIDAR_FRAME, CAMERA_FRAME, pose)
+        return Frame(files.name, stamp_ns, image, camera, extrinsics, truth)
+
+    def _objects(self, files: KittiFrame) -> list[Label] | None:
+        if "label_2" not in files.files:
+            return None
+        try:
+            labels = files.labels()
+        except DataError as error:
+            self._warn(f"frames are shown without their labels, which can't be read: {error}")
+            return None
+        if left_out := unusable(labels, classes=None):
+            self._warn(
+                f"labels that can't be shown are left out, the first in frame {files.name}: "
+                f"{describe_unusable(left_out)}"
+            )
+        return usable(labels)
+
+    def _warn(self, reason: str) -> None:
+        if not self._has_warned:
+            log.warning("%s", reason)
+            self._has_warned = True
 
 
 def _image_frame(camera: PinholeCamera, results_frame: str, path: Path, stamp_ns: int) -> Frame:
     extrinsics = Transform(stamp_ns, results_frame, CAMERA_FRAME, camera.lidar_from_camera)
-    return Frame(path.stem, stamp_ns, read_image(path), camera, extrinsics)
+    return Frame(path.stem, stamp_ns, read_picture(path), camera, extrinsics)
 
 
 def _first_size(images: Sequence[Path]) -> tuple[int, int]:
     """Width and height of the first image that can be opened."""
+    reasons = []
     for path in images:
         try:
-            with Image.open(path) as image:
-                return image.width, image.height
-        except (OSError, ValueError, SyntaxError):
-            continue
-    raise DataError(f"none of the {len(images)} images can be read, the first is {images[0]}")
+            height, width = picture_size(path)
+            return width, height
+        except DataError as error:
+            reasons.append(error)
+    raise DataError(f"none of the {len(images)} images can be read, the first: {reasons[0]}")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-from kd3d_core.offline.frames import FrameResult
+from kd3d_core.frames import FrameResult
 from kd3d_core.visual.report import DriveFrame, drive_frame, write_report
 
 

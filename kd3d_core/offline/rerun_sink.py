@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from kd3d_core.data.messages import ObjectBoxes
 from kd3d_core.errors import DataError, Kd3dError
+from kd3d_core.frames import FrameResult
 from kd3d_core.geometry import boxes as box_geometry
 from kd3d_core.geometry.camera import PinholeCamera
-from kd3d_core.offline.frames import FrameResult
+from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual.colors import TRUTH_COLOR, class_color
 
 _JPEG_QUALITY = 85

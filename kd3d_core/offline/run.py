@@ -1,14 +1,19 @@
 """The loop of `kd3d-detect`: every frame through the detector, once, and to every sink."""
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from kd3d_core.data.calibration_check import CalibrationSample, check_calibration
 from kd3d_core.errors import Kd3dError
-from kd3d_core.offline.frames import FrameResult, Source
+from kd3d_core.frames import FrameResult
 from kd3d_core.offline.sinks import Sink
+from kd3d_core.offline.source import Source
 from kd3d_core.offline.store import ResultStore
 from kd3d_core.runtime.detections import Detector
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,17 @@ def detect_frames(
     """
     detected = kept = 0
     bad = []
+    said: set[str] = set()
     with ExitStack() as stack:
         for sink in sinks:
             stack.enter_context(sink)
         for reference in source.references:
             try:
                 frame = reference.load()
+                for finding in check_calibration(CalibrationSample(frame.name, frame.camera)):
+                    if finding.kind not in said:
+                        log.warning("%s: calibration looks wrong: %s", frame.name, finding.text)
+                        said.add(finding.kind)
                 found = store.read(frame)
                 is_new = found is None
                 found = detector(frame.image, frame.camera) if found is None else found

@@ -1,4 +1,4 @@
-"""Where results go: text, pictures, video, bag.
+"""Where results go: text, pictures, bag; see beside it for video, page and Rerun.
 
 Folders are filled file by file, each file whole or not there; what is one file (or one bag) gets
 its name when it is complete.
@@ -13,19 +13,16 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from kd3d_core.data.bag import LATCHED, BagWriter
-from kd3d_core.data.cdr import header_block
-from kd3d_core.data.kitti import box_labels
-from kd3d_core.data.messages import PointCloud, Transform, Transforms
+from kd3d_core.data.bag import BagWriter
+from kd3d_core.data.labels import box_labels, labels_text
 from kd3d_core.errors import DataError
 from kd3d_core.files import write_whole
-from kd3d_core.offline.frames import FrameResult
-from kd3d_core.visual.markers import MARKERS_TYPE, markers_message
+from kd3d_core.frames import FrameResult
+from kd3d_core.messages.types import Transform, Transforms
+from kd3d_core.outputs import FRAME_OUTPUTS, STATIC_TRANSFORMS
 
-POINTS_TOPIC = "/kd3d_detector/points"
-DETECTIONS_TOPIC = "/kd3d_detector/detections"
-MARKERS_TOPIC = "/kd3d_detector/markers"
-_TF_TOPIC = "/tf_static"
+NODE = "kd3d_detector"
+"""Name of the node in whose place bags of results are written."""
 
 
 class Sink(Protocol):
@@ -104,7 +101,7 @@ class KittiSink(FolderSink):
         labels = box_labels(
             detections.boxes, detections.scores.tolist(), result.names, result.frame.camera
         )
-        self.write(result.frame.name, "".join(f"{label}\n" for label in labels).encode())
+        self.write(result.frame.name, labels_text(labels).encode())
 
 
 class PictureSink(FolderSink):
@@ -117,87 +114,6 @@ class PictureSink(FolderSink):
         encoded, data = cv2.imencode(".png", result.picture[..., ::-1])
         assert encoded, "OpenCV encodes every 8-bit RGB picture"
         self.write(result.frame.name, data.tobytes())
-
-
-class VideoSink:
-    """The same pictures as an MP4 (MPEG-4 Part 2, which OpenCV writes without other tools)."""
-
-    def __init__(self, path: Path, rate_hz: float) -> None:
-        """
-        Args:
-            path: the file, replaced if it exists.
-            rate_hz: pictures per second.
-        """
-        self.path = path
-        self.rate_hz = rate_hz
-        self._partial = path.with_name(f".{path.stem}.part.mp4")
-        self._writer: cv2.VideoWriter | None = None
-        self._size = (0, 0)
-        self._count = 0
-
-    def __enter__(self) -> object:
-        return self
-
-    def add(self, result: FrameResult) -> None:
-        """Append the picture; one of another size than the first is fitted into it."""
-        picture = result.picture[..., ::-1]
-        if self._writer is None:
-            self._writer = self._open(picture)
-        self._writer.write(fitted(picture, *self._size))
-        self._count += 1
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._writer is None:
-            return
-        self._writer.release()
-        try:
-            if error is None:
-                self._check()
-                self._partial.replace(self.path)
-        except OSError as failure:
-            raise DataError(f"{self.path} can't be written: {failure}") from None
-        finally:
-            self._partial.unlink(missing_ok=True)
-
-    def _open(self, picture: np.ndarray) -> cv2.VideoWriter:
-        # The codec stores blocks of two by two pixels.
-        self._size = (picture.shape[1] // 2 * 2, picture.shape[0] // 2 * 2)
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as failure:
-            raise DataError(f"{self.path} can't be written: {failure}") from None
-        code = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(str(self._partial), code, self.rate_hz, self._size)
-        if not writer.isOpened():
-            raise DataError(f"{self.path} can't be written: is its folder writable?")
-        return writer
-
-    def _check(self) -> None:
-        """OpenCV says nothing when the disk is full; what can be read back was written."""
-        video = cv2.VideoCapture(str(self._partial))
-        readable = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
-        video.release()
-        if readable != self._count:
-            raise DataError(
-                f"{self.path} can't be written: {readable} of {self._count} pictures are in it; "
-                "is the disk full?"
-            )
-
-
-def fitted(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    """`(height, width, 3)`: the picture scaled down if it is larger, and black around it."""
-    scale = min(1.0, width / picture.shape[1], height / picture.shape[0])
-    if scale < 1:
-        size = (int(picture.shape[1] * scale), int(picture.shape[0] * scale))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    canvas = np.zeros((height, width, 3), np.uint8)
-    canvas[: picture.shape[0], : picture.shape[1]] = picture
-    return canvas
 
 
 class BagSink:
@@ -215,23 +131,20 @@ class BagSink:
     def __enter__(self) -> object:
         with ExitStack() as stack:
             self._writer = stack.enter_context(BagWriter(self._path, self._overwrite))
-            self._writer.add_topic(POINTS_TOPIC, "sensor_msgs/msg/PointCloud2")
-            self._writer.add_topic(DETECTIONS_TOPIC, "vision_msgs/msg/Detection3DArray")
-            self._writer.add_topic(MARKERS_TOPIC, MARKERS_TYPE)
+            for output in FRAME_OUTPUTS:
+                self._writer.add_topic(output.topic(NODE), output.ros_type, output.qos)
             self._stack = stack.pop_all()
         return self
 
     def add(self, result: FrameResult) -> None:
-        """Write points, boxes and markers with the image's stamp, and extrinsics that changed."""
+        """Write the results with the image's stamp, and extrinsics that changed."""
         stamp_ns = result.frame.stamp_ns
         if result.frame.extrinsics is not None:
             self._tell_tf(result.frame.extrinsics)
-        cloud = PointCloud(stamp_ns, result.frame_id, result.detections.points)
-        self._writer.write(POINTS_TOPIC, stamp_ns, cloud)
-        self._writer.write(DETECTIONS_TOPIC, stamp_ns, result.found)
-        header = header_block(*divmod(stamp_ns, 10**9), result.frame_id)
-        markers = markers_message(result.detections, result.class_names, header)
-        self._writer.write(MARKERS_TOPIC, stamp_ns, markers)
+        for output in FRAME_OUTPUTS:
+            message = output.encode(result)
+            if message is not None:
+                self._writer.write(output.topic(NODE), stamp_ns, message)
 
     def __exit__(
         self,
@@ -246,7 +159,8 @@ class BagSink:
         known = self._known.get(frames)
         if known is not None and np.array_equal(known, transform.parent_from_child):
             return
+        output = STATIC_TRANSFORMS
         if not self._known:
-            self._writer.add_topic(_TF_TOPIC, "tf2_msgs/msg/TFMessage", LATCHED)
+            self._writer.add_topic(output.name, output.ros_type, output.qos)
         self._known[frames] = transform.parent_from_child
-        self._writer.write(_TF_TOPIC, transform.stamp_ns, Transforms((transform,)))
+        self._writer.write(output.name, transform.stamp_ns, Transforms((transform,)))

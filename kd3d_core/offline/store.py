@@ -9,16 +9,16 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from kd3d_core.config import settings_digest
 from kd3d_core.files import write_whole
+from kd3d_core.frames import Frame
 from kd3d_core.geometry.camera import PinholeCamera
-from kd3d_core.offline.frames import Frame
+from kd3d_core.models.config import ModelConfig
 from kd3d_core.runtime.detections import Detections
-from kd3d_core.runtime.model_config import ModelConfig
 from kd3d_core.weights import resolve
 from kd3d_core.weights.download import sha256_of
 
@@ -87,8 +87,8 @@ def model_digest(config: ModelConfig, description: str) -> str:
         config: the configuration, whose weights must be on this machine.
         description: where and how it runs, from `CameraDetector.description`.
     """
-    digest = hashlib.sha256(json.dumps([FORMAT, asdict(config), description]).encode())
-    for weights in (config.depth.weights, config.detector.weights):
+    digest = hashlib.sha256(settings_digest([FORMAT, config, description]).encode())
+    for weights in config.weights:
         if weights != "random":
             for path in _files(resolve(weights)):
                 digest.update(sha256_of(path).encode())

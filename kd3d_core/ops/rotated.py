@@ -5,6 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from kd3d_core.geometry.rectangles import intersection_area
+
 _STEPS_BETWEEN_CHECKS = 8
 
 
@@ -13,10 +15,7 @@ def box_iou_rotated(
 ) -> Tensor:
     """Intersection over union of rotated rectangles.
 
-    Exact up to rounding, also for boxes that touch, coincide or contain one another, because no
-    step decides by cases. In the frame of the second box, [-a, a] x [-b, b], Green's theorem gives
-    the area of the intersection as the sum, over the four edges of the first box, of the integral
-    of -clamp(y, -b, b) dx over the part of the edge with -a <= x <= a.
+    Exact up to rounding, see `kd3d_core.geometry.rectangles.intersection_area`.
 
     Args:
         boxes: (N, 5) floating: x, y of the centre, width along the box's own x axis, height along
@@ -33,8 +32,7 @@ def box_iou_rotated(
     if not aligned:
         boxes, others = boxes[:, None], others[None]
     area, other_area = boxes[..., 2] * boxes[..., 3], others[..., 2] * others[..., 3]
-    overlap = _intersection_area(boxes, others).clamp(min=0)
-    overlap = torch.minimum(overlap, torch.minimum(area, other_area))
+    overlap = intersection_area(boxes, others)
     whole = area + other_area - overlap if mode == "iou" else area.expand_as(overlap)
     return torch.where((overlap > 0) & (whole > 0), overlap / whole, 0)
 
@@ -121,53 +119,6 @@ def nms_rotated_mask(
         keep = _step(keep, matrix)
     kept = torch.zeros_like(keep).index_copy(0, order, keep)
     return kept if valid is None else kept & valid
-
-
-def _intersection_area(boxes: Tensor, others: Tensor) -> Tensor:
-    """Area of the intersection of rotated rectangles; arguments broadcast, (..., 5)."""
-    x, y, width, height, angle = boxes.unbind(-1)
-    other_x, other_y, other_width, other_height, other_angle = others.unbind(-1)
-    # The corners of `boxes`, seen from the centre and along the axes of `others`.
-    cos_other, sin_other = other_angle.cos(), other_angle.sin()
-    dx, dy = x - other_x, y - other_y
-    centre_x = cos_other * dx + sin_other * dy
-    centre_y = cos_other * dy - sin_other * dx
-    turn = angle - other_angle
-    cos, sin = turn.cos(), turn.sin()
-    along_x, along_y = cos * width / 2, sin * width / 2
-    across_x, across_y = -sin * height / 2, cos * height / 2
-    corners = [
-        (centre_x + i * along_x + j * across_x, centre_y + i * along_y + j * across_y)
-        for i, j in ((1, 1), (-1, 1), (-1, -1), (1, -1))
-    ]
-    half_width, half_height = other_width / 2, other_height / 2
-    area = torch.zeros_like(centre_x)
-    for (x0, y0), (x1, y1) in zip(corners, corners[1:] + corners[:1], strict=True):
-        area = area - _integral_of_clamped_y(x0, y0, x1, y1, half_width, half_height)
-    return area
-
-
-def _integral_of_clamped_y(
-    x0: Tensor, y0: Tensor, x1: Tensor, y1: Tensor, half_width: Tensor, half_height: Tensor
-) -> Tensor:
-    """Integral of clamp(y, +-half_height) dx along (x0, y0) -> (x1, y1) where |x| <= half_width."""
-    start = torch.clamp(x0, -half_width, half_width)
-    stop = torch.clamp(x1, -half_width, half_width)
-    run, rise = x1 - x0, y1 - y0
-    run = torch.where(run == 0, 1, run)  # an upright edge: start == stop, the integral is 0
-    y_start = y0 + (start - x0) / run * rise
-    y_stop = y0 + (stop - x0) / run * rise
-    low, high = torch.minimum(y_start, y_stop), torch.maximum(y_start, y_stop)
-    # y is uniform between low and high: its clamped mean is made of the parts below, in and above.
-    span = high - low
-    span = torch.where(span == 0, 1, span)
-    below = ((-half_height - low) / span).clamp(0, 1)
-    above = ((high - half_height) / span).clamp(0, 1)
-    middle = torch.clamp(low, -half_height, half_height) + torch.clamp(
-        high, -half_height, half_height
-    )
-    mean = (above - below) * half_height + (1 - below - above) * middle / 2
-    return (stop - start) * mean
 
 
 def _suppression(

@@ -8,8 +8,15 @@ from typing import Any
 import numpy as np
 
 from kd3d_core.errors import CalibrationError
-from kd3d_core.geometry.camera import CameraInfoLike, PinholeCamera, virtual_lidar_from_camera
-from kd3d_core.geometry.static_frames import StaticFrames
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.camera_info import (
+    CameraInfoLike,
+    ImageSizeError,
+    camera_from_info,
+    camera_info_doubts,
+)
+from kd3d_core.geometry.transforms import TransformBuffer
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.runtime.rejection import NotYetError, RejectedError
 
 
@@ -18,26 +25,33 @@ class CameraSource:
 
     Written by the thread that receives and read by the one that works: every attribute is
     replaced as a whole.
+
+    Attributes:
+        doubts: what had to be assumed about the latest camera, see `camera_info_doubts`.
     """
 
     def __init__(
         self,
-        frames: StaticFrames,
+        frames: TransformBuffer,
         *,
         detector_frame: str = "",
         camera_height: float = 1.65,
         image_is_rectified: bool = True,
+        image_topic: str = "",
     ) -> None:
         """
         Args:
-            frames: static transforms; looked at only if `detector_frame` is named.
+            frames: transforms; looked at only if `detector_frame` is named.
             detector_frame: frame of the results. Empty: a virtual one, level under the camera.
             camera_height: metres from the ground to the camera, for the virtual frame.
-            image_is_rectified: see `PinholeCamera.from_camera_info`.
+            image_is_rectified: `rectified` of `camera_from_info`.
+            image_topic: name of the images' topic, which may say whether they are rectified.
         """
         self._frames = frames
         self._detector_frame = detector_frame
         self._image_is_rectified = image_is_rectified
+        self._image_topic = image_topic
+        self.doubts: tuple[str, ...] = ()
         self._virtual = None if detector_frame else virtual_lidar_from_camera(camera_height)
         self._info: tuple[CameraInfoLike, str] | None = None
         self._made_of: Any = None
@@ -56,13 +70,16 @@ class CameraSource:
         """The optical frame of an image; the CameraInfo's where the image names none."""
         return image_frame or (self._info[1] if self._info is not None else "")
 
-    def camera(self, image_frame: str, width: int, height: int) -> PinholeCamera:
+    def camera(
+        self, image_frame: str, width: int, height: int, stamp_ns: int | None = None
+    ) -> PinholeCamera:
         """The camera that took an image.
 
         Args:
             image_frame: that the image's header names; may be empty.
             width: of the image in pixels.
             height: of the image in pixels.
+            stamp_ns: when it was taken; needed where the camera moves in the detector frame.
 
         Raises:
             NotYetError: kind `no_camera_info` or `no_transform`.
@@ -74,27 +91,24 @@ class CameraSource:
                 "no CameraInfo has arrived: publish it, or remap `camera_info` to its topic",
             )
         info, _ = self._info
-        pose = self._lidar_from_camera(self.frame_of(image_frame))
-        content = _content(info), pose.tobytes()
-        if content != self._made_of:
+        pose = self._lidar_from_camera(self.frame_of(image_frame), stamp_ns)
+        size, rectified = (width, height), self._image_is_rectified
+        made_of = _content(info), pose.tobytes(), size
+        if made_of != self._made_of:
             try:
-                self._made = PinholeCamera.from_camera_info(info, pose, self._image_is_rectified)
+                self._made = camera_from_info(info, pose, rectified, size)
+                self.doubts = camera_info_doubts(info, size, rectified, self._image_topic)
             except CalibrationError as error:
                 self._made = error
-            self._made_of = content
+            self._made_of = made_of
+        if isinstance(self._made, ImageSizeError):
+            raise RejectedError("size_mismatch", str(self._made))
         if isinstance(self._made, CalibrationError):
             raise RejectedError("bad_camera_info", f"CameraInfo: {self._made}")
         assert self._made is not None
-        if (width, height) != (self._made.width, self._made.height):
-            raise RejectedError(
-                "size_mismatch",
-                f"image is {width} x {height} but its CameraInfo says "
-                f"{self._made.width} x {self._made.height}: both must be of the same camera at the "
-                "same size (binning and regions of interest are not applied here)",
-            )
         return self._made
 
-    def _lidar_from_camera(self, camera_frame: str) -> np.ndarray:
+    def _lidar_from_camera(self, camera_frame: str, stamp_ns: int | None) -> np.ndarray:
         if self._virtual is not None:
             return self._virtual
         if not camera_frame:
@@ -105,11 +119,11 @@ class CameraSource:
                 "detector_frame empty",
             )
         try:
-            return self._frames.lookup(self._detector_frame, camera_frame)
+            return self._frames.lookup(self._detector_frame, camera_frame, stamp_ns)
         except CalibrationError as error:
             raise NotYetError(
                 "no_transform",
-                f"{error}: publish it on /tf_static, or leave detector_frame empty",
+                f"{error}: publish it on /tf_static or /tf, or leave detector_frame empty",
             ) from None
 
 
@@ -117,4 +131,9 @@ def _content(info: CameraInfoLike) -> tuple[Any, ...]:
     numbers = (
         np.asarray(values, np.float64).tobytes() for values in (info.d, info.k, info.r, info.p)
     )
-    return (info.width, info.height, info.distortion_model, *numbers)
+    roi = info.roi
+    return (
+        *(info.width, info.height, info.distortion_model, info.binning_x, info.binning_y),
+        *(roi.x_offset, roi.y_offset, roi.width, roi.height),
+        *numbers,
+    )

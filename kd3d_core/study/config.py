@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from kd3d_core.config import make_config
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError, Kd3dError
 from kd3d_core.evaluation.kitti_rules import Strictness, min_overlap
-from kd3d_core.pseudo_lidar import PseudoLidarConfig
+from kd3d_core.models.config import PseudoLidarConfig
 from kd3d_core.training.config import DataConfig
 
 if TYPE_CHECKING:

@@ -10,23 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from kd3d_core.data.kitti import KittiDataset, label_boxes, write_labels
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import label_boxes, write_labels
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.build import DetectorConfig, random_detector
+from kd3d_core.detectors.build import random_detector
 from kd3d_core.detectors.checkpoint import load_tensors
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.detectors.voxels import VoxelGrid
 from kd3d_core.errors import WeightsError
-from kd3d_core.evaluation.kitti_ap import evaluate
+from kd3d_core.evaluation.kitti_ap import evaluate_both
 from kd3d_core.evaluation.kitti_files import read_frames
 from kd3d_core.evaluation.kitti_rules import CLASSES, EVERYTHING, LEVELS, Level
 from kd3d_core.evaluation.objects import Objects
 from kd3d_core.files import write_whole
+from kd3d_core.models.export import export_detector
 from kd3d_core.study.history import read_history
 from kd3d_core.study.prepare import Prepared
 from kd3d_core.study.runs import StudyRun, last_model
-from kd3d_core.training import checkpoint
-from kd3d_core.training.detector_task import export_detector
-from kd3d_core.training.identity import recorded_digests
+from kd3d_core.training import checkpoint, checkpoint_meta
+from kd3d_core.training.same_run import recorded_digests
 from kd3d_core.training.validation import DetectionFrames
 
 MODERATE = LEVELS.index("moderate")
@@ -58,15 +60,13 @@ def judge(run: StudyRun, prepared: Prepared) -> dict[str, Any]:
         write_labels(run.detections / f"{name}.txt", labels)
     # Read back, so that kd3d-eval says the same to the last digit.
     judged = read_frames(prepared.val.root / "label_2", run.detections, list(found))
-    results = {
-        iou: evaluate(judged.ground_truth, judged.detections, iou) for iou in ("strict", "loose")
-    }
-    latest = checkpoint.find(run.folder / "latest")
+    strict, loose = evaluate_both(judged.ground_truth, judged.detections)
+    latest = checkpoint_meta.find(run.folder / "latest")
     assert latest is not None, "last_detector has found it"
-    meta = checkpoint.read_meta(latest)
+    meta = checkpoint_meta.read_meta(latest)
     metrics = {
-        "ap": {iou: result.to_json() for iou, result in results.items()},
-        "objects": {name: results["strict"].objects[name][MODERATE] for name in CLASSES},
+        "ap": {"strict": strict.to_json(), "loose": loose.to_json()},
+        "objects": {name: strict.objects[name][MODERATE] for name in CLASSES},
         "beyond_range": beyond_range(prepared.val, detector.grid),
         "frames": len(judged.names),
         "seconds": read_history(run.folder).seconds,
@@ -85,7 +85,7 @@ def last_detector(folder: Path, config: DetectorConfig) -> AnchorDetector:
     Raises:
         WeightsError: there is no checkpoint, or its tensors aren't the detector's.
     """
-    latest = checkpoint.find(folder / "latest")
+    latest = checkpoint_meta.find(folder / "latest")
     if latest is None:
         raise WeightsError(f"{folder} has no checkpoint: the run has not ended a single epoch")
     tensors = checkpoint.validated_weights(latest)

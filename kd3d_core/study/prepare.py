@@ -2,21 +2,27 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, listed_frames
+from kd3d_core.config import plain
+from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.pseudo_cache import PseudoLidarCache, weights_digest
-from kd3d_core.data.samples import PointSource
-from kd3d_core.depth.build import make_depth
+from kd3d_core.data.samples import PointSource, lidar_points
+from kd3d_core.data.splits import listed_frames
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.files import write_whole
+from kd3d_core.models.build import make_pseudo_lidar
+from kd3d_core.models.config import (
+    PseudoLidarModelConfig,
+    load_model_config,
+    save_model_config,
+)
 from kd3d_core.paths import cache_dir
 from kd3d_core.progress import progress_of
-from kd3d_core.runtime.model_config import ModelConfig, load_model_config, save_model_config
 from kd3d_core.study.config import StudyConfig
 from kd3d_core.study.runs import StudyRun, model_file
 
@@ -32,14 +38,14 @@ class Prepared:
         device: where to compute.
     """
 
-    model: ModelConfig
+    model: PseudoLidarModelConfig
     val: KittiDataset
     pseudo_points: PointSource
     device: torch.device
 
     def points(self, run: StudyRun) -> PointSource:
         """What the detector of a run reads."""
-        return self.pseudo_points if run.config.points == "pseudo" else KittiFrame.points_in_view
+        return self.pseudo_points if run.config.points == "pseudo" else lidar_points
 
 
 def prepare(study: StudyConfig, workers: int) -> Prepared:
@@ -52,28 +58,28 @@ def prepare(study: StudyConfig, workers: int) -> Prepared:
     Raises:
         Kd3dError: frames or weights are missing, or aren't those that the study began with.
     """
-    depth_config = load_model_config(study.depth).depth
-    if depth_config.weights == "random":
+    named = load_model_config(study.depth)
+    if not isinstance(named, PseudoLidarModelConfig):
+        raise ConfigError(f"depth is {study.depth}, a model without a depth network")
+    if named.depth.weights == "random":
         raise ConfigError(
             f"depth is {study.depth}, whose depth network is untrained: train one "
             "(config/train/synth_depth.yaml) and name the model.yaml that the run leaves"
         )
-    model = ModelConfig(depth_config, study.detector, study.pseudo_lidar)
-    depth, windowed_config = make_depth(depth_config, model.seed)
+    model = PseudoLidarModelConfig(named.depth, study.detector, study.pseudo_lidar)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    pseudo_lidar = make_pseudo_lidar(model, device)
     _render(study, workers)
     train, val = _frames(study)
     for frames in (train, val):
         frames.require(("image_2", "calib", "label_2", "velodyne"))
-    _claim(study, model, weights_digest(depth), (train, val))
+    _claim(study, model, weights_digest(pseudo_lidar.network), (train, val))
     save_model_config(model, model_file(study))
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    depth = depth.to(device)
-    folder = cache_dir() / "pseudo_lidar"
-    cache = PseudoLidarCache(folder, depth, windowed_config, study.pseudo_lidar)
+    cache = PseudoLidarCache(cache_dir() / "pseudo_lidar", pseudo_lidar)
     with progress_of("pseudo-LiDAR", len(train) + len(val)) as step:
         for frames in (train, val):
-            cache.fill(frames, depth, device, step)
+            cache.fill(frames, device, step)
     return Prepared(model, val, cache, device)
 
 
@@ -103,22 +109,24 @@ def _check_no_others(names: str | None, root: str, frames: int, key: str) -> Non
 def _frames(study: StudyConfig) -> tuple[KittiDataset, KittiDataset]:
     data = study.data
     val_root = data.val_root or data.root
-    train = KittiDataset(data.root, listed_frames(data.train, data.root))
-    return train, KittiDataset(val_root, listed_frames(data.val, val_root))
+    train = KittiDataset(data.root, listed_frames(data.train, data.root, "data.train"))
+    return train, KittiDataset(val_root, listed_frames(data.val, val_root, "data.val"))
 
 
 def _claim(
-    study: StudyConfig, model: ModelConfig, digest: str, frames: tuple[KittiDataset, KittiDataset]
+    study: StudyConfig,
+    model: PseudoLidarModelConfig,
+    digest: str,
+    frames: tuple[KittiDataset, KittiDataset],
 ) -> None:
     """Write down what all runs depend on, or check that it is what the study began with."""
     train, val = frames
     now = {
-        "depth": {**asdict(replace(model.depth, weights="")), "sha256 of the weights": digest},
-        "detector": asdict(model.detector),
-        "pseudo_lidar": asdict(model.pseudo_lidar),
+        "depth": {**plain(replace(model.depth, weights="")), "sha256 of the weights": digest},
+        "detector": plain(model.detector),
+        "pseudo_lidar": plain(model.pseudo_lidar),
         "frames": {"to train on": len(train), "to validate on": len(val)},
     }
-    now = json.loads(json.dumps(now))
     path = Path(study.out) / "study.json"
     if path.is_file():
         try:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import yaml
 
+from kd3d_core.config import plain
 from kd3d_core.errors import Kd3dError
 from kd3d_core.files import locked, write_whole
 from kd3d_core.study.runs import StudyRun
-from kd3d_core.training.resume import plain
 
 _POLL_S = 1.0
 _GRACE_S = 20.0

@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd3d_core.config import make_config
+from kd3d_core.config import plain
 from kd3d_core.errors import ConfigError, DataError
-from kd3d_core.runtime.model_config import is_model_file
+from kd3d_core.models.config import is_model_file
 from kd3d_core.study.config import TEACHER, StudyConfig, merged
-from kd3d_core.training.config import TrainConfig
+from kd3d_core.training.config import TrainConfig, make_train_config
 
 
 @dataclass(frozen=True)
@@ -140,12 +140,12 @@ def _config(
         **settings,
         **decided,
         "model": str(model_file(study)),
-        "data": json.loads(json.dumps(asdict(study.data))),
+        "data": plain(study.data),
         "out": str(_folder(study, name, seed)),
         "seed": seed,
     }
     try:
-        return make_config(TrainConfig, values, name)
+        return make_train_config(values, name)
     except ConfigError as error:
         raise ConfigError(f"the run of {error}") from None
 

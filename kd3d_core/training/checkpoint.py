@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kd3d_core.errors import DataError, WeightsError, first_line
+from kd3d_core.errors import DataError, first_line
+from kd3d_core.training.checkpoint_meta import META, unreadable
 
 _STATE = "state.pt"
 _WEIGHTS = "model.safetensors"
-_META = "meta.json"
 
 
 def save(folder: Path, model: nn.Module, state: dict[str, Any], meta: dict[str, Any]) -> None:
@@ -34,7 +34,7 @@ def save(folder: Path, model: nn.Module, state: dict[str, Any], meta: dict[str, 
         tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
         save_file(tensors, new / _WEIGHTS)
         torch.save(state, new / _STATE)
-        (new / _META).write_text(json.dumps(meta, indent=2) + "\n")
+        (new / META).write_text(json.dumps(meta, indent=2) + "\n")
         for path in new.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -48,29 +48,17 @@ def save(folder: Path, model: nn.Module, state: dict[str, Any], meta: dict[str, 
         raise DataError(f"checkpoint {folder} can't be written: {first_line(error)}") from None
 
 
-def find(folder: Path) -> Path | None:
-    """The checkpoint of that name, or what a kill between two renames left of it."""
-    for path in (folder, folder.with_name(folder.name + ".old")):
-        if (path / _META).is_file():
-            return path
-    return None
-
-
-def read_meta(folder: Path) -> dict[str, Any]:
-    """What `save` was told for a reader."""
-    try:
-        return json.loads((folder / _META).read_text())
-    except (OSError, ValueError) as error:
-        raise _unreadable(folder, error) from None
-
-
 def load(folder: Path, model: nn.Module) -> dict[str, Any]:
     """Fill `model`, and return the state that was saved beside it."""
     try:
-        model.load_state_dict(load_file(folder / _WEIGHTS))
+        tensors = load_file(folder / _WEIGHTS)
+        broken = [name for name, value in tensors.items() if not value.isfinite().all()]
+        if broken:
+            raise ValueError(f"{broken[0]} is not finite")
+        model.load_state_dict(tensors)
         state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise _unreadable(folder, error) from None
+        raise unreadable(folder, error) from None
     return state
 
 
@@ -85,16 +73,10 @@ def validated_weights(folder: Path) -> dict[str, torch.Tensor]:
             return load_file(folder / _WEIGHTS)
         average: dict[str, torch.Tensor] = state["average"]
     except Exception as error:
-        raise _unreadable(folder, error) from None
+        raise unreadable(folder, error) from None
     prefix = "module."  # beside them it counts how many it has averaged
     return {
         name.removeprefix(prefix): value
         for name, value in average.items()
         if name.startswith(prefix)
     }
-
-
-def _unreadable(folder: Path, error: Exception) -> WeightsError:
-    return WeightsError(
-        f"checkpoint {folder} can't be read: {first_line(error)}; delete it to start again"
-    )

@@ -1,30 +1,69 @@
-"""TrainConfig: everything a run depends on, as `config/train/*.yaml` say it."""
+"""TrainConfig: everything that a run depends on, as `config/train/*.yaml` say it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from kd3d_core.data.augment import AugmentConfig
+from kd3d_core.config import make_config, read_settings
+from kd3d_core.data.augment_config import AugmentConfig
+from kd3d_core.devices import Precision
 from kd3d_core.distill.config import DistillConfig, TeacherConfig
 from kd3d_core.errors import ConfigError
 
 
 @dataclass(frozen=True)
+class ExtraDataConfig:
+    """More frames to train on, from another folder.
+
+    Attributes:
+        root: folder in KITTI's layout.
+        train: file with the names of the frames, in `root` or wherever; None takes all.
+        share: share of all frames of an epoch that come from here. In each epoch others come, until
+            all were seen.
+        use_labels: whether label files count, where there are any. Without labels a frame has those
+            of the teacher, for `distill`.
+    """
+
+    root: str
+    share: float
+    train: str | None = None
+    use_labels: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ConfigError(f"data.extra has share {self.share}: give a number between 0 and 1")
+
+
+@dataclass(frozen=True)
 class DataConfig:
-    """Which frames.
+    """The frames of a run.
 
     Attributes:
         root: folder in KITTI's layout.
         train: file with the names of the frames to train on, in `root` or wherever; None takes
             all.
-        val: the same for validation; None takes all of `val_root`. With neither, validation is on
-            the frames that are trained on, and says so.
+        val: the same for validation; None takes all of `val_root`. With neither, and no
+            `val_share`, validation is on the frames that are trained on, and says so.
         val_root: folder of the frames for validation, if it isn't `root`.
+        val_share: share of the frames of `root` that are held back for validation where nothing
+            else is named; whole drives, as far as they can be told apart.
+        extra: more frames to train on, with or without labels. All frames of `root` are seen in
+            every epoch; the shares of the others say how many of theirs come beside them.
     """
 
     root: str
     train: str | None = None
     val: str | None = None
     val_root: str | None = None
+    val_share: float = 0.0
+    extra: tuple[ExtraDataConfig, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.val_share < 1:
+            raise ConfigError(f"data.val_share is {self.val_share}: give 0 or more, below 1")
+        if sum(extra.share for extra in self.extra) >= 1:
+            raise ConfigError("data.extra: the shares must sum up to less than 1")
 
 
 @dataclass(frozen=True)
@@ -71,7 +110,7 @@ class TrainConfig:
         points: what a detector reads: the true LiDAR, or pseudo-LiDAR of the model's depth network.
         window_scale: for `depth`, the resolution to train at, as a share of the model's own. A run
             at 0.5 has four times as many steps in its time; another goes on from its model at 1.
-        epochs: passes over the frames.
+        epochs: passes over the frames of `data.root`.
         batch_size: frames per step and process.
         workers: processes that load frames.
         seed: of weights, order and augmentation.
@@ -97,7 +136,7 @@ class TrainConfig:
     batch_size: int = 2
     workers: int = 1
     seed: int = 0
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Precision = "auto"
     sync_norms: bool = True
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig | None = None
@@ -124,3 +163,30 @@ class TrainConfig:
             )
         if self.task != "distill" and (self.teacher is not None or self.distill is not None):
             raise ConfigError(f"task {self.task} takes no teacher and no distill: use task distill")
+
+
+def load_train_config(path: Path | str, changes: Sequence[str] = ()) -> TrainConfig:
+    """The run that a YAML file describes; see `kd3d_core.config.load_config`."""
+    return make_train_config(read_settings(path, changes), path)
+
+
+def make_train_config(values: dict[str, Any], source: Path | str) -> TrainConfig:
+    """The run that plain values describe; those of older versions too.
+
+    Raises:
+        ConfigError: a key is unknown, missing or of the wrong type; names `source` and key.
+    """
+    distill = values.get("distill")
+    if isinstance(distill, dict) and isinstance(distill.get("phases"), list):
+        phases = [_with_weights(phase) for phase in distill["phases"]]
+        values = {**values, "distill": {**distill, "phases": phases}}
+    return make_config(TrainConfig, values, source)
+
+
+def _with_weights(phase: Any) -> Any:
+    """A phase of older versions, whose weights stood beside `until_epoch`, as it is now."""
+    old = {"det": 1.0, "feat": 0.0, "logit": 0.0}
+    if not isinstance(phase, dict) or "weights" in phase or not old.keys() & phase.keys():
+        return phase
+    rest = {key: value for key, value in phase.items() if key not in old}
+    return {**rest, "weights": {name: phase.get(name, value) for name, value in old.items()}}

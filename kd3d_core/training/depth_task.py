@@ -6,16 +6,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.samples import Batch, DepthSamples
+from kd3d_core.data.samples import Batch, FrameSamples, MixedSamples, batches_of, mixed
+from kd3d_core.depth.build import make_depth
 from kd3d_core.depth.loss import silog_loss
 from kd3d_core.depth.metrics import depth_totals, finish
 from kd3d_core.depth.model import DepthModel
 from kd3d_core.errors import ConfigError
-from kd3d_core.runtime.model_config import ModelConfig, save_model_config
+from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig
+from kd3d_core.models.export import export_depth
 from kd3d_core.training.config import TrainConfig
-from kd3d_core.training.identity import digests_of
-from kd3d_core.training.loop import collated
+from kd3d_core.training.data import RunData
+from kd3d_core.training.resume import digests_of
+from kd3d_core.training.same_run import Digests
+from kd3d_core.training.task import Score
 
 
 class DepthLosses(nn.Module):
@@ -33,62 +36,92 @@ class DepthLosses(nn.Module):
 
 
 class DepthTask:
-    """Learns depth; validated by the absolute relative error at up to 80 m."""
+    """Learns depth; validated by the absolute relative error."""
 
-    score_name = "abs_rel"
+    scores = (Score("abs_rel", higher_is_better=False),)
+    has_idle_parameters = False
 
     def __init__(
         self,
-        config: TrainConfig,
-        model: ModelConfig,
         depth: DepthModel,
-        train: KittiDataset,
-        val: KittiDataset,
+        model: PseudoLidarModelConfig,
+        samples: FrameSamples | MixedSamples,
+        val: FrameSamples,
+        batch_size: int,
+        digests: Digests,
     ) -> None:
-        for frames in (train, val):
-            frames.require(("image_2", "calib"))
-            frames.require_lidar()
-        self.digests = digests_of(model.depth)
+        """
+        Args:
+            depth: the network to train.
+            model: the model that it is part of, with the window that it wants.
+            samples: frames to train on.
+            val: frames to validate on.
+            batch_size: frames at a time in validation.
+            digests: see `Task`.
+        """
         self.model = DepthLosses(depth)
+        self.samples = samples
+        self.digests = digests
         self._model_config = model
-        window = model.depth.window
-        if window is None or window.mode == "fit":
-            raise ConfigError(
-                "depth.window follows the image here, and the images of a batch need one size: "
-                "give the model's depth.window a size and mode crop"
-            )
-        # Through the configuration, which knows what sizes its network can take.
-        window = replace(model.depth, window=window.scaled(config.window_scale)).window
-        assert window is not None
-        self.samples = DepthSamples(train, window, config.augment, config.seed)
-        self._val = DepthSamples(val, window)
-        self._batch_size = config.batch_size
-        self._cap_m = float(model.depth.max_depth)
+        self._val = val
+        self._batch_size = batch_size
 
     @torch.inference_mode()
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """The depth measures of `kd3d_core.depth.metrics`, each the mean over images."""
         assert isinstance(model, DepthLosses)
+        cap_m = float(self._model_config.depth.max_depth)
         totals = []
-        for batch in collated(self._val, self._batch_size):
+        for batch in batches_of(self._val, self._batch_size):
             moved = batch.to(device)
             assert moved.depth is not None
             answer = model.depth(moved.images / 255).float()
-            totals.append(depth_totals(answer, moved.depth, cap=self._cap_m))
+            totals.append(depth_totals(answer, moved.depth, cap=cap_m))
         (scores,) = finish(torch.stack(totals).sum(0))
         return scores.per_image
 
-    def is_better(self, score: float, best: float) -> bool:
-        """A smaller error is better."""
-        return score < best
+    def export(self, model: nn.Module, out: Path) -> None:
+        """See `export_depth`."""
+        assert isinstance(model, DepthLosses)
+        export_depth(model.depth, self._model_config, out)
 
     def scalars(self, epoch: int) -> dict[str, float]:
         """None: all epochs are alike."""
         return {}
 
-    def export(self, model: nn.Module, out: Path) -> None:
-        """A transformers folder, `out/depth`, and `out/model.yaml` that names it."""
-        assert isinstance(model, DepthLosses)
-        model.depth.save(out / "depth")
-        depth = replace(self._model_config.depth, weights="./depth")
-        save_model_config(replace(self._model_config, depth=depth), out / "model.yaml")
+
+def make_depth_task(config: TrainConfig, model: ModelConfig, data: RunData) -> DepthTask:
+    """The task `depth` of a configuration.
+
+    Raises:
+        ConfigError: the model has no depth network that could be trained so.
+        DataError: frames lack something.
+    """
+    if not isinstance(model, PseudoLidarModelConfig):
+        raise ConfigError(
+            f"task is depth, and the model {config.model} of type {model.type} has no depth "
+            "network: give a model of type pseudo_lidar"
+        )
+    for frames in data.all_frames:
+        frames.require(("image_2", "calib"))
+        frames.require_lidar()
+    depth, depth_config = make_depth(model.depth, config.seed)
+    model = replace(model, depth=depth_config)
+    window = depth_config.window
+    if window is None or window.mode == "fit":
+        raise ConfigError(
+            "depth.window follows the image here, and the images of a batch need one size: "
+            "give the model's depth.window a size and mode crop"
+        )
+    # Through the configuration, which knows what sizes its network can take.
+    window = replace(depth_config, window=window.scaled(config.window_scale)).window
+    assert window is not None
+    samples = [
+        FrameSamples(part.frames, window, augment=config.augment, seed=config.seed, depth=True)
+        for part in data.train
+    ]
+    val = FrameSamples(data.val, window, depth=True)
+    return DepthTask(
+        depth, model, mixed(samples, data.shares, config.seed), val, config.batch_size,
+        digests_of(depth_config),
+    )  # fmt: skip

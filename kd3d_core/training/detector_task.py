@@ -1,24 +1,33 @@
 """Training a detector on labelled boxes."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
-from safetensors.torch import save
 from torch import nn
 
-from kd3d_core.data.kitti import KittiDataset, Label
-from kd3d_core.data.object_sampling import ObjectSampler
-from kd3d_core.data.samples import Batch, DetectionSamples, PointSource
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import Label, describe_unusable, unusable, usable
+from kd3d_core.data.object_sampling import ObjectSampler, make_sampler
+from kd3d_core.data.samples import Batch, FrameSamples, MixedSamples, mixed
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.errors import DataError
-from kd3d_core.files import write_whole
-from kd3d_core.runtime.model_config import ModelConfig, save_model_config
+from kd3d_core.errors import ConfigError, DataError
+from kd3d_core.models.build import make_detector
+from kd3d_core.models.config import ModelConfig
+from kd3d_core.models.export import export_detector
+from kd3d_core.paths import cache_dir
+from kd3d_core.progress import progress_of
+from kd3d_core.training.caches import point_source
 from kd3d_core.training.config import TrainConfig
-from kd3d_core.training.identity import digests_of
-from kd3d_core.training.validation import SCORE, DetectionFrames, average_precision
+from kd3d_core.training.data import RunData
+from kd3d_core.training.processes import processes
+from kd3d_core.training.resume import digests_of
+from kd3d_core.training.same_run import Digests
+from kd3d_core.training.validation import SCORES, DetectionFrames, average_precision, check_classes
 
 log = logging.getLogger(__name__)
 
@@ -37,106 +46,148 @@ class DetectorLosses(nn.Module):
 
 
 class DetectorTask:
-    """Learns boxes; validated by the mean over classes of AP 3D R40 moderate."""
+    """Learns boxes; validated by AP."""
 
-    score_name = SCORE
+    scores = SCORES
+    has_idle_parameters = False
 
     def __init__(
         self,
-        config: TrainConfig,
-        model: ModelConfig,
         detector: AnchorDetector,
-        make_points: Callable[[], PointSource],
-        train: KittiDataset,
-        val: KittiDataset,
-        sampler: ObjectSampler | None = None,
+        model: ModelConfig,
+        samples: FrameSamples | MixedSamples,
+        val: DetectionFrames,
+        digests: Digests,
     ) -> None:
         """
         Args:
-            config: of the run.
-            model: what the detector is.
-            detector: with the weights that `model` names.
-            make_points: gives what it reads; called once all else is known to fit, as it may take
-                long.
-            train: frames to train on.
-            val: frames to validate on.
-            sampler: adds objects of other frames.
-
-        Raises:
-            DataError: frames lack something, or have nothing to learn.
+            detector: the network to train.
+            model: the model that it is part of.
+            samples: frames to train on.
+            val: labelled frames to validate on.
+            digests: see `Task`.
         """
-        classes, window = model.detector.classes, model.detector.window
-        for frames in (train, val):
-            frames.require(("image_2", "calib", "label_2"))
-            if config.points == "lidar":
-                frames.require_lidar()
-        _report_annotations(train, classes)
-        points = make_points()
-        self.digests = digests_of(model.detector, points)
         self.model = DetectorLosses(detector)
+        self.samples = samples
+        self.digests = digests
         self._model_config = model
-        self.samples = DetectionSamples(
-            train, window, points, classes, config.augment, config.seed, sampler
-        )
         self._val = val
-        self._val_frames = DetectionFrames(val, model.detector, points, config.batch_size)
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """See `average_precision`."""
         found = self.detect(model, device)
-        truth = {name: self._val.frame(name).labels() for name in found}
+        truth = {name: self._val.frames.frame(name).ground_truth() for name in found}
         return average_precision(truth, found, self._model_config.detector.classes)
 
     def detect(self, model: nn.Module, device: torch.device) -> dict[str, list[Label]]:
         """What `model` detects in each validation frame, by the frame's name."""
         assert isinstance(model, DetectorLosses)
-        return self._val_frames.detect(model.detector, device)
-
-    def is_better(self, score: float, best: float) -> bool:
-        """A higher AP is better."""
-        return score > best
-
-    def scalars(self, epoch: int) -> dict[str, float]:
-        """None: all epochs are alike."""
-        return {}
+        return self._val.detect(model.detector, device)
 
     def export(self, model: nn.Module, out: Path) -> None:
         """See `export_detector`."""
         assert isinstance(model, DetectorLosses)
         export_detector(model.detector, self._model_config, out)
 
+    def scalars(self, epoch: int) -> dict[str, float]:
+        """None: all epochs are alike."""
+        return {}
 
-def export_detector(detector: AnchorDetector, model: ModelConfig, out: Path) -> None:
-    """The network's tensors, `out/detector.safetensors`, and `out/model.yaml` that names it.
+
+def make_detector_task(
+    config: TrainConfig, model: ModelConfig, data: RunData, keep: bool
+) -> DetectorTask:
+    """The task `detector` of a configuration.
 
     Args:
-        detector: trained.
-        model: what it was trained as.
-        out: folder of the run.
+        config: settings of the run.
+        model: the model whose detector is trained.
+        data: its frames.
+        keep: see `make_task`.
+
+    Raises:
+        ConfigError: settings contradict each other.
+        DataError: frames lack something, or have nothing to learn.
     """
-    tensors = detector.network.state_dict()
-    data = save({name: value.contiguous() for name, value in tensors.items()})
-    write_whole(out / "detector.safetensors", data)
-    named = replace(model.detector, weights="./detector.safetensors")
-    save_model_config(replace(model, detector=named), out / "model.yaml")
+    settings = model.detector
+    check_classes(settings.classes)
+    detector = make_detector(settings, config.seed, to_train=True)
+    sampled = _sampled_objects(config, detector)
+    for frames in data.all_frames:
+        frames.require(("image_2", "calib", "label_2"))
+        if config.points == "lidar":
+            frames.require_lidar()
+    for part in data.train:
+        _report_annotations(part.frames, settings.classes)
+    points = point_source(config, model, data.all_frames, keep)
+    sampler = None
+    if sampled:
+        sampler = _make_sampler(config, settings.classes, data.train[0].frames, keep)
+    samples = [
+        FrameSamples(
+            part.frames, settings.window, points, settings.classes, config.augment, config.seed,
+            sampler=sampler,
+        )
+        for part in data.train
+    ]  # fmt: skip
+    return DetectorTask(
+        detector,
+        model,
+        mixed(samples, data.shares, config.seed),
+        DetectionFrames(data.val, settings, points, config.batch_size),
+        digests_of(settings, points),
+    )
+
+
+def _sampled_objects(config: TrainConfig, detector: AnchorDetector) -> bool:
+    """Whether objects of other frames are pasted in; `ConfigError` where they can't be."""
+    if config.augment is None or not config.augment.sample_objects:
+        return False
+    if config.points != "lidar" or detector.reads_image:
+        raise ConfigError(
+            "augment.sample_objects needs points: lidar and a detector that reads points alone "
+            "(second, pointpillars): the image shows none of the objects that are pasted in"
+        )
+    return True
+
+
+def _make_sampler(
+    config: TrainConfig, classes: Sequence[str], frames: KittiDataset, keep: bool
+) -> ObjectSampler:
+    assert config.augment is not None
+    wanted, min_points = config.augment.sample_objects, config.augment.min_object_points
+    # One process cuts them out, the others find them on disk.
+    folder = nullcontext(cache_dir() / "objects") if keep else TemporaryDirectory()
+    with (
+        processes().main_process_first(),
+        progress_of("objects to sample", len(frames)) as step,
+        folder as path,
+    ):
+        return make_sampler(Path(path), frames, classes, wanted, min_points, step)
 
 
 def _report_annotations(frames: KittiDataset, classes: Sequence[str]) -> None:
     """Say how many objects there are; refuse frames that teach nothing at all."""
     counts = dict.fromkeys(classes, 0)
     empty = []
+    left_out: Counter[str] = Counter()
     for index in range(len(frames)):
         frame = frames[index]
-        known = [label.type for label in frame.objects() if label.type in counts]
+        labels = frame.labels()
+        left_out += unusable(labels)
+        known = [label.type for label in usable(labels) if label.type in counts]
         for name in known:
             counts[name] += 1
         if not known:
             empty.append(frame.name)
     if not any(counts.values()):
+        others = f" (left out: {describe_unusable(left_out)})" if left_out else ""
         raise DataError(
             f"{frames.root}: none of the {len(frames)} frames has a {', '.join(classes)} in its "
-            "label_2: there is nothing to learn"
+            f"label_2: there is nothing to learn{others}"
         )
+    if left_out:
+        log.warning("objects that are left out: %s", describe_unusable(left_out))
     if empty:
         log.warning(
             "%d of %d frames have no object of the classes (first: %s); they teach background only",

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 import torch
 import yaml
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.utils import (
     DataLoaderConfiguration,
     DistributedDataParallelKwargs,
@@ -35,22 +35,20 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
+from kd3d_core.config import plain
 from kd3d_core.data.samples import Batch, collate
+from kd3d_core.devices import fixed_precision
 from kd3d_core.errors import Kd3dError
+from kd3d_core.files import write_whole
 from kd3d_core.progress import LINE_EVERY_S
-from kd3d_core.training import checkpoint
+from kd3d_core.training import checkpoint, checkpoint_meta
 from kd3d_core.training.config import OptimizerConfig, TrainConfig
-from kd3d_core.training.identity import Digests
-from kd3d_core.training.norms import share_norms
-from kd3d_core.training.order import EpochSampler, epoch_batches
-from kd3d_core.training.resume import (
-    check_same_run,
-    check_same_step,
-    plain,
-    restore,
-    run_meta,
-    run_state,
-)
+from kd3d_core.training.processes import on_cpu, processes
+from kd3d_core.training.resume import check_same_step, restore, run_meta, run_state
+from kd3d_core.training.same_run import check_same_run
+from kd3d_core.training.sampler import epoch_batches
+from kd3d_core.training.sync_norms import share_norms
+from kd3d_core.training.task import Task, rank, reason
 
 log = logging.getLogger(__name__)
 
@@ -59,53 +57,23 @@ class TrainingError(Kd3dError):
     """A run can't go on: its loss isn't finite, or it learns nothing."""
 
 
-class Task(Protocol):
-    """What is trained."""
-
-    @property
-    def model(self) -> nn.Module:
-        """Its forward takes a `Batch` and returns named losses, whose sum is minimised."""
-
-    @property
-    def samples(self) -> Any:
-        """The frames to train on: a map-style dataset of `Sample` with `set_epoch`."""
-
-    @property
-    def score_name(self) -> str:
-        """Name of the validation metric that decides which checkpoint is best."""
-
-    @property
-    def digests(self) -> Digests:
-        """Of what the run depends on besides its settings; see `digests_of`."""
-
-    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """Metrics of `model` on the validation frames."""
-
-    def export(self, model: nn.Module, out: Path) -> None:
-        """Write the weights of `model` so that `CameraDetector` can load them."""
-
-    def is_better(self, score: float, best: float) -> bool:
-        """Whether a score beats another."""
-
-    def scalars(self, epoch: int) -> dict[str, float]:
-        """What decides an epoch and deserves a curve, such as the weights of losses; by name."""
-
-
 @dataclass(frozen=True)
 class Summary:
     """How a run ended.
 
     Attributes:
-        steps: taken in all.
-        losses: of the last step, by name; the mean over processes.
-        metrics: of the last validation.
-        seconds: of this process's part of the run.
+        steps: number of steps taken in all.
+        losses: losses of the last step, by name; the mean over processes.
+        metrics: metrics of the last validation.
+        seconds: duration of this process's part of the run.
+        exported: which step's weights were exported, and why; empty if none.
     """
 
     steps: int
     losses: dict[str, float]
     metrics: dict[str, float]
     seconds: float
+    exported: str = ""
 
 
 def train(  # noqa: PLR0912, PLR0915 - one visible loop
@@ -114,7 +82,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
     """Train `task` as `config` says; go on where a run in `config.out` was interrupted.
 
     Args:
-        config: of the run.
+        config: settings of the run.
         task: what to train.
         max_steps: stop there, without validation or checkpoint.
 
@@ -122,9 +90,10 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
         ConfigError: the run in `config.out` has other settings.
         TrainingError: a loss or its gradient isn't finite (names the frames), or the loss was 0 for
             a whole epoch; in every process, whichever it happened in.
+        DataError: the run's folder can't be written.
     """
     began = time.monotonic()
-    accelerator = _accelerator(config)
+    accelerator = _accelerator(config, task)
     torch.manual_seed(config.seed + accelerator.process_index)
     out = Path(config.out)
     samples = task.samples
@@ -146,32 +115,57 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
         multi_avg = get_ema_multi_avg_fn(config.optimizer.ema)
         average = AveragedModel(raw_model, multi_avg_fn=multi_avg, use_buffers=True)
 
-    step, best = 0, None
+    step, validated = 0, 0  # steps taken, and those at the last validation
+    best: dict[str, Any] | None = None
     losses: dict[str, float] = {}
     metrics: dict[str, float] = {}
-    latest = checkpoint.find(out / "latest")
+    latest = checkpoint_meta.find(out / "latest")
     if latest is not None:
-        meta = checkpoint.read_meta(latest)
+        meta = checkpoint_meta.read_meta(latest)
         check_same_run(latest, meta, config, len(samples), world, task.digests)
         state = checkpoint.load(latest, raw_model)
-        step, best = restore(state, optimizer, schedule, average, accelerator)
+        step = restore(state, latest, total, optimizer, schedule, average, accelerator)
         losses, metrics = meta["losses"], meta["metrics"]
+        validated = meta.get("validated", step)
+        found = checkpoint_meta.find(out / "best")
+        best = checkpoint_meta.read_meta(found) if found is not None else None
         log.info("going on at step %d of %d from %s", step, total, latest)
     check_same_step(step, out)  # which waits until all have read
     if accelerator.is_main_process:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "config.yaml").write_text(yaml.safe_dump(plain(config), sort_keys=False))
+        write_whole(out / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False).encode())
+
+    def meta_now() -> dict[str, Any]:
+        return run_meta(config, step, losses, metrics, len(samples), world, task.digests, validated)
 
     def save(name: str, model: nn.Module, state: dict[str, Any]) -> None:
         if accelerator.is_main_process:
-            meta = run_meta(config, step, losses, metrics, len(samples), world, task.digests)
-            checkpoint.save(out / name, model, state, meta)
+            checkpoint.save(out / name, model, state, meta_now())
 
     last_line = 0.0
     with _progress(accelerator) as progress, _writer(accelerator, out, step) as writer:
         bar = progress.add_task(config.task, total=total, completed=step, loss="")
-        while step < total:
+        while True:
             epoch, done = divmod(step, steps_per_epoch)
+            is_due = epoch % config.validate_every == 0 or step == total
+            if done == 0 and is_due and step != validated:
+                evaluated = average.module if average is not None else raw_model
+                evaluated.eval()
+                metrics, validated = task.validate(evaluated, accelerator.device), step
+                if writer is not None:
+                    for name, value in metrics.items():
+                        writer.add_scalar(f"val/{name}", value, step)
+                text = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+                log.info("epoch %d: %s", epoch, text or "no metric")
+                # Equal ones go to the newer, which has learnt for longer.
+                if best is None or rank(task.scores, metrics) >= rank(task.scores, best["metrics"]):
+                    best = meta_now()
+                    save("best", evaluated, {})
+                    if accelerator.is_main_process:
+                        task.export(evaluated, out)
+                if accelerator.is_main_process:
+                    checkpoint_meta.write_meta(out / "latest", meta_now())
+            if step == total:
+                break
             samples.set_epoch(epoch)
             scalars = task.scalars(epoch)
             if scalars:
@@ -186,7 +180,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
             )  # fmt: skip
             loader = DataLoader(
                 samples,
-                batch_sampler=EpochSampler(batches[done:]),
+                batch_sampler=batches[done:],
                 num_workers=config.workers,
                 collate_fn=collate,
                 pin_memory=accelerator.device.type == "cuda",
@@ -233,38 +227,19 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
                 if step == max_steps:
                     return Summary(step, losses, metrics, time.monotonic() - began)
                 if step % config.checkpoint_every == 0 and step % steps_per_epoch:
-                    state = run_state(step, best, optimizer, schedule, average, accelerator)
+                    state = run_state(step, optimizer, schedule, average, accelerator)
                     save("latest", raw_model, state)
             if largest_loss == 0 and done == 0:
                 raise TrainingError(
                     f"the loss was 0 in all {len(batches)} steps of epoch {epoch}: the frames have "
                     "no annotation that the model can learn from (check label_2 and `classes`)"
                 )
-            if (epoch + 1) % config.validate_every == 0 or step == total:
-                evaluated = average.module if average is not None else raw_model
-                evaluated.eval()
-                metrics = task.validate(evaluated, accelerator.device)
-                if writer is not None:
-                    for name, value in metrics.items():
-                        writer.add_scalar(f"val/{name}", value, step)
-                score = metrics[task.score_name]
-                text = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-                log.info("epoch %d: %s", epoch + 1, text)
-                if best is None or task.is_better(score, best):
-                    best = score
-                    save("best", evaluated, {})
-                    if accelerator.is_main_process:
-                        task.export(evaluated, out)
-            state = run_state(step, best, optimizer, schedule, average, accelerator)
-            save("latest", raw_model, state)
-    return Summary(step, losses, metrics, time.monotonic() - began)
-
-
-def collated(samples: Any, batch_size: int) -> Iterator[Batch]:
-    """All samples once, in order, in batches."""
-    for start in range(0, len(samples), batch_size):
-        indices = range(start, min(start + batch_size, len(samples)))
-        yield collate([samples[index] for index in indices])
+            state = run_state(step, optimizer, schedule, average, accelerator)
+            save("latest", raw_model, state)  # before validation, which may fail
+    exported = ""
+    if best is not None:
+        exported = f"step {best['step']} of {total}: {reason(task.scores, best['metrics'])}"
+    return Summary(step, losses, metrics, time.monotonic() - began, exported)
 
 
 def _loaded(loader: DataLoader) -> Iterator[Batch]:
@@ -275,30 +250,15 @@ def _loaded(loader: DataLoader) -> Iterator[Batch]:
         raise type(error)(str(error).strip().rpartition(f"{type(error).__name__}: ")[2]) from None
 
 
-def processes() -> PartialState:
-    """This process, with its device, among those that train together; finds them when asked."""
-    return PartialState(cpu=_on_cpu())
-
-
-def _on_cpu() -> bool:
-    # Without being told, accelerate lets the processes of `torchrun` on a machine without a GPU
-    # each train alone.
-    return not torch.accelerator.is_available()
-
-
-def _accelerator(config: TrainConfig) -> Accelerator:
-    precision = {"fp32": "no", "auto": "no"}.get(config.precision, config.precision)
-    if config.precision == "auto" and torch.cuda.is_available():
-        precision = "bf16"
+def _accelerator(config: TrainConfig, task: Task) -> Accelerator:
+    precision = fixed_precision(config.precision, processes().device)
     return Accelerator(
-        cpu=_on_cpu(),
-        mixed_precision=precision,
+        cpu=on_cpu(),
+        mixed_precision="no" if precision == "fp32" else precision,
         dataloader_config=DataLoaderConfiguration(),
-        # Costs a walk through the graph, so only where layers rest in some of the steps.
+        # Costs a walk through the graph, so only where it is needed.
         kwargs_handlers=[
-            DistributedDataParallelKwargs(
-                find_unused_parameters=config.distill is not None and config.distill.parts_rest
-            )
+            DistributedDataParallelKwargs(find_unused_parameters=task.has_idle_parameters)
         ],
     )
 

@@ -1,9 +1,8 @@
 """What a run needs to go on where it was interrupted, and whether it is still the same run."""
 
-import json
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,28 +10,42 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from kd3d_core.config import make_config
+from kd3d_core.config import plain, settings_digest
+from kd3d_core.data.pseudo_cache import PseudoLidarCache, weights_digest
+from kd3d_core.data.samples import PointSource
+from kd3d_core.depth.config import DepthConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError
-from kd3d_core.training import checkpoint
+from kd3d_core.training import checkpoint_meta
 from kd3d_core.training.config import TrainConfig
-from kd3d_core.training.identity import Digests, recorded_digests
+from kd3d_core.training.same_run import Digests
 
-_FREE = {"out", "workers", "precision", "validate_every", "checkpoint_every", "teacher.cache"}
-"""Settings that may change while a run is interrupted."""
 
-_OTHER = {
-    "model": "{model} has other settings than it had",
-    "points": "the depth network of {model} or its settings aren't those of before",
-    "teacher": "the teacher {teacher} has other weights than it had",
-}
-"""What to say of a digest that differs."""
+def digests_of(
+    model: DepthConfig | DetectorConfig,
+    points: PointSource | None = None,
+    teacher: nn.Module | None = None,
+) -> Digests:
+    """What a run depends on besides its settings; it can only go on with the same.
+
+    Args:
+        model: settings of the network in training.
+        points: source of the points that it reads; true LiDAR has no digest: it doesn't change.
+        teacher: the teacher's network with its weights.
+    """
+    found = {"model": settings_digest(replace(model, weights=""))}
+    if isinstance(points, PseudoLidarCache):
+        found["points"] = points.digest
+    if teacher is not None:
+        found["teacher"] = weights_digest(teacher)
+    return found
 
 
 def run_state(
     step: int,
-    best: float | None,
     optimizer: Any,
     schedule: Any,
     average: AveragedModel | None,
@@ -41,7 +54,6 @@ def run_state(
     """All that decides the steps to come, besides the weights; to be called by every process."""
     return {
         "step": step,
-        "best": best,
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
         "average": average.state_dict() if average is not None else None,
@@ -52,23 +64,43 @@ def run_state(
 
 def restore(
     state: Mapping[str, Any],
+    source: Path,
+    total: int,
     optimizer: Any,
     schedule: Any,
     average: AveragedModel | None,
     accelerator: Accelerator,
-) -> tuple[int, float | None]:
-    """Put back what `run_state` gave; the step and the best score of then."""
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    if average is not None:
-        average.load_state_dict(state["average"])
-    if accelerator.scaler is not None and state["scaler"] is not None:
-        accelerator.scaler.load_state_dict(state["scaler"])
-    random = state["random"][accelerator.process_index]
-    torch.set_rng_state(random["cpu"])
-    if accelerator.device.type == "cuda" and random["cuda"] is not None:
-        torch.cuda.set_rng_state(random["cuda"], accelerator.device)
-    return state["step"], state["best"]
+) -> int:
+    """Put back what `run_state` gave, and return the step of then.
+
+    Args:
+        state: what the checkpoint holds.
+        source: the checkpoint, for messages.
+        total: number of steps of the whole run.
+        optimizer, schedule, average, accelerator: to put it into.
+
+    Raises:
+        WeightsError: the state is none that a run has written.
+    """
+    try:
+        step = state["step"]
+        if type(step) is not int or not 0 <= step <= total:
+            raise ValueError(f"its step is {step!r}, and the run has {total} steps")
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        if average is not None:
+            average.load_state_dict(state["average"])
+        if accelerator.scaler is not None and state["scaler"] is not None:
+            accelerator.scaler.load_state_dict(state["scaler"])
+        random = state["random"][accelerator.process_index]
+        torch.set_rng_state(random["cpu"])
+        if accelerator.device.type == "cuda" and random["cuda"] is not None:
+            torch.cuda.set_rng_state(random["cuda"], accelerator.device)
+        if schedule.last_epoch != step:
+            raise ValueError(f"its step is {step} and its learning rate's {schedule.last_epoch}")
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise checkpoint_meta.unreadable(source, error) from None
+    return step
 
 
 def run_meta(
@@ -79,6 +111,7 @@ def run_meta(
     frames: int,
     processes: int,
     digests: Digests,
+    validated: int | None,
 ) -> dict[str, Any]:
     """What a reader of a checkpoint wants to know, and `check_same_run` compares."""
     return {
@@ -89,71 +122,9 @@ def run_meta(
         "frames": frames,
         "processes": processes,
         "digests": digests,
+        "validated": validated,
         "config": plain(config),
     }
-
-
-def check_settings(config: TrainConfig) -> None:
-    """Refuse to go on with a run in `config.out` that has other settings.
-
-    What `check_same_run` does, as far as it can be told before models and data are there.
-
-    Raises:
-        ConfigError: names what differs, and how to start anew.
-    """
-    latest = checkpoint.find(Path(config.out) / "latest")
-    if latest is not None:
-        meta = checkpoint.read_meta(latest)
-        frames, processes = meta.get("frames", 0), meta["processes"]
-        check_same_run(latest, meta, config, frames, processes, recorded_digests(meta))
-
-
-def check_same_run(
-    folder: Path,
-    meta: Mapping[str, Any],
-    config: TrainConfig,
-    frames: int,
-    processes: int,
-    digests: Digests,
-) -> None:
-    """Refuse to go on with a run under other settings: its end would be that of neither.
-
-    How often to validate and to write checkpoints, the precision, the number of workers, the run's
-    folder and whether the teacher's answers are cached may change.
-
-    Args:
-        folder: the checkpoint.
-        meta: of the checkpoint.
-        config: as it is now.
-        frames: number of frames now.
-        processes: number of processes now.
-        digests: of the task now; those that the checkpoint doesn't know are not compared.
-
-    Raises:
-        ConfigError: names what differs, and how to start anew.
-    """
-    old = _flat(asdict(make_config(TrainConfig, meta.get("config", {}), folder)))
-    new = _flat(asdict(config))
-    for name, now in (("frames", frames), ("processes", processes)):
-        old[f"number of {name}"], new[f"number of {name}"] = meta.get(name), now
-    keys = [key for key in {**old, **new} if key not in _FREE]
-    changed = [
-        f"{key} is {new.get(key)} and was {old.get(key)}"
-        for key in keys
-        if old.get(key) != new.get(key)
-    ]
-    known = recorded_digests(meta)
-    for name, text in _OTHER.items():
-        if name in known and name in digests and known[name] != digests[name]:
-            teacher = config.teacher.name if config.teacher is not None else ""
-            changed.append(text.format(model=config.model, teacher=teacher))
-    if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise ConfigError(
-            f"{folder} belongs to another run: {', '.join(changed[:3])}{more}; set that back to "
-            f"go on, or give another `out` to start anew (with model: {folder.parent}/model.yaml "
-            "to start from its weights)"
-        )
 
 
 def check_same_step(step: int, out: Path) -> None:
@@ -168,21 +139,6 @@ def check_same_step(step: int, out: Path) -> None:
             f"{out}: the processes would go on at steps {', '.join(map(str, steps))}: let `out` be "
             "on a disk that all machines share, or copy it to each of them"
         )
-
-
-def plain(config: TrainConfig) -> dict[str, Any]:
-    """Lists for tuples, as YAML and JSON have it."""
-    return json.loads(json.dumps(asdict(config)))
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _random_state(device: torch.device) -> dict[str, torch.Tensor | None]:

@@ -1,18 +1,33 @@
 """Validating a detector: what it finds in frames, and the AP of that."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import torch
 
-from kd3d_core.data.kitti import KittiDataset, Label, box_labels
-from kd3d_core.data.samples import Batch, DetectionSamples, PointSource
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import Label, box_labels
+from kd3d_core.data.samples import Batch, FrameSamples, PointSource, batches_of
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.build import DetectorConfig
-from kd3d_core.evaluation.kitti_ap import evaluate
-from kd3d_core.training.loop import collated
+from kd3d_core.detectors.config import DetectorConfig
+from kd3d_core.errors import ConfigError
+from kd3d_core.evaluation.kitti_rules import CLASSES
+from kd3d_core.evaluation.validation import RANKED_METRICS, validation_metrics
+from kd3d_core.training.task import Score
 
-SCORE = "mAP_3d_moderate"
-"""The mean over the classes that there are of AP 3D R40 moderate."""
+log = logging.getLogger(__name__)
+
+SCORES = tuple(map(Score, RANKED_METRICS))
+"""The first decides; each of the others moves earlier in a training than those before it."""
+
+
+def check_classes(classes: Sequence[str]) -> None:
+    """Raise a `ConfigError` for classes that KITTI's evaluation doesn't know."""
+    if unknown := [name for name in classes if name.lower() not in CLASSES]:
+        raise ConfigError(
+            f"detector.classes has {unknown[0]}: KITTI's evaluation, which validates the run, "
+            f"knows {', '.join(CLASSES)}"
+        )
 
 
 class DetectionFrames:
@@ -23,13 +38,13 @@ class DetectionFrames:
     ) -> None:
         """
         Args:
-            frames: which.
-            config: whose window and classes to use.
-            points: what the detector reads.
+            frames: the frames.
+            config: the detector's settings, for window and classes.
+            points: source of the points that it reads.
             batch_size: frames at a time.
         """
-        self._frames = frames
-        self._samples = DetectionSamples(frames, config.window, points, config.classes)
+        self.frames = frames
+        self._samples = FrameSamples(frames, config.window, points, config.classes)
         self._classes = config.classes
         self._batch_size = batch_size
 
@@ -37,7 +52,7 @@ class DetectionFrames:
     def detect(self, detector: AnchorDetector, device: torch.device) -> dict[str, list[Label]]:
         """What `detector`, on `device` and in eval mode, finds in each frame, by its name."""
         found: dict[str, list[Label]] = {}
-        for batch in collated(self._samples, self._batch_size):
+        for batch in batches_of(self._samples, self._batch_size):
             found |= zip(batch.names, self._detect(detector, batch.to(device)), strict=True)
         return found
 
@@ -52,7 +67,7 @@ class DetectionFrames:
                 for values in (slots.boxes, slots.scores, slots.labels)
             )
             names = [self._classes[int(label)] for label in labels]
-            camera = self._frames.frame(name).camera()
+            camera = self.frames.frame(name).camera()
             answers.append(box_labels(boxes, scores.tolist(), names, camera))
         return answers
 
@@ -60,24 +75,15 @@ class DetectionFrames:
 def average_precision(
     truth: Mapping[str, Sequence[Label]], found: Mapping[str, list[Label]], classes: Sequence[str]
 ) -> dict[str, float]:
-    """AP R40 moderate in 3D and from above, by class, and `SCORE`.
-
-    `*_3d_loose` asks for the IoU that cameras are judged by as well: 0.5 for cars, 0.25 for others.
+    """The metrics of `kd3d_core.evaluation.validation` that are defined for some frames.
 
     Args:
         truth: labels of the frames, by name.
         found: detections in them, by name.
         classes: names of the classes.
     """
-    labels, detections = [truth[name] for name in found], list(found.values())
-    result = evaluate(labels, detections)
-    loose = evaluate(labels, detections, "loose")
-    metrics = {}
-    for name in classes:
-        curves = result.curves[name.lower()]
-        metrics[f"{name}_3d"] = curves["3d"].r40[1]
-        metrics[f"{name}_bev"] = curves["bev"].r40[1]
-        metrics[f"{name}_3d_loose"] = loose.curves[name.lower()]["3d"].r40[1]
-    present = [name for name in classes if result.objects[name.lower()][1]]
-    scores = [metrics[f"{name}_3d"] for name in present]
-    return {SCORE: sum(scores) / max(len(scores), 1), **metrics}
+    metrics = validation_metrics([truth[name] for name in found], list(found.values()), classes)
+    undefined = [score.name for score in SCORES if metrics[score.name] is None]
+    if undefined:
+        log.warning("no label of the validation frames counts for %s", ", ".join(undefined))
+    return {name: value for name, value in metrics.items() if value is not None}

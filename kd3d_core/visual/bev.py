@@ -1,4 +1,4 @@
-"""The scene from above: cloud, detections and truth."""
+"""The scene from above: point cloud, detections and labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,17 +8,20 @@ import numpy as np
 
 from kd3d_core.geometry import boxes as box_geometry
 from kd3d_core.visual.colors import Color
-from kd3d_core.visual.image import write
+from kd3d_core.visual.image import line_width, text_size, write
+
+_BACKGROUND: Color = (18, 18, 18)
+_RING_STEP_M = 10
 
 
 @dataclass(frozen=True)
 class BevView:
-    """A picture's window on the ground: x forward is right, y left is up.
+    """The part of the ground that a picture shows; x (forward) is right, y (left) is up.
 
     Attributes:
-        width: of the picture in pixels.
-        x_range: metres ahead, nearest and farthest.
-        y_range: metres, rightmost (negative) and leftmost.
+        width: width of the picture, pixels.
+        x_range: nearest and farthest distance ahead, metres.
+        y_range: rightmost (negative) and leftmost distance, metres.
     """
 
     width: int = 1242
@@ -27,7 +30,7 @@ class BevView:
 
     @property
     def pixels_per_metre(self) -> float:
-        """Scale."""
+        """Scale of the picture."""
         return self.width / (self.x_range[1] - self.x_range[0])
 
     @property
@@ -47,20 +50,24 @@ def draw_cloud(view: BevView, points: np.ndarray, ground_z: float = -1.73) -> np
     """A new `(H, W, 3)` RGB picture with range rings and the points, coloured by height.
 
     Args:
-        view: what it shows.
+        view: part of the ground to show.
         points: `(N, 3+)` in the detector frame.
-        ground_z: height of the ground, drawn darkest; 3 m over it is brightest.
+        ground_z: height of the ground, metres; points there are darkest, 3 m above brightest.
     """
     height, width = view.size
-    image = np.full((height, width, 3), 18, np.uint8)
+    image = np.full((height, width, 3), _BACKGROUND, np.uint8)
     _draw_rings(image, view)
     pixel = np.floor(view.pixels(points[:, :2])).astype(int)
     inside = ((pixel >= 0) & (pixel < (width, height))).all(1)
     pixel, z = pixel[inside], points[inside, 2]
-    level = np.clip((z - ground_z + 0.3) / 3.3 * 255, 0, 255).astype(np.uint8)
     order = np.argsort(z, kind="stable")  # the highest point of a pixel is the one seen
+    level = np.clip((z[order] - ground_z + 0.3) / 3.3 * 255, 0, 255).astype(np.uint8)
     palette = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]
-    image[pixel[order, 1], pixel[order, 0]] = palette[level[order]]
+    side = np.arange(line_width(image))
+    columns = np.minimum(pixel[order, 0, None, None] + side, width - 1)
+    rows = np.minimum(pixel[order, 1, None, None] + side[:, None], height - 1)
+    image[rows, columns] = palette[level][:, None, None]
+    _label_rings(image, view)
     return image
 
 
@@ -71,20 +78,53 @@ def draw_footprints(
     colors: Sequence[Color],
     thickness: int = 1,
 ) -> None:
-    """Draw the outlines of `(N, 7)` boxes, in place, with a line from the centre to the front."""
+    """Draw the outlines of boxes from above, in place, with a line from the centre to the front.
+
+    Args:
+        image: a picture of `view`, `(H, W, 3)` uint8 RGB.
+        view: part of the ground that it shows.
+        boxes: `(N, 7)` in the detector frame.
+        colors: RGB per box.
+        thickness: of the lines, in pixels of a picture as wide as KITTI's images.
+    """
+    width = line_width(image, thickness)
     boxes = np.asarray(boxes, np.float64).reshape(-1, 7)
     corners = view.pixels(box_geometry.corners(boxes)[:, :4, :2])
     centers = view.pixels(boxes[:, :2])
     for outline, center, color in zip(corners, centers, colors, strict=True):
         polygon = np.rint(outline).astype(np.int32)
-        cv2.polylines(image, [polygon], True, color, thickness, cv2.LINE_AA)
+        cv2.polylines(image, [polygon], True, color, width, cv2.LINE_AA)
         front = np.rint((outline[0] + outline[1]) / 2).astype(int).tolist()
-        cv2.line(image, np.rint(center).astype(int).tolist(), front, color, thickness, cv2.LINE_AA)
+        cv2.line(image, np.rint(center).astype(int).tolist(), front, color, width, cv2.LINE_AA)
 
 
-def _draw_rings(image: np.ndarray, view: BevView, step_m: int = 10) -> None:
+def _radii(view: BevView) -> range:
+    return range(_RING_STEP_M, int(view.x_range[1]) + 1, _RING_STEP_M)
+
+
+def _draw_rings(image: np.ndarray, view: BevView) -> None:
     origin = np.rint(view.pixels(np.zeros(2))).astype(int).tolist()
-    for radius in range(step_m, int(view.x_range[1]) + 1, step_m):
+    for radius in _radii(view):
         pixels = round(radius * view.pixels_per_metre)
-        cv2.circle(image, origin, pixels, (48, 48, 48), 1, cv2.LINE_AA)
-        write(image, f"{radius} m", (origin[0] + pixels - 44, 16), (130, 130, 130), 0.4)
+        cv2.circle(image, origin, pixels, (48, 48, 48), line_width(image), cv2.LINE_AA)
+
+
+def _label_rings(image: np.ndarray, view: BevView) -> None:
+    """Write each ring's radius onto it, as far left of the road as there is room."""
+    for radius in _radii(view):
+        text = f"{radius} m"
+        width, height, below = text_size(image, text, 0.4)
+        half = np.array([width, height + below]) / 2 + line_width(image, 3)
+        margin_x, margin_y = half / view.pixels_per_metre
+        nearest_x = max(view.x_range[0], 0) + margin_x
+        if nearest_x >= radius:
+            continue
+        y = min(view.y_range[1] - margin_y, np.sqrt(radius**2 - nearest_x**2))
+        place = np.array([np.sqrt(radius**2 - y**2), y])
+        if place[0] > view.x_range[1] - margin_x or y < view.y_range[0] + margin_y:
+            continue
+        left, top = np.rint(view.pixels(place) - half).astype(int).tolist()
+        right, bottom = np.rint(view.pixels(place) + half).astype(int).tolist()
+        cv2.rectangle(image, (left, top), (right, bottom), _BACKGROUND, cv2.FILLED)
+        baseline = (left + line_width(image, 3), bottom - line_width(image, 3) - below)
+        write(image, text, baseline, (130, 130, 130), 0.4)

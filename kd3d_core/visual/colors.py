@@ -1,4 +1,4 @@
-"""Which colour stands for what, the same in pictures and in RViz."""
+"""Colours of classes and labels, the same in pictures and in RViz."""
 
 Color = tuple[int, int, int]
 """RGB, 0 to 255."""
@@ -16,5 +16,5 @@ TRUTH_COLOR: Color = (255, 255, 255)
 
 
 def class_color(name: str) -> Color:
-    """Colour of a class; one for all that are unknown."""
+    """Colour of a class; unknown classes share one."""
     return _CLASS_COLORS.get(name, OTHER_COLOR)

@@ -1,15 +1,16 @@
-"""The page of `kd3d-eval report`: curves, parts of the AP, depth, and the worst frames of a run."""
+"""The page of `kd3d-eval report`: curves, AP in parts, depth errors, and the worst frames."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from kd3d_core.data.kitti import KittiDataset, KittiFrame, Label, label_boxes
-from kd3d_core.data.messages import ObjectBoxes
+from kd3d_core.data.kitti import KittiDataset, KittiFrame
+from kd3d_core.data.labels import Label, label_boxes
 from kd3d_core.evaluation.depth import DepthReport
 from kd3d_core.evaluation.kitti_ap import LEVELS, METRICS, POSITIONS, KittiAP, min_overlap
 from kd3d_core.evaluation.report import Breakdown, Mistakes
+from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual import plots
 from kd3d_core.visual.page import Column, Drawing, Frame, Page, Part, Section, Strip, Table
 from kd3d_core.visual.report import frame_column, legend
@@ -21,13 +22,13 @@ _DEPTH_MEASURES = ("abs_rel", "rmse", "silog", "delta_1")
 
 @dataclass(frozen=True)
 class Run:
-    """Detections of one model, and how they were judged.
+    """Detections of one model, and their evaluation.
 
     Attributes:
-        name: for headings and legends.
-        detections: of each frame.
+        name: of the run, for headings and legends.
+        detections: detections of each frame.
         breakdown: AP as a whole and in parts.
-        mistakes: of each frame.
+        mistakes: mistakes of each frame.
         depth: errors of its depth maps, if there are any.
     """
 
@@ -39,14 +40,14 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a page is about.
+class Evaluation:
+    """Content of a page.
 
     Attributes:
-        names: of the frames.
-        ground_truth: labels of each.
-        runs: one, or two to compare; the first decides which frames are the worst.
-        min_score: of the mistakes.
+        names: names of the frames.
+        ground_truth: labels of each frame.
+        runs: one run, or two to compare; the worst frames are those of the first.
+        min_score: score threshold of the mistakes and of the boxes in pictures.
     """
 
     names: Sequence[str]
@@ -56,48 +57,53 @@ class Judged:
 
 
 def evaluation_page(
-    judged: Judged,
+    evaluation: Evaluation,
     pictures: KittiDataset | None,
     most: int = 12,
     notes: Sequence[str] = (),
     advance: Callable[[], None] = lambda: None,
 ) -> Page:
-    """The page.
+    """The page of an evaluation.
 
     Args:
-        judged: the runs.
+        evaluation: the runs and their evaluation.
         pictures: images and calibration of the frames; without them the worst frames are a table.
-        most: how many frames are shown; 0 leaves their section out.
-        notes: what limits the numbers.
+        most: how many of the worst frames are shown; 0 leaves their section out.
+        notes: limits of the numbers.
         advance: called after each frame that was drawn.
 
     Raises:
-        DataError: a frame to draw lacks image or calibration, or a file is damaged.
+        DataError: a frame to draw has no image or calibration, or a file is malformed.
     """
-    first = judged.runs[0]
-    sections = [_ap_section(judged.runs), _curve_section(judged.runs)]
-    sections += [_distance_section(judged.runs), _occlusion_section(judged.runs)]
-    depths = {run.name: run.depth for run in judged.runs if run.depth is not None}
+    first = evaluation.runs[0]
+    if _seen_classes(evaluation.runs):
+        sections = [_ap_section(evaluation.runs), _curve_section(evaluation.runs)]
+        sections += [_distance_section(evaluation.runs), _occlusion_section(evaluation.runs)]
+    else:
+        text = "No label counts, so that no class has AP: the notes below say why."
+        sections = [Section("Average precision", (), text)]
+    depths = {run.name: run.depth for run in evaluation.runs if run.depth is not None}
     if depths:
         sections.append(_depth_section(depths))
     if most:
-        sections.append(_worst_section(judged, pictures, most, advance))
+        sections.append(_worst_section(evaluation, pictures, most, advance))
     overall = first.breakdown.overall
     facts = [("frames", str(overall.frames)), ("overlap", overall.iou)]
-    for name in _seen_classes(judged.runs):
+    for name in _seen_classes(evaluation.runs):
         facts.append((f"{name} labels (hard)", str(overall.objects[name][_HARD])))
-    for run in judged.runs:
+    for run in evaluation.runs:
         value = _ap(run.breakdown.overall, "car", "3d", _MODERATE)
         facts.append((f"car 3D moderate, {run.name}", _text(value)))
-    lead = " and ".join(run.name for run in judged.runs)
-    lead = f"{lead}, judged by KITTI's rules" + (", side by side." if judged.runs[1:] else ".")
+    lead = " and ".join(run.name for run in evaluation.runs)
+    lead = f"{lead}, evaluated by KITTI's rules" + (
+        ", side by side." if evaluation.runs[1:] else "."
+    )
     return Page("Evaluation", lead, tuple(facts), tuple(sections), notes=tuple(notes))
 
 
 def _ap(result: KittiAP, name: str, metric: str, level: int) -> float | None:
-    """R40 in percent; None where no label is asked for, or where it can't be told."""
-    value = result.curves[name][metric].r40[level]
-    return None if not result.objects[name][level] or np.isnan(value) else value
+    """R40 in percent; None where it is undefined."""
+    return _or_none(result.curves[name][metric].r40[level])
 
 
 def _text(value: float | None) -> str:
@@ -166,8 +172,9 @@ def _curve_section(runs: Sequence[Run]) -> Section:
 
 def _distance_section(runs: Sequence[Run]) -> Section:
     text = (
-        "Of labels in a band only; others are ignored, and so are detections in other bands that "
-        "find nothing. With n labels, 40 or fewer, R40 is 100 (n - 1) / 40 at most. 3D, moderate."
+        "AP of the labels in each band; other labels are ignored, and so are detections in other "
+        "bands without a label. With n labels, 40 or fewer, R40 is at most 100 (n - 1) / 40. 3D, "
+        "moderate."
     )
     results = [run.breakdown.by_distance for run in runs]
     return Section("By distance", _part_plots(runs, results, _MODERATE, "distance"), text)
@@ -175,8 +182,8 @@ def _distance_section(runs: Sequence[Run]) -> Section:
 
 def _occlusion_section(runs: Sequence[Run]) -> Section:
     text = (
-        "Of labels that are so much hidden; others are ignored. A detection has no occlusion, so "
-        "the wrong ones are the same for each. 3D, hard, R40."
+        "AP of the labels of each occlusion; other labels are ignored. A detection has no "
+        "occlusion, so the wrong detections are the same for each. 3D, hard, R40."
     )
     results = [run.breakdown.by_occlusion for run in runs]
     return Section("By occlusion", _part_plots(runs, results, _HARD, "occlusion"), text)
@@ -273,43 +280,43 @@ def _or_none(value: float) -> float | None:
 
 
 def _worst_section(
-    judged: Judged, pictures: KittiDataset | None, most: int, advance: Callable[[], None]
+    evaluation: Evaluation, pictures: KittiDataset | None, most: int, advance: Callable[[], None]
 ) -> Section:
-    first = judged.runs[0]
+    first = evaluation.runs[0]
     worst = first.mistakes.worst[:most]
     text = (
-        f"Frames in which {first.name} has most labels missed and detections wrong, at scores "
-        f"from {judged.min_score:g}, in 3D, among what counts as hard; all classes together."
+        f"Frames in which {first.name} has most mistakes: labels missed and detections wrong, with "
+        f"scores from {evaluation.min_score:g}, in 3D, level hard, all classes together."
     )
     if not worst:
         return Section("Worst frames", (), "There is no frame with a mistake.")
     if pictures is None:
         rows = tuple(
             (
-                judged.names[index],
+                evaluation.names[index],
                 *(
                     str(count[index])
-                    for run in judged.runs
+                    for run in evaluation.runs
                     for count in (run.mistakes.missed, run.mistakes.wrong)
                 ),
             )
             for index in worst
         )
-        heads = [f"{what}, {run.name}" for run in judged.runs for what in ("missed", "wrong")]
+        heads = [f"{what}, {run.name}" for run in evaluation.runs for what in ("missed", "wrong")]
         table = Table(("frame", *heads), rows)
         return Section("Worst frames", (table,), f"{text} Give --data to see them.")
     shown = []
     for index in worst:
-        shown.append(_worst_frame(judged, index, pictures.frame(judged.names[index])))
+        shown.append(_worst_frame(evaluation, index, pictures.frame(evaluation.names[index])))
         advance()
     found = {
-        label.type for index in worst for run in judged.runs for label in run.detections[index]
+        label.type for index in worst for run in evaluation.runs for label in run.detections[index]
     }
     strip = Strip(tuple(shown), rate_hz=1.0, legend=legend(sorted(found), has_truth=True))
     return Section("Worst frames", (strip,), text)
 
 
-def _worst_frame(judged: Judged, index: int, frame: KittiFrame) -> Frame:
+def _worst_frame(evaluation: Evaluation, index: int, frame: KittiFrame) -> Frame:
     image, camera = frame.image(), frame.camera()
     has_points = "velodyne" in frame.files or "velodyne_reduced" in frame.files
     points = frame.points_in_view() if has_points else np.zeros((0, 4), np.float32)
@@ -324,14 +331,14 @@ def _worst_frame(judged: Judged, index: int, frame: KittiFrame) -> Frame:
             np.array(scores),
         )
 
-    truth = boxes([label for label in judged.ground_truth[index] if label.is_object])
+    truth = boxes([label for label in evaluation.ground_truth[index] if label.is_object])
     columns: list[Column] = []
-    for run in judged.runs:
+    for run in evaluation.runs:
         found = boxes(
             [
                 label
                 for label in run.detections[index]
-                if label.score is not None and label.score >= judged.min_score
+                if label.score is not None and label.score >= evaluation.min_score
             ]
         )
         heading = (

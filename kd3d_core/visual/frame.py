@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from kd3d_core.data.messages import ObjectBoxes
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual.bev import BevView, draw_cloud, draw_footprints
 from kd3d_core.visual.colors import TRUTH_COLOR, class_color
-from kd3d_core.visual.image import draw_boxes, mark_untrained, write
+from kd3d_core.visual.image import draw_boxes, line_width, mark_untrained, write
 
 
 def draw_frame(
@@ -22,12 +22,12 @@ def draw_frame(
 
     Args:
         image: `(h, w, 3)` uint8 RGB; not changed.
-        camera: of the image.
+        camera: camera of the image.
         points: `(N, 3+)` in the detector frame.
-        found: the detector's boxes, each in the colour of its class.
-        truth: drawn in white where there is one.
-        trained: if False, the corner says UNTRAINED.
-        title: written into the scene from above.
+        found: detections, drawn in the colours of their classes.
+        truth: labels, drawn in white, if there are any.
+        trained: if False, UNTRAINED is written into the corner.
+        title: text in the corner of the scene from above.
     """
     picture = draw_image(image, camera, found, truth, trained)
     view = BevView(width=picture.shape[1])
@@ -62,7 +62,7 @@ def draw_above(
     truth: ObjectBoxes | None = None,
     title: str = "",
 ) -> np.ndarray:
-    """The scene from above, RGB, as large as `view` says; arguments as in `draw_frame`."""
+    """The scene from above, RGB, of the size of `view`; arguments as in `draw_frame`."""
     picture = draw_cloud(view, points)
     if truth is not None:
         draw_footprints(picture, view, truth.boxes, [TRUTH_COLOR] * len(truth.boxes))
@@ -70,7 +70,8 @@ def draw_above(
     colors = [class_color(found.names[index]) for index in order]
     draw_footprints(picture, view, found.boxes[order], colors, 2)
     if title:
-        write(picture, title, (8, picture.shape[0] - 10), (230, 230, 230), 0.45)
+        place = (line_width(picture, 8), picture.shape[0] - line_width(picture, 10))
+        write(picture, title, place, (230, 230, 230))
     return picture
 
 

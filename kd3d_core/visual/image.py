@@ -1,4 +1,4 @@
-"""Boxes drawn on the camera's image."""
+"""Boxes and text drawn on images, in lines and letters whose size follows the image's."""
 
 from collections.abc import Sequence
 
@@ -11,6 +11,18 @@ from kd3d_core.visual.colors import Color
 
 _NEAR_M = 0.1
 _FONT, _FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.45
+_REFERENCE_PX = 1242
+"""Longer side of an image in which lines are one pixel wide: KITTI's."""
+
+
+def drawing_scale(image: np.ndarray) -> float:
+    """How much larger than in KITTI's images lines and letters are drawn; at least 1."""
+    return max(1.0, max(image.shape[:2]) / _REFERENCE_PX)
+
+
+def line_width(image: np.ndarray, thickness: int = 1) -> int:
+    """Pixels of a line that has `thickness` in KITTI's images."""
+    return round(thickness * drawing_scale(image))
 
 
 def draw_boxes(
@@ -26,12 +38,13 @@ def draw_boxes(
     Args:
         image: `(H, W, 3)` uint8 RGB, contiguous; changed in place.
         boxes: `(N, 7)` in the detector frame.
-        camera: of the (rectified) image.
+        camera: camera of the (rectified) image.
         colors: RGB per box.
-        texts: written over each box, the last one first; none if empty. One that would cover
-            another stands higher, and is left out where there is no room either.
-        thickness: of the lines in pixels.
+        texts: text over each box, if any. Later ones have priority: a text that would cover
+            another is moved up, or left out where there is no room.
+        thickness: of the lines, in pixels of KITTI's images.
     """
+    width = line_width(image, thickness)
     corners = box_geometry.corners(np.asarray(boxes, np.float64).reshape(-1, 7))
     matrix = camera.image_from_lidar
     homogeneous = corners @ matrix[:, :3].T + matrix[:, 3]
@@ -44,11 +57,19 @@ def draw_boxes(
         for start, end in edges:
             line = _clip_near(box[start], box[end])
             if line is not None:
-                cv2.line(image, *line, colors[index], thickness, cv2.LINE_AA)
+                cv2.line(image, *line, colors[index], width, cv2.LINE_AA)
         if texts:
             seen = box[box[:, 2] >= _NEAR_M]
             labels.append((texts[index], seen[:, :2] / seen[:, 2:], colors[index]))
     _write_apart(image, labels[::-1])
+
+
+def text_size(image: np.ndarray, text: str, size: float = _FONT_SCALE) -> tuple[int, int, int]:
+    """Width, height over the baseline, and depth below it, of what `write` draws, pixels."""
+    (width, height), below = cv2.getTextSize(
+        text, _FONT, size * drawing_scale(image), line_width(image)
+    )
+    return width, height, below
 
 
 def write(
@@ -56,24 +77,34 @@ def write(
     text: str,
     position: tuple[int, int],
     color: Color,
-    scale: float = _FONT_SCALE,
+    size: float = _FONT_SCALE,
 ) -> None:
-    """Write `text` with a dark outline, its left baseline at `position` (column, row)."""
-    cv2.putText(image, text, position, _FONT, scale, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(image, text, position, _FONT, scale, color, 1, cv2.LINE_AA)
+    """Write `text` with a dark outline, in place.
+
+    Args:
+        image: `(H, W, 3)` uint8 RGB.
+        text: ASCII.
+        position: column and row of its left end on the baseline.
+        color: RGB.
+        size: OpenCV's font scale, in an image of KITTI's size.
+    """
+    scale, width = size * drawing_scale(image), line_width(image)
+    cv2.putText(image, text, position, _FONT, scale, (0, 0, 0), 3 * width, cv2.LINE_AA)
+    cv2.putText(image, text, position, _FONT, scale, color, width, cv2.LINE_AA)
 
 
 def _write_apart(image: np.ndarray, labels: Sequence[tuple[str, np.ndarray, Color]]) -> None:
-    """Write texts over the pixels `(N, 2)` that they belong to, none over one before it."""
+    """Write each text above its pixels `(N, 2)` where it covers no text before it."""
     height, width = image.shape[:2]
+    gap = line_width(image, 2)
     taken: list[tuple[int, int, int, int]] = []
     for text, pixels, color in labels:
         (left, top), (right, bottom) = pixels.min(0), pixels.max(0)
         if right < 0 or left >= width or bottom < 0 or top >= height:
             continue
-        (text_width, text_height), below = cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)
+        text_width, text_height, below = text_size(image, text)
         column = int(np.clip(left, 0, max(width - text_width, 0)))
-        row = int(max(top - 4, text_height + 2))
+        row = int(max(top - 2 * gap, text_height + gap))
         for baseline in (row, row - text_height - below, row - 2 * (text_height + below)):
             place = (column, baseline - text_height, column + text_width, baseline + below)
             if place[1] >= 0 and not any(_overlap(place, other) for other in taken):
@@ -88,8 +119,9 @@ def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -
 
 
 def mark_untrained(image: np.ndarray) -> None:
-    """Say in the upper left corner that the weights are random."""
-    write(image, "UNTRAINED: random weights", (8, 22), (255, 70, 70), 0.7)
+    """Write into the upper left corner that the weights are random."""
+    place = (line_width(image, 8), line_width(image, 22))
+    write(image, "UNTRAINED: random weights", place, (255, 70, 70), 0.7)
 
 
 def _clip_near(

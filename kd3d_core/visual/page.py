@@ -26,7 +26,7 @@ class Picture:
         jpeg: the file's bytes.
         width: pixels.
         height: pixels.
-        alt: what it shows, for who can't see it.
+        alt: description for readers who can't see it.
     """
 
     jpeg: bytes
@@ -53,9 +53,9 @@ class Table:
     """Text in rows and columns; the first column names the row.
 
     Attributes:
-        columns: their heads.
-        rows: one text for each column.
-        caption: what the table says.
+        columns: headings of the columns.
+        rows: a text for each column.
+        caption: caption of the table.
     """
 
     columns: tuple[str, ...]
@@ -69,7 +69,7 @@ class Drawing:
 
     Attributes:
         svg: one `<svg>` element, see `kd3d_core.visual.plots`.
-        alt: what it shows, for who can't see it.
+        alt: description for readers who can't see it.
         caption: written below it.
     """
 
@@ -80,12 +80,12 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Column:
-    """What one run says about a frame.
+    """A frame as one run sees it.
 
     Attributes:
         pictures: the first over the whole width, the others below it.
-        table: beside the last picture, where there is room.
-        heading: needed where there are two runs.
+        table: shown beside the last picture, where there is room.
+        heading: name of the run, where there are two.
     """
 
     pictures: tuple[Picture, ...]
@@ -95,7 +95,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Frame:
-    """A moment of a strip: one column, or several to compare."""
+    """A frame of a strip: one column, or several to compare."""
 
     title: str
     columns: tuple[Column, ...]
@@ -103,7 +103,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Strip:
-    """Frames that can be played and leafed through.
+    """Frames that can be played, or viewed one by one.
 
     Attributes:
         frames: at least one.
@@ -130,15 +130,15 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything that a page says.
+    """Content of a page.
 
     Attributes:
-        title: its heading, and the name of the browser's tab.
-        lead: a sentence below it.
+        title: heading, and title of the browser's tab.
+        lead: sentence below it.
         facts: names and values, shown as tiles.
-        sections: from top to bottom.
-        warning: what must not be overlooked; shown as a red band, if there is any.
-        notes: what limits the numbers, at the end.
+        sections: sections from top to bottom.
+        warning: warning in a red band, if any.
+        notes: limits of the numbers, at the end.
     """
 
     title: str

@@ -1,6 +1,6 @@
 """Plots as SVG for a page: text and axes take the page's colour, so light and dark both work.
 
-Those that stand alone are PNG.
+Plots for files of their own are PNG.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 _INK = "#0a0b0c"
-"""Stands for the page's colour until the SVG is written."""
+"""Placeholder of the page's text colour, replaced when the SVG is written."""
 _SERIES = ("#2a8fd4", "#d97b00", "#009e73", "#b8649a")
 """Readable on white and on black; after Okabe and Ito."""
 Line = tuple[Sequence[float], Sequence[float]]
@@ -39,7 +39,7 @@ _STYLE: Any = {
 
 
 def latency_histogram(latency_ms: Sequence[float]) -> str:
-    """How many frames took how long, with median and 95th percentile."""
+    """Histogram of the latency, with median and 95th percentile."""
     values = np.asarray(latency_ms, float)
     with rc_context(_STYLE):
         figure, axes = _axes((7.0, 2.6))
@@ -78,7 +78,7 @@ def bars(
     labels: tuple[str, str],
     top: float | None = None,
 ) -> str:
-    """Groups of bars; None leaves a gap marked with a dash."""
+    """Groups of bars, by name of the series; a dash stands for None."""
     with rc_context(_STYLE):
         figure, axes = _axes((3.9, 3.1))
         width = 0.8 / max(len(series), 1)
@@ -163,7 +163,7 @@ def epoch_lines(
 
 
 def _shortened(name: str, most: int) -> str:
-    """The name, or as much of its end: runs are called by their folders, which differ there."""
+    """The name, or its end: runs are named after folders, whose ends differ."""
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 

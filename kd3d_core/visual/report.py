@@ -1,4 +1,4 @@
-"""The report of a drive: its frames to leaf through, how long they took, what was found.
+"""The report of a drive: its frames as pictures, latency, and what was detected.
 
 frames = [
     drive_frame("000010", image, camera, points, found, truth, latency_ms=52.0),
@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kd3d_core.data.messages import ObjectBoxes
-from kd3d_core.evaluation.precision import JudgeRules, precision_recall
+from kd3d_core.evaluation.precision import MatchRules, precision_recall
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual import plots
 from kd3d_core.visual.bev import BevView
 from kd3d_core.visual.colors import OTHER_COLOR, TRUTH_COLOR, Color, class_color
@@ -35,7 +35,7 @@ from kd3d_core.visual.page import (
 )
 
 UNTRAINED = "UNTRAINED: the weights are random, so the boxes mean nothing."
-"""What a page says where weights are random."""
+"""Warning of a page whose model has random weights."""
 
 _ABOVE_WIDTH_PX = 760
 _MOST_ROWS = 12
@@ -47,9 +47,9 @@ class DriveFrame:
 
     Attributes:
         shown: as the page shows it.
-        found: the detections.
-        truth: the labels; None where there are none.
-        latency_ms: from image to result; None if unknown.
+        found: detections.
+        truth: labels; None if the frame has none.
+        latency_ms: time from image to result; None if unknown.
     """
 
     shown: Frame
@@ -71,13 +71,13 @@ def drive_frame(
     """Draw and compress a frame for `write_report`.
 
     Args:
-        title: its name or time.
+        title: name or time of the frame.
         image: `(H, W, 3)` uint8 RGB, rectified.
-        camera: of the image.
+        camera: camera of the image.
         points: `(N, 3+)` in the detector frame.
         found: detections in the detector frame.
         truth: labels in the detector frame, if there are any.
-        latency_ms: from image to result, if known.
+        latency_ms: time from image to result, if known.
         trained: if False, the picture says UNTRAINED.
     """
     column = frame_column(image, camera, points, found, truth, trained)
@@ -95,11 +95,11 @@ def frame_column(
 ) -> Column:
     """Image, scene from above and a table of detections; arguments as in `drive_frame`."""
     view = BevView(width=_ABOVE_WIDTH_PX)
-    says = _in_words(found, truth)
+    summary = _summary(found, truth)
     return Column(
         (
-            Picture.encode(draw_image(image, camera, found, truth, trained), f"Camera: {says}"),
-            Picture.encode(draw_above(view, points, found, truth), f"From above: {says}"),
+            Picture.encode(draw_image(image, camera, found, truth, trained), f"Camera: {summary}"),
+            Picture.encode(draw_above(view, points, found, truth), f"From above: {summary}"),
         ),
         _detection_table(found),
         heading,
@@ -115,7 +115,7 @@ def write_report(
     facts: Mapping[str, str] | None = None,
     trained: bool = True,
     rate_hz: float = 10.0,
-    rules: JudgeRules = JudgeRules(),  # noqa: B008 - frozen
+    rules: MatchRules = MatchRules(),  # noqa: B008 - frozen
     latency: str = "From an image to its result.",
     notes: Sequence[str] = (),
 ) -> None:
@@ -129,17 +129,17 @@ def write_report(
         facts: names and values, for the top of the page.
         trained: if False, the page says UNTRAINED.
         rate_hz: frames per second when played.
-        rules: what precision and recall are measured with, where frames have labels.
-        latency: what the times are times of.
-        notes: what a reader should know, at the end.
+        rules: rules of precision and recall, where frames have labels.
+        latency: sentence on what the latency includes.
+        notes: sentences at the end of the page.
 
     Raises:
         DataError: the file can't be written.
     """
     sections = [_strip_section(frames, rate_hz)] if frames else []
-    judged = [frame for frame in frames if frame.truth is not None]
-    if judged:
-        sections.append(_score_section(judged, rules))
+    labelled = [frame for frame in frames if frame.truth is not None]
+    if labelled:
+        sections.append(_score_section(labelled, rules))
     sections.append(_count_section(frames))
     latency_ms = [frame.latency_ms for frame in frames if frame.latency_ms is not None]
     if latency_ms:
@@ -170,9 +170,9 @@ def _strip_section(frames: Sequence[DriveFrame], rate_hz: float) -> Section:
     return Section("Frames", (strip,))
 
 
-def _score_section(judged: Sequence[DriveFrame], rules: JudgeRules) -> Section:
-    truth = [frame.truth for frame in judged if frame.truth is not None]
-    scores = precision_recall(truth, [frame.found for frame in judged], rules)
+def _score_section(labelled: Sequence[DriveFrame], rules: MatchRules) -> Section:
+    truth = [frame.truth for frame in labelled if frame.truth is not None]
+    scores = precision_recall(truth, [frame.found for frame in labelled], rules)
     rows = tuple(
         (
             name,
@@ -189,7 +189,7 @@ def _score_section(judged: Sequence[DriveFrame], rules: JudgeRules) -> Section:
     near = f"recall within {rules.near_m:g} m"
     columns = ("class", "precision", "recall", near, "labels", "found", "missed", "wrong")
     text = (
-        f"Of the {len(judged)} processed frames that have labels. A detection is right if it "
+        f"Of the {len(labelled)} processed frames that have labels. A detection is right if it "
         f"overlaps a label of its class by more than {rules.min_iou:g} (intersection over union, "
         f"from above); those with a score below {rules.min_score:g} are left out. Every label "
         "counts, however far or hidden."
@@ -238,7 +238,7 @@ def _detection_table(found: ObjectBoxes) -> Table:
     return Table(("class", "score", "distance"), rows, caption)
 
 
-def _in_words(found: ObjectBoxes, truth: ObjectBoxes | None) -> str:
+def _summary(found: ObjectBoxes, truth: ObjectBoxes | None) -> str:
     def listed(names: Sequence[str]) -> str:
         counts = sorted(Counter(names).items())
         return ", ".join(f"{count} {name}" for name, count in counts) or "nothing"

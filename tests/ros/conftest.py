@@ -15,7 +15,7 @@ os.environ.setdefault(
     "FASTDDS_DEFAULT_PROFILES_FILE", str(Path(__file__).parents[2] / "config" / "fastdds.xml")
 )
 
-_WITHOUT_ROS = {"test_demo_results.py", "test_mailbox.py"}
+_WITHOUT_ROS = {"test_bag_command.py", "test_demo_results.py", "test_mailbox.py"}
 _MISSING = [
     name
     for name in ("rclpy", "vision_msgs", "tf2_msgs", "diagnostic_msgs", "visualization_msgs")

@@ -8,8 +8,8 @@ import pytest
 from kd3d_core.data.bag import BagReader
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import CAMERA_FRAME, write_kitti_bag
-from kd3d_core.data.messages import Image, ObjectBoxes
 from kd3d_core.errors import ImageError
+from kd3d_core.messages.types import Image, ObjectBoxes
 from kd3d_ros.demo_recording import Results, recorded_frames
 
 

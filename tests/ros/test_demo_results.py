@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kd3d_core.data.messages import ObjectBoxes
+from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual.page import Frame
 from kd3d_core.visual.report import DriveFrame
 from kd3d_ros.demo_results import Played, summarize, write_page

@@ -18,13 +18,16 @@ from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import IMAGE_TOPIC, INFO_TOPIC, TF_TOPIC, write_kitti_bag
 from kd3d_core.offline.bag_source import BagSettings, bag_source
 from kd3d_core.offline.run import Outcome, detect_frames
-from kd3d_core.offline.sinks import DETECTIONS_TOPIC, MARKERS_TOPIC, POINTS_TOPIC, BagSink
+from kd3d_core.offline.sinks import BagSink
 from kd3d_core.offline.store import ResultStore
 from kd3d_core.runtime.pipeline import CameraDetector
 from kd3d_ros.detector_node import DetectorNode
 
 pytestmark = pytest.mark.usefixtures("ros")
 
+POINTS_TOPIC = "/kd3d_detector/points"
+DETECTIONS_TOPIC = "/kd3d_detector/detections"
+MARKERS_TOPIC = "/kd3d_detector/markers"
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 

@@ -1,5 +1,7 @@
 """The node with a fake detector, in one process, over DDS."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -13,8 +15,9 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64
 from tf2_msgs.msg import TFMessage
 
-from kd3d_core.geometry.camera import virtual_lidar_from_camera
+from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry.pose import matrix_from_pose
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_ros import results, worker
 
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -70,7 +73,7 @@ def test_named_frame_comes_from_tf_static(
     setup.info()
     setup.send(image_message(), image_message())
     assert setup.node.counters.rejected == {"no_transform": 2}
-    assert capfd.readouterr().err.count("no static transform") == 1
+    assert capfd.readouterr().err.count("no transform from") == 1
 
     broadcaster = setup.camera.create_publisher(TFMessage, "/tf_static", LATCHED)
     frames = [TransformStamped(), TransformStamped(), TransformStamped()]
@@ -90,6 +93,32 @@ def test_named_frame_comes_from_tf_static(
     np.testing.assert_allclose(camera.lidar_from_camera[:3, 3], [0, 0, -0.25])
     setup.spinner.until("points", lambda: setup.camera.points)
     assert setup.camera.points[0].header.frame_id == "velodyne"
+
+
+def test_a_camera_that_moves_is_where_tf_has_it_at_the_stamp(start: Start) -> None:
+    detector = FakeDetector()
+    setup = start(detector, detector_frame="base")
+    setup.connect()
+    setup.info()
+    broadcaster = setup.camera.create_publisher(TFMessage, "/tf", 10)
+    for second in (10, 11):
+        moved = TransformStamped()
+        moved.header.frame_id, moved.child_frame_id = "base", CAMERA_FRAME
+        moved.header.stamp.sec = second
+        moved.transform.rotation.w = 1.0
+        moved.transform.translation.x = float(second)
+        broadcaster.publish(TFMessage(transforms=[moved]))
+
+    def is_known() -> bool:
+        try:
+            return bool(setup.node._transforms.lookup("base", CAMERA_FRAME, 11 * 10**9).any())
+        except CalibrationError:
+            return False
+
+    setup.spinner.until("the transforms", is_known)
+    setup.send(image_message(stamp=10.25))
+    ((_, camera),) = detector.calls
+    np.testing.assert_allclose(camera.lidar_from_camera[:3, 3], [10.25, 0, 0])
 
 
 def test_first_image_waits_for_its_camera_info(start: Start) -> None:
@@ -134,7 +163,7 @@ def test_bad_images_are_counted_and_said_once(
     assert "rejected: images are rejected" in status.message
 
 
-@pytest.mark.parametrize("focal", [float("nan"), 0.0])
+@pytest.mark.parametrize("focal", [float("nan"), 0.0, 1.0])
 def test_impossible_camera_info(start: Start, focal: float) -> None:
     setup = start()
     setup.connect()
@@ -155,6 +184,18 @@ def test_image_and_camera_info_of_different_sizes(start: Start) -> None:
     setup.info()
     setup.send(image_message())
     assert setup.node.counters.processed == 1
+
+
+def test_binning_is_honoured_and_what_cannot_be_told_is_said_once(
+    start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    setup = start()
+    setup.connect()
+    setup.info(width=128, height=96, binning=2, k1=-0.3)
+    setup.send(image_message(), image_message())
+    assert setup.node.counters.processed == 2
+    assert setup.node.counters.noticed["camera_info"] == 1
+    assert capfd.readouterr().err.count("images of /image are taken to be rectified") == 1
 
 
 def test_camera_info_that_never_comes(
@@ -266,7 +307,7 @@ def test_no_inference_while_nobody_listens(start: Start) -> None:
     points: list[PointCloud2] = []
     setup.camera.listen(PointCloud2, "/kd3d_detector/points", points)
     setup.connect()
-    setup.spinner.until("the node sees it", setup.node._results.is_watched)
+    setup.spinner.until("the node sees it", setup.node._outputs.results.is_watched)
     setup.send(image_message())
     setup.spinner.until("points", lambda: points)
     assert len(detector.calls) == 2
@@ -275,8 +316,9 @@ def test_no_inference_while_nobody_listens(start: Start) -> None:
 
 def test_unwatched_messages_are_not_made(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    for name in ("detections_message", "markers_message"):
-        monkeypatch.setattr(results, name, lambda *_: made.append("unwanted"))
+    points_output, *others = results.FRAME_OUTPUTS
+    unwanted = [replace(output, encode=lambda *_: made.append("unwanted")) for output in others]
+    monkeypatch.setattr(results, "FRAME_OUTPUTS", (points_output, *unwanted))
     setup = start(listen=False)
     points: list[PointCloud2] = []
     setup.camera.listen(PointCloud2, "/kd3d_detector/points", points)

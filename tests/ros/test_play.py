@@ -17,9 +17,10 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from kd3d_core.data.bag import LATCHED, BagReader, BagWriter, QosProfile
-from kd3d_core.data.messages import Image, Transform, Transforms
+from kd3d_core.data.bag import BagReader, BagWriter
 from kd3d_core.errors import DataError, Kd3dError
+from kd3d_core.messages.qos import LATCHED, QosProfile
+from kd3d_core.messages.types import Image, Transform, Transforms
 from kd3d_ros.play import play_bag
 from kd3d_ros.raw import MessageTypeError, bare_node, message_class, ros_qos
 from kd3d_ros.record import record_bag
@@ -72,7 +73,7 @@ def same(recorded: list[bytes], played: list[bytes]) -> bool:
 def command(*words: object) -> Iterator[subprocess.Popen[str]]:
     """`kd3d-bag` in a process of its own, killed at the end if need be."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "kd3d_core.cli.bag", *map(str, words)],
+        [sys.executable, "-m", "kd3d_ros.bag", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -272,6 +273,53 @@ def test_types_that_are_not_installed_are_skipped_and_counted(tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
+def test_a_type_is_not_imported_before_it_is_known_to_be_one() -> None:
+    """A bag may name any module: `antigravity` opens a browser."""
+    sys.modules.pop("antigravity", None)
+    with pytest.raises(MessageTypeError, match="install the ROS package antigravity"):
+        message_class("antigravity/msg/Thing")
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["", "/1abc", "/a b", f"/{'a' * 5000}"])
+def test_names_that_ros_refuses_are_skipped_and_counted(name: str, tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        for topic in ("/image", name):
+            writer.add_topic(topic, "sensor_msgs/msg/Image")
+            writer.write(topic, START, image(1))
+    summary = play_bag(tmp_path / "bag")
+    assert summary.sent == {"/image": 1}
+    reason, count = summary.skipped[name]
+    assert count == 1
+    assert reason.startswith("Invalid topic name")
+    assert max(map(len, str(summary).splitlines())) < 200
+
+
+@pytest.mark.parametrize("wrong", [0, START + 200 * 365 * 86400 * 10**9, 2**63 - 2])
+def test_stamps_centuries_away_are_named_and_not_waited_for(
+    wrong: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stamps = sorted([wrong, *(START + index * 10**7 for index in range(5))])
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.add_topic("/image", "sensor_msgs/msg/Image")
+        for stamp in stamps:
+            writer.write("/image", stamp, image(1))
+    stop, sent = threading.Event(), []
+
+    def count(message: Any) -> None:
+        sent.append(message.stamp_ns)
+        if len(sent) == 2 * len(stamps):
+            stop.set()
+
+    began = time.monotonic()
+    play_bag(tmp_path / "bag", loop=True, clock=True, stop=stop, on_sent=count)
+    assert sent == 2 * stamps
+    assert time.monotonic() - began < LIMIT_S
+    (line, again) = [record.message for record in caplog.records]
+    assert line == again
+    assert "the stamp of a message on /image is " in line
+
+
 def test_a_topic_whose_type_is_not_installed_does_not_end_a_recording(
     bag: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -378,7 +426,7 @@ def test_a_signal_ends_playing_with_a_summary(bag: Path, number: int) -> None:
 def test_without_ros_the_error_is_one_line(bag: Path) -> None:
     code = (
         "import sys; sys.modules['rclpy'] = None; sys.argv = ['kd3d-bag', 'play', sys.argv[1]];"
-        "from kd3d_core.cli.bag import main; sys.exit(main())"
+        "from kd3d_ros.bag import main; sys.exit(main())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(bag)],

@@ -1,31 +1,29 @@
 """Reads bags."""
 
-import sys
+import logging
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from heapq import merge
 from pathlib import Path
 from types import TracebackType
 
 from rosbags.convert.converter import is_same_wireformat, migrate_bytes
-from rosbags.highlevel import AnyReader
-from rosbags.interfaces import Connection
+from rosbags.interfaces import Connection, MessageDefinition, MessageDefinitionFormat
+from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
-from kd3d_core.data.bag import codec
-from kd3d_core.data.bag.topics import Topic, recorded_qos, ros2_type
-from kd3d_core.data.bag.types import humble_typestore, typestore
-from kd3d_core.data.messages import Message
-from kd3d_core.errors import DataError, Kd3dError
+from kd3d_core.data.bag.compression import is_zstd, unzstd
+from kd3d_core.data.bag.storage import explained, open_storages, stamps
+from kd3d_core.data.bag.topics import Topic, foreign_reason, recorded_qos, ros2_type
+from kd3d_core.data.bag.types import bag_typestore, typestore
+from kd3d_core.errors import DataError, first_line, listed, shown
+from kd3d_core.messages.decode import decode
+from kd3d_core.messages.types import HEADER, Message
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # no CDR message starts so: its first byte is 0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,8 @@ class BagReader:
 
     Attributes:
         topics: name to `Topic`.
+        foreign: topics without ROS 2 messages, which aren't read: why not, and how many messages.
+        damaged: topics with messages that had to be left out: why, and how many so far.
         start_ns: stamp of the first message.
         end_ns: stamp of the last message.
 
@@ -55,27 +55,46 @@ class BagReader:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path).expanduser()
-        self._from_ros1: dict[str, Callable[[bytes], memoryview]] = {}
-        self._decompress = not (self.path / "metadata.yaml").is_file()
-        with self._explain():
-            self._reader = AnyReader(
-                _storage_files(self.path), default_typestore=humble_typestore()
-            )
-            self._reader.open()
         self.topics: dict[str, Topic] = {}
-        for connection in self._reader.connections:
-            topic = Topic(
-                connection.topic,
-                ros2_type(connection.msgtype),
-                connection.msgcount,
-                recorded_qos(connection),
-            )
-            known = self.topics.get(topic.name)
-            count = topic.count + (known.count if known else 0)
-            self.topics[topic.name] = Topic(topic.name, topic.type, count, topic.qos)
+        self.foreign: dict[str, tuple[str, int]] = {}
+        self.damaged: dict[str, tuple[str, int]] = {}
+        self._definitions: dict[str, MessageDefinition] = {}
+        self._stores: dict[str, Typestore] = {}
+        self._from_ros1: dict[str, Callable[[bytes], memoryview]] = {}
+        self._stack = ExitStack()
+        try:
+            self._storages = open_storages(self.path, self._stack)
+            for storage in self._storages:
+                for connection in storage.connections:
+                    self._add(connection, isinstance(storage, Ros1Reader))
+        except BaseException:
+            self._stack.close()
+            raise
         empty = not any(topic.count for topic in self.topics.values())
-        self.start_ns = 0 if empty else self._reader.start_time
-        self.end_ns = 0 if empty else self._reader.end_time - 1
+        starts, ends = zip(*map(stamps, self._storages), strict=True)
+        self.start_ns = 0 if empty else min(starts)
+        self.end_ns = 0 if empty else max(ends) - 1
+
+    def _add(self, connection: Connection, is_ros1: bool) -> None:
+        name, count = connection.topic, connection.msgcount
+        type_name = ros2_type(connection.msgtype)
+        reason = foreign_reason(connection)
+        if not reason and is_ros1 and type_name not in self._from_ros1:
+            try:
+                store = bag_typestore(connection.msgtype, connection.msgdef)
+                if store is None:
+                    raise DataError(f"the definition of {shown(type_name)} isn't understood")
+                self._from_ros1[type_name] = _ros1_converter(store, connection.msgtype)
+            except DataError as error:
+                reason = str(error)
+        if reason:
+            _, before = self.foreign.get(name, ("", 0))
+            self.foreign[name] = reason, before + count
+            return
+        if not is_ros1 and connection.msgdef.format != MessageDefinitionFormat.NONE:
+            self._definitions.setdefault(type_name, connection.msgdef)
+        before = self.topics[name].count if name in self.topics else 0
+        self.topics[name] = Topic(name, type_name, before + count, recorded_qos(connection))
 
     def __enter__(self) -> "BagReader":
         return self
@@ -90,7 +109,8 @@ class BagReader:
 
     def close(self) -> None:
         """Close the bag's files."""
-        self._reader.close()
+        self._stack.close()
+        self._storages = []
 
     @property
     def duration_s(self) -> float:
@@ -103,7 +123,7 @@ class BagReader:
         start_ns: int | None = None,
         stop_ns: int | None = None,
     ) -> Iterator[RawMessage]:
-        """Messages in the order of their stamps.
+        """Messages in the order of their stamps. Single damaged ones are left out and counted.
 
         Args:
             topics: names; default: all.
@@ -113,30 +133,42 @@ class BagReader:
         Raises:
             DataError: a topic isn't in the bag, or the bag is damaged at this place.
         """
+        assert self._storages, "the bag is closed"
         for name in topics or ():
             if name not in self.topics:
-                raise DataError(f"{self.path}: no topic {name}; it has {', '.join(self.topics)}")
-        connections = [
-            connection
-            for connection in self._reader.connections
-            if topics is None or connection.topic in topics
-        ]
-        if not connections:
-            return
-        stream = self._reader.messages(connections, start_ns, stop_ns)
+                reason = f" is left out, {self.foreign[name][0]}" if name in self.foreign else ""
+                there = f"{self.path}: topic {shown(name)}" + (reason or " isn't in it")
+                raise DataError(f"{there}; it has {listed(self.topics)}")
+        streams = []
+        for storage in self._storages:
+            connections = [
+                connection
+                for connection in storage.connections
+                if connection.topic in self.topics
+                and (topics is None or connection.topic in topics)
+                and not foreign_reason(connection)
+            ]
+            if connections:
+                streams.append(storage.messages(connections, start_ns, stop_ns))
+        stream = merge(*streams, key=lambda item: item[1])
         while True:
-            with self._explain():
+            with explained(self.path):
                 item = next(stream, None)
                 if item is None:
                     return
                 connection, stamp_ns, data = item
-                message = RawMessage(
-                    connection.topic,
-                    ros2_type(connection.msgtype),
-                    stamp_ns,
-                    self._as_cdr(connection, data),
-                )
-            yield message
+            type_name = ros2_type(connection.msgtype)
+            try:
+                content = self._as_cdr(type_name, data)
+            except Exception as error:  # rosbags' conversions raise many kinds
+                self._leave_out(connection.topic, first_line(error))
+                continue
+            yield RawMessage(connection.topic, type_name, stamp_ns, content)
+
+    def _leave_out(self, topic: str, reason: str) -> None:
+        if topic not in self.damaged:
+            _log.warning("%s: a message on %s is left out: %s", self.path, shown(topic), reason)
+        self.damaged[topic] = reason, self.damaged.get(topic, ("", 0))[1] + 1
 
     def decode(self, message: RawMessage) -> Message:
         """kd3d's message for a raw one.
@@ -146,45 +178,27 @@ class BagReader:
         """
         try:
             decoded = self._store(message.type).deserialize_cdr(message.data, message.type)
-            return codec.decode(decoded, message.type)
+            return decode(decoded, message.type)
         except Exception as error:
             raise DataError(
-                f"{self.path}: the message on {message.topic} at {message.stamp_ns} cannot be "
-                f"used: {error}"
+                f"{self.path}: the message on {shown(message.topic)} at {message.stamp_ns} cannot "
+                f"be used: {first_line(error)}"
             ) from error
 
     def _store(self, type_name: str) -> Typestore:
-        """Definitions of the bag itself; ROS 1 ones name CameraInfo's fields differently."""
-        if self._reader.is2 and type_name in self._reader.typestore.fielddefs:
-            return self._reader.typestore
-        return typestore((type_name,))
+        """Definitions of the bag itself, as they were when it was recorded, or this machine's."""
+        if type_name not in self._stores:
+            definition = self._definitions.get(type_name)
+            store = None if definition is None else bag_typestore(type_name, definition)
+            self._stores[type_name] = store or typestore((type_name,))
+        return self._stores[type_name]
 
-    def _as_cdr(self, connection: Connection, data: bytes) -> bytes:
-        if not self._reader.is2:
-            if connection.msgtype not in self._from_ros1:
-                self._from_ros1[connection.msgtype] = _ros1_converter(
-                    self._reader.typestore, connection.msgtype
-                )
-            return bytes(self._from_ros1[connection.msgtype](data))
-        if self._decompress and data[:4] == _ZSTD_MAGIC:
-            return zstd.decompress(data)
-        return bytes(data)
-
-    @contextmanager
-    def _explain(self) -> Iterator[None]:
-        """Turn whatever rosbags and its decoders raise on bad files into one line."""
-        try:
-            yield
-        except Kd3dError:
-            raise
-        except FileNotFoundError as error:
-            raise DataError(f"{self.path}: there is no such bag: {error}") from error
-        except Exception as error:
-            reason = str(error).rstrip(".") or type(error).__name__
-            raise DataError(
-                f"{self.path}: the bag is damaged or of a kind that kd3d cannot read: {reason}. "
-                "If its recording was cut off, repair it with `ros2 bag reindex` or `mcap recover`"
-            ) from error
+    def _as_cdr(self, type_name: str, data: bytes) -> bytes:
+        if self._from_ros1:
+            return bytes(self._from_ros1[type_name](data))
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise DataError("a message isn't bytes")
+        return unzstd(data) if is_zstd(data) else bytes(data)
 
 
 def _ros1_converter(source: Typestore, name: str) -> Callable[[bytes], memoryview]:
@@ -193,18 +207,7 @@ def _ros1_converter(source: Typestore, name: str) -> Callable[[bytes], memoryvie
         target = typestore((name,))
     except DataError:  # a type of the bag's own: as it is, but for the header's `seq`
         target = get_typestore(Stores.EMPTY)
-        header = "std_msgs/msg/Header"
-        target.register(source.fielddefs | {header: typestore((header,)).fielddefs[header]})
+        target.register(source.fielddefs | {HEADER: typestore((HEADER,)).fielddefs[HEADER]})
     if is_same_wireformat(source, target, name, name):
         return partial(target.ros1_to_cdr, typename=name)
     return partial(migrate_bytes, source, target, name, name, {}, src_is2=False, dst_is2=True)
-
-
-def _storage_files(path: Path) -> list[Path]:
-    """What rosbags should open: a folder that lost its metadata is read file by file."""
-    if path.is_dir() and not (path / "metadata.yaml").is_file():
-        files = sorted(file for file in path.iterdir() if file.suffix in (".mcap", ".db3"))
-        if not files:
-            raise DataError(f"{path}: no bag: there is no metadata.yaml, .mcap or .db3 in it")
-        return files
-    return [path]

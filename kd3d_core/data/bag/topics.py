@@ -1,10 +1,12 @@
 """What a bag says about its topics, above all how they were offered."""
 
+import re
 from dataclasses import dataclass
 
 from rosbags.interfaces import (
     Connection,
     ConnectionExtRosbag1,
+    ConnectionExtRosbag2,
     Qos,
     QosDurability,
     QosHistory,
@@ -13,26 +15,11 @@ from rosbags.interfaces import (
     QosTime,
 )
 
+from kd3d_core.errors import shown
+from kd3d_core.messages.qos import LATCHED, QosProfile
 
-@dataclass(frozen=True)
-class QosProfile:
-    """How a topic was offered; names as in ROS, in lower case.
-
-    Attributes:
-        reliability: `reliable` or `best_effort`; others count as `reliable` when played.
-        durability: `volatile` or `transient_local`.
-        history: `keep_last` or `keep_all`.
-        depth: messages kept, for `keep_last`.
-    """
-
-    reliability: str = "reliable"
-    durability: str = "volatile"
-    history: str = "keep_last"
-    depth: int = 10
-
-
-LATCHED = QosProfile(durability="transient_local", depth=1)
-"""What `/tf_static` needs, so that whoever comes late still gets it."""
+_ROS2_TYPE = re.compile(r"[A-Za-z]\w*/(msg|srv|action)/\w+", re.ASCII)
+_DEEPEST = 10_000
 
 
 @dataclass(frozen=True)
@@ -47,8 +34,19 @@ class Topic:
 
 def ros2_type(name: str) -> str:
     """`pkg/msg/Name` also where a bag says `pkg/Name`, as ROS 1 and some tools do."""
-    package, _, message = name.replace("/msg/", "/").partition("/")
-    return f"{package}/msg/{message}"
+    package, separator, message = name.partition("/")
+    return f"{package}/msg/{message}" if separator and "/" not in message else name
+
+
+def foreign_reason(connection: Connection) -> str:
+    """Why the messages of a connection are none of ROS; empty if they are."""
+    if isinstance(connection.ext, ConnectionExtRosbag2):
+        encoding = connection.ext.serialization_format
+        if encoding != "cdr":
+            return f"it is encoded as {shown(encoding)!r}, not in ROS 2's CDR"
+    if not _ROS2_TYPE.fullmatch(ros2_type(connection.msgtype)):
+        return f"its type {shown(connection.msgtype)!r} is none of ROS 2"
+    return ""
 
 
 def recorded_qos(connection: Connection) -> QosProfile:
@@ -66,7 +64,7 @@ def recorded_qos(connection: Connection) -> QosProfile:
         "reliable" if reliable else "best_effort",
         "transient_local" if latched else "volatile",
         "keep_all" if keep_all else "keep_last",
-        max(qos.depth for qos in offered) or 10,
+        min(max(qos.depth for qos in offered), _DEEPEST) or 10,
     )
 
 

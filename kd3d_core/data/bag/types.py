@@ -1,4 +1,4 @@
-"""Definitions of message types, from wherever this machine has them."""
+"""Definitions of message types, from bags or from wherever this machine has them."""
 
 import os
 import sys
@@ -8,13 +8,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rosbags.interfaces import Nodetype
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat, Nodetype
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from kd3d_core.data.bag import codec
-from kd3d_core.errors import DataError, Kd3dError
+from kd3d_core.errors import DataError, Kd3dError, shown
 from kd3d_core.paths import share_dir
+
+_DEFINITION_BYTES = 2**18
+# Of which rosbags makes code and objects one by one. The largest of ROS's own have 36.
+_FIXED_VALUES = 10_000
 
 
 @cache
@@ -39,12 +42,17 @@ def typestore(type_names: tuple[str, ...]) -> Typestore:
     return store
 
 
-def _definition(name: str) -> Any:
+def definition_file(name: str) -> Path | None:
+    """The `.msg` file of a message type, if it is installed here."""
     package, _, message = name.replace("/msg/", "/").partition("/")
-    for folder in _interface_folders():
-        path = folder / package / "msg" / f"{message}.msg"
-        if path.is_file():
-            return get_types_from_msg(path.read_text(encoding="utf-8"), name)[name]
+    files = (folder / package / "msg" / f"{message}.msg" for folder in _interface_folders())
+    return next((file for file in files if file.is_file()), None)
+
+
+def _definition(name: str) -> Any:
+    path = definition_file(name)
+    if path is not None:
+        return get_types_from_msg(path.read_text(encoding="utf-8"), name)[name]
     bundled = _bundled().fielddefs
     if name not in bundled:
         raise DataError(
@@ -66,18 +74,56 @@ def _bundled() -> Typestore:
     return get_typestore(Stores.LATEST)
 
 
-@cache
-def humble_typestore() -> Typestore:
-    """Type store for bags without definitions, as ROS wrote them before Iron."""
-    store = get_typestore(Stores.ROS2_HUMBLE)
-    store.register(
-        {
-            name: definition
-            for name, definition in typestore(tuple(codec.TYPES.values())).fielddefs.items()
-            if name not in store.fielddefs
-        }
-    )
+def bag_typestore(name: str, definition: MessageDefinition) -> Typestore | None:
+    """Type store of a definition that stands in a bag; None if it is incomplete or not understood.
+
+    Raises:
+        DataError: it asks for much more than a message can be.
+    """
+    if definition.format == MessageDefinitionFormat.NONE:
+        return None
+    where = f"the definition of {shown(name)} in the bag"
+    if len(definition.data) > _DEFINITION_BYTES:
+        raise DataError(f"{where} has more than {_DEFINITION_BYTES // 1024} KiB")
+    try:
+        definitions: dict[str, Any] = {}
+        for text in _sections(definition):
+            if definition.format == MessageDefinitionFormat.MSG:
+                definitions.update(get_types_from_msg(text, name))
+            else:
+                definitions.update(get_types_from_idl(text))
+        values = _fixed_values(name, get_typestore(Stores.EMPTY).fielddefs | definitions)
+    except Exception:  # rosbags' parsers raise many kinds
+        return None
+    if values > _FIXED_VALUES:
+        raise DataError(f"{where} has arrays of fixed size with {values:.3g} values")
+    store = get_typestore(Stores.EMPTY)
+    store.register(definitions)
     return store
+
+
+def _sections(definition: MessageDefinition) -> Iterator[str]:
+    """The texts to parse: several files stand in one where they are IDL."""
+    line = "=" * 80 + "\n"
+    if definition.data.startswith(f"{line}IDL: "):
+        for section in definition.data.split(line)[1:]:
+            yield section.partition("\n")[2]
+    else:
+        yield definition.data
+
+
+def _fixed_values(name: str, definitions: dict[str, Any]) -> int:
+    """How many values a message has at least; `KeyError` if a type is missing."""
+    total = 0
+    for _, (kind, content) in definitions[name][1]:
+        count = 1
+        if kind in (Nodetype.ARRAY, Nodetype.SEQUENCE):
+            (inner_kind, inner), size = content
+            count = size if kind == Nodetype.ARRAY else 1
+        else:
+            inner_kind, inner = kind, content
+        total += count * (_fixed_values(inner, definitions) if inner_kind == Nodetype.NAME else 1)
+    return total
 
 
 def _names_in(field: Any) -> Iterator[str]:

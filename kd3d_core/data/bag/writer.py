@@ -14,12 +14,13 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionMode
 from rosbags.rosbag2.storage_mcap import McapWriter
 
-from kd3d_core.data.bag import codec
-from kd3d_core.data.bag.topics import QosProfile, rosbags_qos
+from kd3d_core.data.bag.topics import rosbags_qos
 from kd3d_core.data.bag.types import typestore
-from kd3d_core.data.messages import Message
 from kd3d_core.errors import DataError
 from kd3d_core.files import ClaimedFolder, abandoned_folders
+from kd3d_core.messages.encode import encode
+from kd3d_core.messages.qos import QosProfile
+from kd3d_core.messages.types import Message
 
 # Version 9 writes QoS in a form that Humble cannot parse; every distribution since reads 8.
 _ROSBAG2_VERSION: Literal[8] = 8
@@ -149,13 +150,9 @@ class BagWriter:
 
     def write(self, topic: str, stamp_ns: int, message: Message | bytes) -> None:
         """Append a message of kd3d's own, or CDR bytes as they are."""
-        connection = self._connections[topic]
-        if not isinstance(message, bytes):
-            store = typestore((connection.msgtype,))
-            encoded = codec.encode(message, store.types)
-            message = bytes(store.serialize_cdr(encoded, connection.msgtype))
+        data = message if isinstance(message, bytes) else encode(message)
         with self._explain():
-            self._writer.write(connection, stamp_ns, message)
+            self._writer.write(self._connections[topic], stamp_ns, data)
         self.counts[topic] += 1
 
     def _finish(self) -> None:

@@ -8,7 +8,7 @@ from kd3d_core.data.synthetic.lighting import Light, draw_light
 from kd3d_core.data.synthetic.mesh import Mesh, dot, merge
 from kd3d_core.data.synthetic.street import Street, build_static, draw_street
 from kd3d_core.data.synthetic.traffic import Actor, draw_traffic
-from kd3d_core.geometry.camera import KITTI_LIDAR_HEIGHT
+from kd3d_core.geometry.virtual_frame import KITTI_LIDAR_HEIGHT
 
 _BEHIND_M, _AHEAD_M = 45.0, 170.0
 """What there is of the street: as far back as shadows fall, as far ahead as anything is seen."""

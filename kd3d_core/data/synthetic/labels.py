@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kd3d_core.data.kitti import Label
+from kd3d_core.data.labels import Label
 from kd3d_core.data.synthetic.drive import Moment
 from kd3d_core.data.synthetic.picture import pixel_rays
 from kd3d_core.data.synthetic.raycast import RayCaster

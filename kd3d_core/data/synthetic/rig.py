@@ -5,8 +5,11 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
+from kd3d_core.data.kitti_writer import calib_text
 from kd3d_core.errors import CalibrationError
-from kd3d_core.geometry.camera import KITTI_LIDAR_HEIGHT, Distortion, PinholeCamera
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.lens import Distortion
+from kd3d_core.geometry.virtual_frame import KITTI_LIDAR_HEIGHT
 
 _BASELINES_M = (0.0, -0.54, 0.06, -0.47)
 """Where KITTI's cameras 0 to 3 see camera 0's origin, along x."""
@@ -158,7 +161,4 @@ class Rig:
             "Tr_velo_to_cam": velo,
             "Tr_imu_to_velo": imu,
         }
-        return "".join(
-            f"{name}: {' '.join(f'{number:.12e}' for number in matrix.reshape(-1))}\n"
-            for name, matrix in entries.items()
-        )
+        return calib_text(entries)

@@ -1,19 +1,18 @@
-"""Bags from KITTI folders, and the command that makes them."""
+"""Bags from KITTI folders."""
 
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from kd3d_core.cli import bag as command
 from kd3d_core.data import kitti_bag
-from kd3d_core.data.bag import LATCHED, BagReader
-from kd3d_core.data.kitti import KittiDataset, label_boxes
-from kd3d_core.data.messages import Message
-from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.data.bag import BagReader
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import label_boxes
+from kd3d_core.geometry.camera_info import camera_from_info
+from kd3d_core.messages.qos import LATCHED
+from kd3d_core.messages.types import Message
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +74,7 @@ def test_the_bags_camera_is_the_calibrations(frames: KittiDataset, messages) -> 
     np.testing.assert_array_equal(info.k.reshape(3, 3), expected.projection[:, :3])
     assert not info.d.any()
     np.testing.assert_array_equal(info.r.reshape(3, 3), np.eye(3))
-    camera = PinholeCamera.from_camera_info(info, transform.parent_from_child)
+    camera = camera_from_info(info, transform.parent_from_child)
     points = frames[0].points_in_view().astype(np.float64)
     pixels, depth = camera.project(points)
     true_pixels, true_depth = expected.project(points)
@@ -94,6 +93,34 @@ def test_ground_truth_is_the_labels_without_dont_care(frames: KittiDataset, mess
         np.testing.assert_allclose(truth.boxes, boxes, atol=1e-5)
 
 
+def test_labels_without_a_sound_box_are_left_out_and_counted(
+    frames: KittiDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "data"
+    for part in ("image_2", "calib", "label_2"):
+        (root / part).mkdir(parents=True)
+        source = frames[0].path(part)
+        (root / part / source.name).write_bytes(source.read_bytes())
+    path = root / "label_2" / "000000.txt"
+    sound = len(frames[0].objects())
+    rest = "0 0 0 10 10 90 90"
+    lines = [
+        f"Car {rest} 0 0 0 5 1 10 0",
+        f"Car {rest} -1 -1 -1 5 1 10 0",
+        f"dontcare {rest} -1 -1 -1 -1000 -1000 -1000 -10",
+        f"Car {rest} 1.5 -1.6 4 5 1 10 0",
+        f"Car {rest} 1.5 1.6 4 0 0 0 0",
+    ]
+    path.write_text(path.read_text().rstrip() + "\n" + "\n".join(lines) + "\n")
+    kitti_bag.write_kitti_bag(KittiDataset(root), tmp_path / "bag")
+    with BagReader(tmp_path / "bag") as reader:
+        (raw,) = reader.messages(["/ground_truth"])
+        truth = reader.decode(raw)
+    assert len(truth.boxes) == len(truth.names) == sound
+    assert truth.boxes[:, 3:6].min() > 0
+    assert "left out of /ground_truth: 2 without a 3D box, 1 with a size" in caplog.text
+
+
 def test_calibration_that_changes_is_published_again(
     kitti_object: KittiDataset, tmp_path: Path
 ) -> None:
@@ -103,89 +130,3 @@ def test_calibration_that_changes_is_published_again(
     assert changes > 1
     counts = kitti_bag.write_kitti_bag(kitti_object.subset(names), tmp_path / "bag")
     assert counts["/tf_static"] == changes
-
-
-def run(*words: object) -> int:
-    """The command in this process."""
-    arguments = sys.argv
-    sys.argv = ["kd3d-bag", *map(str, words)]
-    try:
-        return command.main()
-    finally:
-        sys.argv = arguments
-
-
-def test_from_kitti_writes_the_frames_asked_for(
-    tracking: KittiDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "bag"
-    root = tracking.root.parent
-    assert run("from-kitti", root, "--out", out, "--frames", "1:3", "--rate", 5) == 0
-    assert "2 frames" in capsys.readouterr().out
-    with BagReader(out) as reader:
-        first = reader.decode(next(reader.messages(["/camera/image_raw"])))
-        assert reader.duration_s == pytest.approx(0.2)
-    np.testing.assert_array_equal(first.rgb(), tracking[1].image())
-    assert run("from-kitti", root, "--out", out, "--frames", ":1") == 1
-    assert "exists already" in capsys.readouterr().err
-    assert run("from-kitti", root, "--out", out, "--frames", ":1", "--overwrite") == 0
-    assert run("info", out) == 0
-    assert "/velodyne_points" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--rate", 0), "--rate 0"),
-        (("--frames", "5"), "a:b"),
-        (("--frames", "90:"), "selects none"),
-    ],
-)
-def test_bad_arguments_are_one_line(
-    tracking: KittiDataset,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    words: tuple[object, ...],
-    message: str,
-) -> None:
-    assert run("from-kitti", tracking.root, "--out", tmp_path / "bag", *words) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("kd3d-bag: ")
-    assert message in error
-    assert error.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_damaged_frame_leaves_no_bag(
-    tracking: KittiDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = tmp_path / "data"
-    for part in ("image_2", "calib"):
-        (root / part).mkdir(parents=True)
-        for name in ("000000", "000001"):
-            source = tracking.frame(name).path(part)
-            (root / part / source.name).write_bytes(source.read_bytes())
-    image = root / "image_2" / "000001.png"
-    image.write_bytes(image.read_bytes()[:10_000])
-    assert run("from-kitti", root, "--out", tmp_path / "out" / "bag") == 1
-    assert str(image) in capsys.readouterr().err
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_info_says_what_a_foreign_bag_lacks(
-    foreign_bags: list[Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run("info", foreign_bags[0]) == 0
-    out = capsys.readouterr().out
-    for missing in ("CameraInfo", "PointCloud2", "tf_static"):
-        assert any("missing" in line and missing in line for line in out.splitlines())
-    assert "missing: images" not in out
-
-
-def test_help_needs_neither_torch_nor_ros() -> None:
-    code = (
-        "import sys, kd3d_core.cli.bag, kd3d_core.cli.weights, kd3d_core.data.bag;"
-        "print([name for name in ('torch', 'rclpy', 'transformers') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

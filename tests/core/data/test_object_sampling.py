@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from shapely.geometry import Polygon
 
-from kd3d_core.data.augment import AugmentConfig
+from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.data.kitti import KittiFrame
 from kd3d_core.data.object_sampling import cached_objects, cut_objects, make_sampler
-from kd3d_core.data.samples import DepthSamples, DetectionSamples
+from kd3d_core.data.samples import FrameSamples
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.geometry.boxes import corners, points_in_boxes
 from kd3d_core.geometry.window import WindowConfig
@@ -44,8 +44,8 @@ def test_cut_objects_are_labelled_cars_with_the_points_in_them(few, objects):
 
 def test_sampling_fills_a_frame_up_without_collisions(tmp_path, few):
     sampler = make_sampler(tmp_path, few, CLASSES, {"Car": 20}, 20)
-    plain = DetectionSamples(few, WINDOW, KittiFrame.points_in_view, CLASSES)
-    filled = DetectionSamples(few, WINDOW, KittiFrame.points_in_view, CLASSES, sampler=sampler)
+    plain = FrameSamples(few, WINDOW, KittiFrame.points_in_view, CLASSES)
+    filled = FrameSamples(few, WINDOW, KittiFrame.points_in_view, CLASSES, sampler=sampler)
     grown = 0
     for index in range(len(few)):
         before, after = plain[index], filled[index]
@@ -91,7 +91,7 @@ def test_what_cannot_be_sampled_is_refused(tmp_path, few):
         make_sampler(tmp_path, few, CLASSES, {"Cyclist": 5}, 5)
     augment = AugmentConfig(image_scale=(1, 1), sample_objects={"Car": 10})
     with pytest.raises(ConfigError, match="an image has none"):
-        DepthSamples(few, WINDOW, augment)
+        FrameSamples(few, WINDOW, augment=augment, depth=True)
     config = TrainConfig(
         "detector", "lite", DataConfig(str(few.root)), str(tmp_path), augment=augment
     )

@@ -7,16 +7,17 @@ import pytest
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from kd3d_core.data.augment import AugmentConfig
+from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.data.kitti import KittiFrame
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
-from kd3d_core.data.samples import DepthSamples, DetectionSamples, collate
+from kd3d_core.data.samples import FrameSamples, MixedSamples, collate
+from kd3d_core.depth.config import DepthConfig
 from kd3d_core.depth.glpn import random_glpn
-from kd3d_core.depth.model import DepthConfig
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.geometry.boxes import points_in_boxes
 from kd3d_core.geometry.window import WindowConfig
-from kd3d_core.pseudo_lidar import PseudoLidarConfig
+from kd3d_core.models.chain import PseudoLidar
+from kd3d_core.models.config import PseudoLidarConfig
 
 WINDOW = WindowConfig((192, 640), "crop", 372.0)
 CLASSES = ("Pedestrian", "Cyclist", "Car")
@@ -29,7 +30,7 @@ def project(points: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize("augment", [None, AugmentConfig(0.5, 0.7, (0.9, 1.1), (0.9, 1.1))])
 def test_points_boxes_and_image_belong_together(tracking, augment):
-    samples = DetectionSamples(tracking, WINDOW, KittiFrame.points_in_view, CLASSES, augment)
+    samples = FrameSamples(tracking, WINDOW, KittiFrame.points_in_view, CLASSES, augment)
     for index in (0, 10):
         sample = samples[index]
         assert sample.image.shape == (3, 192, 640)
@@ -43,7 +44,7 @@ def test_points_boxes_and_image_belong_together(tracking, augment):
 
 
 def test_the_same_sample_comes_again_and_another_in_the_next_epoch(tracking):
-    samples = DetectionSamples(
+    samples = FrameSamples(
         tracking, WINDOW, KittiFrame.points_in_view, CLASSES, AugmentConfig(), seed=4
     )
     first = samples[3]
@@ -55,21 +56,23 @@ def test_the_same_sample_comes_again_and_another_in_the_next_epoch(tracking):
 
 
 def test_depth_samples_hold_what_the_lidar_saw_where_it_saw_it(tracking):
-    plain = DepthSamples(tracking, WINDOW)[0]
+    plain = FrameSamples(tracking, WINDOW, depth=True)[0]
     known = plain.depth > 0
     assert 3000 < known.sum() < 40_000
     assert plain.depth[known].min() > 1
-    flipped = DepthSamples(tracking, WINDOW, AugmentConfig(1, 0, (1, 1), (1, 1), 0, 0, 0))[0]
+    flipped = FrameSamples(
+        tracking, WINDOW, augment=AugmentConfig(1, 0, (1, 1), (1, 1), 0, 0, 0), depth=True
+    )[0]
     assert torch.equal(flipped.depth, plain.depth.flip(-1))
     assert torch.equal(flipped.image, plain.image.flip(-1))
     with pytest.raises(ConfigError, match="image_scale"):
-        DepthSamples(tracking, WINDOW, AugmentConfig(image_scale=(0.9, 1.1)))
+        FrameSamples(tracking, WINDOW, augment=AugmentConfig(image_scale=(0.9, 1.1)), depth=True)
 
 
 def test_a_loader_pins_all_of_a_batch(tracking, monkeypatch):
     pinned = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self + 0)
-    samples = DetectionSamples(
+    samples = FrameSamples(
         tracking, WINDOW, KittiFrame.points_in_view, CLASSES,
         teacher_points=KittiFrame.points_in_view,
         teacher_answers=lambda frame: {"neck": torch.ones(3)},
@@ -83,7 +86,7 @@ def test_a_loader_pins_all_of_a_batch(tracking, monkeypatch):
 
 
 def test_a_batch_knows_whose_points_are_whose(tracking):
-    samples = DetectionSamples(tracking, WINDOW, KittiFrame.points_in_view, CLASSES)
+    samples = FrameSamples(tracking, WINDOW, KittiFrame.points_in_view, CLASSES)
     pair = [samples[0], samples[5]]
     batch = collate(pair).to(torch.device("cpu"))
     for index, sample in enumerate(pair):
@@ -93,71 +96,92 @@ def test_a_batch_knows_whose_points_are_whose(tracking):
     assert batch.depth is None
 
 
+class TestMixtures:
+    def test_each_set_has_its_share_and_all_of_it_comes(self, tracking):
+        sets = [
+            FrameSamples(tracking.subset(tracking.names[:2]), WINDOW),
+            FrameSamples(tracking.subset(tracking.names[10:15]), WINDOW),
+        ]
+        mixed = MixedSamples(sets, [2, 3], seed=1)
+        assert len(mixed) == 5
+        epochs = []
+        for epoch in range(5):
+            mixed.set_epoch(epoch)
+            epochs.append([mixed[index].name for index in range(5)])
+            assert set(epochs[-1][:2]) == set(tracking.names[:2])
+        others = [name for names in epochs for name in names[2:]]
+        for passed in range(3):
+            assert set(others[5 * passed : 5 * passed + 5]) == set(tracking.names[10:15])
+        assert others[:5] != others[5:10]
+        again = MixedSamples(sets, [2, 3], seed=1)
+        again.set_epoch(3)
+        assert [again[index].name for index in range(5)] == epochs[3]
+
+
 class TestPseudoLidarCache:
     CONFIG = DepthConfig("random", WINDOW, encoder="b0")
     SETTINGS = PseudoLidarConfig(keep_fraction=0.02, max_jump=0.0)
     CPU = torch.device("cpu")
+
+    def cache(self, folder, seed=0, config=CONFIG, settings=SETTINGS, precision="fp32"):
+        network = random_glpn(self.CONFIG, seed)
+        return PseudoLidarCache(folder, PseudoLidar(network, config, settings, precision))
 
     @pytest.fixture
     def two(self, tracking):
         return tracking.subset(tracking.names[:2])
 
     def test_a_second_filling_makes_nothing_and_gives_the_same(self, two, tmp_path):
-        depth = random_glpn(self.CONFIG, 0)
-        cache = PseudoLidarCache(tmp_path, depth, self.CONFIG, self.SETTINGS)
-        assert cache.fill(two, depth, self.CPU) == 2
+        cache = self.cache(tmp_path)
+        assert cache.fill(two, self.CPU) == 2
         clouds = [cache(frame) for frame in two]
         assert clouds[0].shape[1] == 4
         assert 500 < len(clouds[0]) <= round(0.02 * 192 * 640)
-        again = PseudoLidarCache(tmp_path, random_glpn(self.CONFIG, 0), self.CONFIG, self.SETTINGS)
-        assert again.fill(two, depth, self.CPU) == 0
+        again = self.cache(tmp_path)
+        assert again.fill(two, self.CPU) == 0
         assert all(np.array_equal(a, again(frame)) for a, frame in zip(clouds, two, strict=True))
 
     @pytest.mark.parametrize(
-        "change", ["weights", "scale", "sampling", "intensity", "window", "code"]
+        "change", ["weights", "scale", "sampling", "intensity", "window", "precision", "code"]
     )
     def test_whatever_changes_makes_another_cloud(self, two, tmp_path, monkeypatch, change):
-        depth = random_glpn(self.CONFIG, 0)
-        PseudoLidarCache(tmp_path, depth, self.CONFIG, self.SETTINGS).fill(two, depth, self.CPU)
-        config, settings = self.CONFIG, self.SETTINGS
-        if change == "weights":
-            depth = random_glpn(self.CONFIG, 1)
-        elif change == "scale":
-            config = replace(config, depth_scale=1.1)
-        elif change == "window":
-            config = replace(config, window=replace(WINDOW, focal_px=380.0))
-        elif change == "sampling":
-            settings = replace(settings, seed=1)
-        elif change == "code":
+        self.cache(tmp_path).fill(two, self.CPU)
+        changes = {
+            "weights": {"seed": 1},
+            "scale": {"config": replace(self.CONFIG, depth_scale=1.1)},
+            "window": {
+                "config": replace(self.CONFIG, window=replace(WINDOW, focal_px=380.0)),
+            },
+            "sampling": {"settings": replace(self.SETTINGS, seed=1)},
+            "intensity": {"settings": replace(self.SETTINGS, intensity=0.4)},
+            "precision": {"precision": "bf16"},
+            "code": {},
+        }
+        if change == "code":
             monkeypatch.setattr("kd3d_core.data.pseudo_cache.CACHE_FORMAT", 0)
-        else:
-            settings = replace(settings, intensity=0.4)
-        other = PseudoLidarCache(tmp_path, depth, config, settings)
+        other = self.cache(tmp_path, **changes[change])
         with pytest.raises(DataError, match=r"no pseudo-LiDAR of frame .* KD3D_CACHE"):
             other(two[0])
-        assert other.fill(two, depth, self.CPU) == 2
+        assert other.fill(two, self.CPU) == 2
 
     def test_it_is_the_same_wherever_the_weights_lie(self, tmp_path):
-        depth = random_glpn(self.CONFIG, 0)
         one, other = (
-            PseudoLidarCache(tmp_path, depth, replace(self.CONFIG, weights=path), self.SETTINGS)
+            self.cache(tmp_path, config=replace(self.CONFIG, weights=path))
             for path in ("/here/depth", "/there/depth")
         )
         assert one.digest == other.digest
 
     def test_a_damaged_cloud_is_one_line(self, two, tmp_path):
-        depth = random_glpn(self.CONFIG, 0)
-        cache = PseudoLidarCache(tmp_path, depth, self.CONFIG, self.SETTINGS)
-        cache.fill(two.subset(two.names[:1]), depth, self.CPU)
+        cache = self.cache(tmp_path)
+        cache.fill(two.subset(two.names[:1]), self.CPU)
         (path,) = tmp_path.rglob("*.npy")
         path.write_bytes(path.read_bytes()[:50])
         with pytest.raises(DataError, match=r"can't be read from .*delete the file"):
             cache(two[0])
 
     def test_another_image_under_the_same_name_is_another_cloud(self, two, tmp_path):
-        depth = random_glpn(self.CONFIG, 0)
-        cache = PseudoLidarCache(tmp_path, depth, self.CONFIG, self.SETTINGS)
-        cache.fill(two, depth, self.CPU)
+        cache = self.cache(tmp_path)
+        cache.fill(two, self.CPU)
         swapped = replace(two[0], files={**two[0].files, "image_2": two[1].path("image_2")})
         assert np.array_equal(cache(swapped), cache(two[1]))
         assert not np.array_equal(cache(swapped), cache(two[0]))

@@ -23,12 +23,13 @@ from transformers.models.zoedepth.image_processing_pil_zoedepth import ZoeDepthI
 
 from kd3d_core.depth.auto import AutoDepthModel, load_auto
 from kd3d_core.depth.build import make_depth
-from kd3d_core.depth.model import DepthConfig
+from kd3d_core.depth.config import DepthConfig
 from kd3d_core.errors import ConfigError, WeightsError
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.geometry.window import WindowConfig
-from kd3d_core.pseudo_lidar import PseudoLidarConfig, pseudo_lidar
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.models.config import PseudoLidarConfig, load_model_config
+from kd3d_core.models.pseudo_lidar import pseudo_lidar
 
 CONFIG = DepthConfig("folder", type="auto")
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 import yaml
 
-from kd3d_core.detectors.build import DetectorConfig, random_detector
+from kd3d_core.detectors.build import random_detector
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.window import WindowConfig
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.models.config import load_model_config
 
 SMALL = (0.0, -12.8, -3.0, 25.6, 12.8, 1.0)
 CELLS = {"lite": 64, "mvxnet": 64, "second": 64, "pointpillars": 80}

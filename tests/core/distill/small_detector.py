@@ -7,13 +7,15 @@ import torch
 from torch import nn
 
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.detectors.decode import DecodeConfig
-from kd3d_core.detectors.lite import lite_config
+from kd3d_core.data.samples import lidar_points
+from kd3d_core.detectors.config import DecodeConfig
+from kd3d_core.detectors.lite import lite
 from kd3d_core.detectors.mvxnet import FusionDetector
 from kd3d_core.detectors.voxels import VoxelGrid
-from kd3d_core.runtime.model_config import ModelConfig
+from kd3d_core.models.config import ModelConfig
 from kd3d_core.training.config import TrainConfig
-from kd3d_core.training.distill_task import DistillTask, true_points
+from kd3d_core.training.data import RunData, TrainingSet
+from kd3d_core.training.distill_task import DistillTask, distill_task
 
 SMALL = VoxelGrid((0.4, 0.4, 4.0), (0.0, -12.8, -3.0, 25.6, 12.8, 1.0))
 
@@ -31,23 +33,17 @@ def student_task(
     val: KittiDataset | None = None,
 ) -> DistillTask:
     """A small student that reads true points, validated on the frames it learns from by default."""
-    return DistillTask(
-        wanted, model, small_lite(0), model.detector, teacher, lambda: true_points, frames,
-        val or frames,
-    )  # fmt: skip
+    data = RunData((TrainingSet(frames),), val or frames)
+    return distill_task(
+        wanted, model, data, small_lite(0), model.detector, teacher, lambda _: lidar_points
+    )
 
 
 @cache
 def _made(seed: int, grid: VoxelGrid) -> FusionDetector:
-    config = lite_config()
-    for part in (config.data_preprocessor.voxel_layer, config.pts_voxel_encoder):
-        part.point_cloud_range, part.voxel_size = list(grid.point_cloud_range), grid.voxel_size
-    low, high = grid.point_cloud_range[:2], grid.point_cloud_range[3:5]
-    generator = config.pts_bbox_head.anchor_generator
-    generator.ranges = [[*low, box[2], *high, box[5]] for box in generator.ranges]
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        detector = FusionDetector(config, DecodeConfig()).eval()
+        detector = lite(DecodeConfig(), grid.point_cloud_range, grid.voxel_size).eval()
         # What reaches the head of an untrained network hardly varies.
         nn.init.normal_(detector.head.conv_cls.weight, std=15.0)
         nn.init.normal_(detector.head.conv_reg.weight, std=5.0)

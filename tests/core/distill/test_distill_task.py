@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 from small_detector import small_lite, student_task
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from kd3d_core.config import load_config
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.detectors.build import load_detector, random_detector
 from kd3d_core.distill.config import DistillConfig, FeatureConfig, LogitConfig, TeacherConfig
@@ -20,9 +19,9 @@ from kd3d_core.distill.distiller import Distiller
 from kd3d_core.distill.schedule import Phase
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.geometry.window import WindowConfig
-from kd3d_core.runtime.model_config import load_model_config
-from kd3d_core.training.config import DataConfig, OptimizerConfig, TrainConfig
-from kd3d_core.training.distill_task import DistillTask, frames_to_learn_from, true_points
+from kd3d_core.models.config import load_model_config
+from kd3d_core.training.config import DataConfig, OptimizerConfig, TrainConfig, load_train_config
+from kd3d_core.training.data import TrainingSet, frames_to_learn_from
 from kd3d_core.training.loop import train
 from kd3d_core.training.tasks import make_task
 from kd3d_core.weights import resolve
@@ -54,7 +53,7 @@ class TestFrames:
         write_frame("000001", labels=None)
         write_frame("000002", labels="", lidar=False)
         root = write_frame("000003", labels=None, lidar=False)
-        used = frames_to_learn_from(KittiDataset(root), SETTINGS)
+        used = frames_to_learn_from(TrainingSet(KittiDataset(root)), SETTINGS)
         assert used.names == ("000000", "000001", "000002")
         assert (
             "1 of 4 frames have neither LiDAR nor labels and are skipped (first: 000003)"
@@ -73,7 +72,9 @@ class TestFrames:
         write_frame("000000", labels=None)
         write_frame("000001", lidar=False)
         root = write_frame("000002", lidar=False)
-        used = frames_to_learn_from(KittiDataset(root), replace(SETTINGS, without_lidar="skip"))
+        used = frames_to_learn_from(
+            TrainingSet(KittiDataset(root)), replace(SETTINGS, without_lidar="skip")
+        )
         assert used.names == ("000000",)
         assert "2 of 3 frames have no LiDAR and are skipped (first: 000001)" in caplog.messages
 
@@ -82,21 +83,23 @@ class TestFrames:
         root = write_frame("000001")
         (root / "velodyne_reduced").mkdir()
         (root / "velodyne" / "000001.bin").rename(root / "velodyne_reduced" / "000001.bin")
-        assert len(frames_to_learn_from(KittiDataset(root), SETTINGS)) == 2
+        assert len(frames_to_learn_from(TrainingSet(KittiDataset(root)), SETTINGS)) == 2
 
     def test_without_any_lidar_there_is_nothing_to_see(self, write_frame):
         root = write_frame("000000", lidar=False)
         with pytest.raises(DataError, match="none of the 1 frames has LiDAR"):
-            frames_to_learn_from(KittiDataset(root), SETTINGS)
+            frames_to_learn_from(TrainingSet(KittiDataset(root)), SETTINGS)
 
     def test_a_frame_must_teach_something_in_every_phase(self, write_frame):
         write_frame("000000")
         root = write_frame("000001", lidar=False)
-        features_first = replace(SETTINGS, phases=(Phase(5, 0.0, 1.0), Phase(9, 1.0)))
+        features_first = replace(
+            SETTINGS, phases=(Phase(5, {"det": 0.0, "feat": 1.0}), Phase(9, {"det": 1.0}))
+        )
         with pytest.raises(ConfigError, match="without_lidar to skip"):
-            frames_to_learn_from(KittiDataset(root), features_first)
+            frames_to_learn_from(TrainingSet(KittiDataset(root)), features_first)
         skip = replace(features_first, without_lidar="skip")
-        assert len(frames_to_learn_from(KittiDataset(root), skip)) == 1
+        assert len(frames_to_learn_from(TrainingSet(KittiDataset(root)), skip)) == 1
 
 
 class TestConfiguration:
@@ -109,12 +112,26 @@ class TestConfiguration:
         return path
 
     def test_phases_are_data(self, tmp_path):
-        phases = [{"until_epoch": 3, "feat": 2}, {"until_epoch": 9, "det": 0.5, "ramp_epochs": 1.5}]
+        phases = [
+            {"until_epoch": 3, "weights": {"det": 1, "feat": 2}},
+            {"until_epoch": 9, "weights": {"det": 0.5}, "ramp_epochs": 1.5},
+        ]
         distill = {"phases": phases, "feature": {"places": ["voxels", "neck"]}}
-        found = load_config(TrainConfig, self.write(tmp_path / "x.yaml", distill=distill)).distill
-        assert found.phases == (Phase(3, 1.0, 2.0, 0.0), Phase(9, 0.5, ramp_epochs=1.5))
+        found = load_train_config(self.write(tmp_path / "x.yaml", distill=distill)).distill
+        assert found.phases == (
+            Phase(3, {"det": 1.0, "feat": 2.0}),
+            Phase(9, {"det": 0.5}, ramp_epochs=1.5),
+        )
         assert found.feature == FeatureConfig(("voxels", "neck"))
         assert found.logit == LogitConfig()
+
+    def test_phases_of_older_versions_are_understood(self, tmp_path):
+        phases = [{"until_epoch": 3, "feat": 2}, {"until_epoch": 9, "ramp_epochs": 1.5}]
+        path = self.write(tmp_path / "x.yaml", distill={"phases": phases})
+        assert load_train_config(path).distill.phases == (
+            Phase(3, {"det": 1.0, "feat": 2.0, "logit": 0.0}),
+            Phase(9, {"det": 1.0}, ramp_epochs=1.5),
+        )
 
     @pytest.mark.parametrize(
         ("changes", "reason"),
@@ -125,13 +142,13 @@ class TestConfiguration:
             ({"distill": {"feature": {"places": []}}}, "name one or more"),
             ({"distill": {"logit": {"temperature": 0}}}, "temperature is 0"),
             ({"distill": {"phases": []}}, "phases is empty"),
-            ({"distill": {"phases": [{"until_epoch": 2, "fest": 1}]}}, "fest"),
+            ({"distill": {"phases": [{"until_epoch": 2, "weights": {"fest": 1}}]}}, "fest"),
             ({"distill": {"label_score": 1.5}}, "label_score is 1.5"),
         ],
     )
     def test_wrong_settings_are_one_line(self, tmp_path, changes, reason):
         with pytest.raises(ConfigError, match=reason) as caught:
-            load_config(TrainConfig, self.write(tmp_path / "x.yaml", **changes))
+            load_train_config(self.write(tmp_path / "x.yaml", **changes))
         assert "\n" not in str(caught.value)
 
 
@@ -146,7 +163,11 @@ class TestRuns:
         model = load_model_config("lite")
         window = WindowConfig((64, 208), "crop", 120.0)
         model = replace(model, detector=replace(model.detector, window=window))
-        phases = (Phase(1, 1.0, 2.0, 1.0), Phase(2, 3.0, 1.5, 1.5), Phase(9, 1.0))
+        phases = (
+            Phase(1, {"det": 1.0, "feat": 2.0, "logit": 1.0}),
+            Phase(2, {"det": 3.0, "feat": 1.5, "logit": 1.5}),
+            Phase(9, {"det": 1.0}),
+        )
         settings = replace(SETTINGS, phases=phases, start="model", label_score=0.4)
         wanted = config(root, distill=settings)
         teacher = small_lite(1)
@@ -160,7 +181,8 @@ class TestRuns:
             "det", "feat", "logit"
         }  # fmt: skip
         assert "no validation frame has labels: the teacher's boxes stand for them" in caplog.text
-        assert set(summary.metrics) >= {"mAP_3d_moderate", "Car_3d"}
+        assert "mAP_3d_moderate" in summary.metrics
+        assert "step 4 of 4" in summary.exported
         assert all(torch.equal(before[name], v) for name, v in teacher.state_dict().items())
 
         out = tmp_path / "run"
@@ -169,9 +191,9 @@ class TestRuns:
         assert all(torch.equal(trained[name], value) for name, value in exported.items())
         assert exported.keys() == trained.keys()
         meta = json.loads((out / "latest" / "meta.json").read_text())
-        assert meta["config"]["distill"]["phases"][1]["det"] == 3.0
+        assert meta["config"]["distill"]["phases"][1]["weights"]["det"] == 3.0
         stored = load_file(out / "latest" / "model.safetensors")
-        assert {name.split(".")[0] for name in stored} == {"student", "projectors"}
+        assert {name.split(".")[0] for name in stored} == {"student", "parts"}
         curves = EventAccumulator(str(out / "tensorboard")).Reload()
         for name, expected in (("det", [1, 3]), ("feat", [2, 1.5]), ("logit", [1, 1.5])):
             assert [event.value for event in curves.Scalars(f"weight/{name}")] == expected
@@ -187,7 +209,7 @@ class TestRuns:
 
         def projectors(seed: int) -> torch.Tensor:
             task = student_task(config(root, seed=seed), model, small_lite(1), frames)
-            return task.model.projectors.places["neck"][0].weight
+            return task.model.parts["feat"].projectors["neck"][0].weight
 
         first = projectors(1)
         torch.rand(7)
@@ -228,23 +250,6 @@ class TestRuns:
         blind = KittiDataset(tmp_path / "blind")
         with pytest.raises(DataError, match="none of the 1 frames to validate on has labels or"):
             student_task(config(root), model, small_lite(0), frames, blind)
-
-    def test_a_student_of_another_type_cant_start_from_its_teacher(self, write_frame):
-        root = write_frame("000000")
-        model = load_model_config("lite")
-        other = replace(model.detector, type="mvxnet")
-        frames = KittiDataset(root)
-        arguments = (
-            model,
-            small_lite(0),
-            other,
-            small_lite(1),
-            lambda: true_points,
-            frames,
-            frames,
-        )
-        with pytest.raises(ConfigError, match=r"lite.*mvxnet.*set distill\.start to model"):
-            DistillTask(config(root), *arguments)
 
     @pytest.mark.slow
     def test_from_a_configuration(self, write_frame, tmp_path):

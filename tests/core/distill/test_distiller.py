@@ -17,7 +17,7 @@ from kd3d_core.distill.schedule import Phase
 from kd3d_core.distill.teacher import Teacher, feature_shapes
 
 ALL = DistillConfig(
-    phases=(Phase(10, 1.0, 2.0, 1.5),),
+    phases=(Phase(10, {"det": 1.0, "feat": 2.0, "logit": 1.5}),),
     feature=FeatureConfig(("voxels", "backbone", "neck")),
 )
 BOX = torch.tensor([[12.0, 1.0, -1.7, 3.9, 1.6, 1.5, 0.3]])
@@ -28,7 +28,7 @@ PROJECTION = torch.tensor([[60.0, 0, 48, 0], [0, 60.0, 32, 0], [0, 0, 1, 0]]) @ 
 
 def only(det: float = 0.0, feat: float = 0.0, logit: float = 0.0, **changes) -> DistillConfig:
     """One phase with these weights."""
-    return replace(ALL, phases=(Phase(10, det, feat, logit),), **changes)
+    return replace(ALL, phases=(Phase(10, {"det": det, "feat": feat, "logit": logit}),), **changes)
 
 
 def anchors(maps: torch.Tensor, channels: int) -> torch.Tensor:
@@ -59,7 +59,7 @@ def batch(
         labels=tuple(torch.full((int(known),), 2) for known in labelled),
         teacher_points=torch.cat(true),
         teacher_samples=torch.cat([torch.full((len(c),), i) for i, c in enumerate(true)]),
-        taught=taught,
+        has_teacher=taught,
         labelled=labelled,
     )
 
@@ -68,8 +68,8 @@ def distiller(config: DistillConfig = ALL, student: int = 0, teacher: int = 1) -
     torch.manual_seed(3)
     ours, theirs = small_lite(student), small_lite(teacher)
     shapes = feature_shapes(ours)
-    channels = {place: [(s[1], s[1]) for s in shapes[place]] for place in config.places}
-    return Distiller(ours, Teacher(theirs, config), channels, config)
+    channels = {place: [(s[1], s[1]) for s in shapes[place]] for place in config.needs.places}
+    return Distiller(ours, Teacher(theirs, config.needs), channels, config)
 
 
 def tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -134,7 +134,7 @@ class TestParts:
         theirs = module.teacher.detector.forward_features(
             b.teacher_points, b.teacher_samples, b.images, b.image_from_lidar
         )
-        layers = dict(module.projectors.places.items())
+        layers = dict(module.parts["feat"].projectors.items())
         expected = {
             "feat_voxels": (layers["voxels"][0], ours.voxels[0], theirs.voxels[0]),
             "feat_backbone1": (layers["backbone"][0], ours.backbone[0], theirs.backbone[0]),
@@ -217,7 +217,7 @@ class TestParts:
 
     def test_a_part_without_weight_is_neither_built_nor_computed(self):
         module = distiller(only(det=1.0))
-        assert not list(module.projectors.parameters())
+        assert list(module.parts) == ["det"]
         module.teacher = None  # would fail if it were asked
         assert module(batch()).keys() == {"det_cls", "det_box", "det_dir"}
         assert distiller(only(feat=1.0, feature=FeatureConfig(("neck",))))(batch()).keys() == {
@@ -225,7 +225,11 @@ class TestParts:
         }
 
     def test_the_epoch_of_the_batch_says_which_phase_it_is(self):
-        phases = (Phase(2, 1.0), Phase(4, 3.0), Phase(6, 5.0, ramp_epochs=2))
+        phases = (
+            Phase(2, {"det": 1.0}),
+            Phase(4, {"det": 3.0}),
+            Phase(6, {"det": 5.0}, ramp_epochs=2),
+        )
         module = distiller(replace(ALL, phases=phases))
         found = [module(replace(batch(), epoch=e))["det_cls"].item() for e in (0, 1, 2, 4, 5, 9)]
         assert [value / found[0] for value in found] == pytest.approx([1, 1, 3, 3.5, 4.5, 5])
@@ -248,12 +252,13 @@ class TestParts:
             chosen = inside.all(-1).expand(2, -1, -1)
         assert 0 < int(chosen.sum()) < chosen.numel()
         ours = module.student.forward_features(b.points, b.samples, b.images, b.image_from_lidar)
-        (projected,) = module.projectors("voxels", ours.voxels)
+        (layer,) = module.parts["feat"].projectors["voxels"]
+        projected = layer(*ours.voxels)
         error = (projected - canvas).square().mean(1)
         torch.testing.assert_close(module(b)["feat_voxels"], error[chosen].mean())
 
     def test_all_of_it_can_be_learnt(self):
-        module = distiller(replace(ALL, phases=(Phase(10, 0.0, 1.0, 1.0),))).train()
+        module = distiller(only(feat=1.0, logit=1.0)).train()
         optimizer = torch.optim.AdamW(module.parameters(), lr=3e-3)
         course = []
         for _ in range(12):
@@ -299,7 +304,7 @@ class TestFramesThatLackSomething:
         alone = replace(
             half, names=("b",), images=half.images[1:], image_from_lidar=half.image_from_lidar[1:],
             points=half.points[b], samples=half.samples[b] - 1, boxes=half.boxes[1:],
-            labels=half.labels[1:], teacher_samples=half.teacher_samples - 1, taught=(True,),
+            labels=half.labels[1:], teacher_samples=half.teacher_samples - 1, has_teacher=(True,),
             labelled=(True,),
         )  # fmt: skip
         found, expected = module(half), module(alone)

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kd3d_core.data.samples import Batch
 from kd3d_core.distill.config import DistillConfig, FeatureConfig
-from kd3d_core.training.norms import share_norms
+from kd3d_core.training.sync_norms import share_norms
 
 pytestmark = pytest.mark.slow  # each process imports all there is
 
@@ -35,7 +35,7 @@ def frame(whole: Batch, row: int) -> Batch:
         labels=whole.labels[row : row + 1],
         teacher_points=whole.teacher_points[taught],
         teacher_samples=whole.teacher_samples[taught] - row,
-        taught=whole.taught[row : row + 1],
+        has_teacher=whole.has_teacher[row : row + 1],
         labelled=whole.labelled[row : row + 1],
     )
 

@@ -11,14 +11,15 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from kd3d_core.classes import KITTI_CLASSES
 from kd3d_core.cli import detect
 from kd3d_core.cli import train as command
-from kd3d_core.data.kitti import KittiDataset, read_detections
-from kd3d_core.detectors.anchor_detector import KITTI_CLASSES
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import read_detections
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.distill.teacher import Teacher
 from kd3d_core.geometry.window import WindowConfig
-from kd3d_core.runtime.model_config import load_model_config, save_model_config
+from kd3d_core.models.config import load_model_config, save_model_config
 from kd3d_core.training import tasks
 
 pytestmark = pytest.mark.slow
@@ -56,7 +57,7 @@ optimizer: {lr: 1.0e-3}
 validate_every: 12
 distill:
   phases:
-    - {until_epoch: 12, det: 1.0, feat: 2.0, logit: 1.0}
+    - {until_epoch: 12, weights: {det: 1.0, feat: 2.0, logit: 1.0}}
   feature: {places: [neck]}
   label_score: 0.3
   start: model

@@ -5,10 +5,11 @@ import pytest
 import torch
 from small_detector import SMALL, small_lite
 
-from kd3d_core.data.augment import AugmentConfig
+from kd3d_core.data.augment import draw_augmentation
+from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.object_sampling import ObjectSampler
-from kd3d_core.data.samples import Batch, DetectionSamples, collate, drawn
+from kd3d_core.data.samples import Batch, FrameSamples, collate
 from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.window import WindowConfig
 
@@ -67,10 +68,10 @@ def frames(write_frame) -> KittiDataset:
 @torch.no_grad()
 @pytest.mark.parametrize("epoch", range(4))
 def test_a_marked_object_is_in_the_same_cell_for_both(frames, epoch):
-    samples = DetectionSamples(frames, WINDOW, PSEUDO, CLASSES, STRONG, 7, teacher_points=TRUE)
+    samples = FrameSamples(frames, WINDOW, PSEUDO, CLASSES, STRONG, 7, teacher_points=TRUE)
     samples.set_epoch(epoch)
     sample = samples[1]
-    change = drawn(STRONG, 7, epoch, 1)
+    change = draw_augmentation(STRONG, 7, epoch, 1)
     expected = change.points(torch.from_numpy(MARKER)[None])[0, :2].float()
     for place, (ours, theirs) in peaks(collate([sample])).items():
         # The neck sees two cells of 0.8 m around, and untrained ones favour none of them.
@@ -83,8 +84,8 @@ def test_a_marked_object_is_in_the_same_cell_for_both(frames, epoch):
 def test_a_mismatch_would_be_noticed(frames):
     """The same check on two worlds: only the student's is mirrored."""
     mirror = AugmentConfig(flip=1.0, rotation=0.0)
-    turned = DetectionSamples(frames, WINDOW, PSEUDO, CLASSES, mirror, 7, teacher_points=TRUE)[1]
-    plain = DetectionSamples(frames, WINDOW, PSEUDO, CLASSES, teacher_points=TRUE)[1]
+    turned = FrameSamples(frames, WINDOW, PSEUDO, CLASSES, mirror, 7, teacher_points=TRUE)[1]
+    plain = FrameSamples(frames, WINDOW, PSEUDO, CLASSES, teacher_points=TRUE)[1]
     batch, other = collate([turned]), collate([plain])
     mixed = Batch(**{**vars(batch), "teacher_points": other.teacher_points})
     for ours, theirs in peaks(mixed).values():
@@ -100,12 +101,12 @@ def test_a_batch_knows_whose_points_are_whose_and_what_is_known(frames, write_fr
     def true(frame: KittiFrame) -> np.ndarray:
         return TRUE(frame) if "velodyne" in frame.files else np.zeros((0, 4), np.float32)
 
-    samples = DetectionSamples(frames, WINDOW, PSEUDO, CLASSES, teacher_points=true)
+    samples = FrameSamples(frames, WINDOW, PSEUDO, CLASSES, teacher_points=true)
     samples.set_epoch(3)
     rows = [samples[index] for index in (4, 2, 3)]
     batch = collate(rows).to(torch.device("cpu"))
     assert batch.labelled == (True, False, True)
-    assert batch.taught == (False, True, True)
+    assert batch.has_teacher == (False, True, True)
     assert [len(boxes) for boxes in batch.boxes] == [1, 0, 0]
     assert batch.epoch == 3
     for row, sample in enumerate(rows):
@@ -116,4 +117,4 @@ def test_a_batch_knows_whose_points_are_whose_and_what_is_known(frames, write_fr
 def test_objects_are_not_pasted_into_a_world_with_a_teacher(frames):
     sampler = object.__new__(ObjectSampler)
     with pytest.raises(ConfigError, match="sample_objects"):
-        DetectionSamples(frames, WINDOW, PSEUDO, CLASSES, None, 0, sampler, teacher_points=TRUE)
+        FrameSamples(frames, WINDOW, PSEUDO, CLASSES, None, 0, sampler, teacher_points=TRUE)

@@ -10,14 +10,13 @@ import pytest
 import torch
 
 from kd3d_core.cli import train as command
-from kd3d_core.config import load_config
 from kd3d_core.data.samples import collate
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.geometry.window import WindowConfig
+from kd3d_core.models.config import load_model_config, save_model_config
 from kd3d_core.paths import share_dir
-from kd3d_core.runtime.model_config import load_model_config, save_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
-from kd3d_core.training.config import TrainConfig
+from kd3d_core.training.config import load_train_config
 from kd3d_core.training.tasks import make_task
 
 CONFIGS = share_dir() / "config" / "train"
@@ -77,7 +76,7 @@ def test_mvx_net_teaches_mvx_net(write_frame, tmp_path):
         f"model={model}", f"teacher.model={model}", "points=lidar", "data.train=null",
         "data.val=null", f"data.root={tmp_path}", "distill.start=model",
     ]  # fmt: skip
-    config = load_config(TrainConfig, CONFIGS / "kitti_mvx_distill.yaml", changes)
+    config = load_train_config(CONFIGS / "kitti_mvx_distill.yaml", changes)
     task = make_task(config)
     module = task.model.train()
     before = {name: v.clone() for name, v in module.teacher.detector.state_dict().items()}

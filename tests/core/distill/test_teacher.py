@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_detector import SMALL, small_lite
 
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.distill.teacher import check_fit, feature_shapes
 from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.window import WindowConfig
@@ -76,7 +76,9 @@ def test_another_window_of_the_image():
 
 def test_other_anchors():
     teacher, student = small_lite(1), small_lite(0)
-    teacher.head.prior_generator.sizes = [[0.8, 0.6, 1.73], [1.76, 0.6, 1.73], [4.5, 1.9, 1.7]]
+    *others, car = teacher.head.anchors.classes
+    larger = replace(car, size=(4.5, 1.9, 1.7))
+    teacher.head.anchors = replace(teacher.head.anchors, classes=(*others, larger))
     with pytest.raises(ConfigError, match=r"4\.5, 1\.9, 1\.7.*3\.9, 1\.6, 1\.56"):
         check_fit(teacher, CONFIG, student, CONFIG, PLACES)
 

@@ -6,16 +6,17 @@ import shutil
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from small_detector import SMALL, small_lite, student_task
 from test_distill_task import config
 
-from kd3d_core.data.augment import AugmentConfig
+from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.samples import Batch, DetectionSamples, collate
-from kd3d_core.detectors.build import DetectorConfig
+from kd3d_core.data.samples import Batch, FrameSamples, collate, lidar_points
+from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.distill.cache import CachedTeacher, TeacherCache
 from kd3d_core.distill.config import DistillConfig, FeatureConfig, LogitConfig, TeacherConfig
 from kd3d_core.distill.distiller import Distiller
@@ -23,15 +24,15 @@ from kd3d_core.distill.schedule import Phase
 from kd3d_core.distill.teacher import Teacher, TeacherOutputs, check_fit
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.geometry.window import WindowConfig
-from kd3d_core.runtime.model_config import load_model_config
-from kd3d_core.training.cached_teacher import changes_seen
-from kd3d_core.training.distill_task import DistillTask, true_points
+from kd3d_core.models.config import load_model_config
+from kd3d_core.training.caches import can_keep_answers
+from kd3d_core.training.distill_task import DistillTask
 from kd3d_core.training.loop import train
 
 WINDOW = WindowConfig((64, 208), "crop", 120.0)
 CONFIG = DetectorConfig("lite", "random", WINDOW)
 ALL = DistillConfig(
-    phases=(Phase(10, 1.0, 2.0, 1.5),),
+    phases=(Phase(10, {"det": 1.0, "feat": 2.0, "logit": 1.5}),),
     feature=FeatureConfig(("voxels", "backbone", "neck"), background=0.5, empty=0.2),
     label_score=0.3,
 )
@@ -52,7 +53,7 @@ def folder(tmp_path) -> Path:
 
 
 def cache_of(folder: Path, settings: DistillConfig = ALL, seed: int = 1) -> TeacherCache:
-    return TeacherCache(folder, small_lite(seed), CONFIG, true_points, settings, DEVICE)
+    return TeacherCache(folder, small_lite(seed), CONFIG, lidar_points, settings, DEVICE)
 
 
 def filled(folder: Path, frames: KittiDataset, settings: DistillConfig = ALL) -> TeacherCache:
@@ -62,13 +63,13 @@ def filled(folder: Path, frames: KittiDataset, settings: DistillConfig = ALL) ->
 
 
 def batch(frames: KittiDataset, **source) -> Batch:
-    samples = DetectionSamples(frames, WINDOW, true_points, CONFIG.classes, **source)
+    samples = FrameSamples(frames, WINDOW, lidar_points, CONFIG.classes, **source)
     return collate([samples[index] for index in range(len(frames))])
 
 
 def both(frames: KittiDataset, folder: Path) -> tuple[TeacherOutputs, TeacherOutputs]:
     """Live and cached."""
-    live = Teacher(small_lite(1), ALL)(batch(frames, teacher_points=true_points))
+    live = Teacher(small_lite(1), ALL.needs)(batch(frames, teacher_points=lidar_points))
     cache = filled(folder, frames)
     return live, cache.teacher()(batch(frames, teacher_answers=cache))
 
@@ -119,17 +120,17 @@ class TestAnswers:
 
     def test_losses_and_gradients_are_those_of_a_live_teacher(self, frames, folder):
         cache = filled(folder, frames)
-        channels = check_fit(small_lite(1), CONFIG, small_lite(0), CONFIG, ALL.places)
+        channels = check_fit(small_lite(1), CONFIG, small_lite(0), CONFIG, ALL.needs.places)
         found = []
         for teacher, source in (
-            (Teacher(small_lite(1), ALL), {"teacher_points": true_points}),
+            (Teacher(small_lite(1), ALL.needs), {"teacher_points": lidar_points}),
             (cache.teacher(), {"teacher_answers": cache}),
         ):
             torch.manual_seed(3)
             module = Distiller(small_lite(0), teacher, channels, ALL).train()
             losses = module(batch(frames, **source))
             sum(losses.values()).backward()
-            found.append((losses, module.projectors.places["neck"][0].weight.grad))
+            found.append((losses, module.parts["feat"].projectors["neck"][0].weight.grad))
         (live, live_gradient), (cached, cached_gradient) = found
         assert cached.keys() == live.keys()
         for name, value in live.items():
@@ -141,7 +142,7 @@ class TestAnswers:
         cache = filled(folder, frames)
         assert cache(frames[2]) is None
         whole = batch(frames, teacher_answers=cache)
-        assert whole.taught == (True, True, False)
+        assert whole.has_teacher == (True, True, False)
         assert whole.teacher_answers is not None
         for name, joined in whole.teacher_answers.items():
             parts = joined.parts()
@@ -249,7 +250,7 @@ class TestFiles:
 
     def test_cpu_and_gpu_have_files_of_their_own(self, frames, folder):
         cache = filled(folder, frames)
-        other = TeacherCache(folder, small_lite(1), CONFIG, true_points, ALL, torch.device("cuda"))
+        other = TeacherCache(folder, small_lite(1), CONFIG, lidar_points, ALL, torch.device("cuda"))
         assert cache(frames[0]) is not None
         with pytest.raises(DataError):
             other(frames[0])
@@ -317,15 +318,21 @@ class TestRuns:
         assert isinstance(task.model.teacher, CachedTeacher)
         assert "the teacher answered 1 of 1 frames; the rest was there" in caplog.messages
 
-    def test_a_teacher_that_reads_points_alone_sees_no_colours(self):
-        from kd3d_core.detectors.second import PointDetector
-
+    def test_a_teacher_that_reads_points_alone_sees_no_colours(self, tmp_path, caplog):
         colours = AugmentConfig(flip=0.0, rotation=0.0, scale=(1.0, 1.0))
-        points_alone = object.__new__(PointDetector)
-        assert changes_seen(colours, points_alone) == []
-        assert changes_seen(colours, small_lite(0)) == ["brightness", "contrast", "saturation"]
-        assert changes_seen(replace(colours, rotation=0.1), points_alone) == ["rotation"]
-        assert changes_seen(None, small_lite(0)) == []
+        points_alone, fusion = SimpleNamespace(reads_image=False), small_lite(0)
+
+        def keeps(augment, detector) -> bool:
+            wanted = config(tmp_path / "x", augment=augment)
+            wanted = replace(wanted, teacher=replace(wanted.teacher, cache=True))
+            return can_keep_answers(wanted, detector)
+
+        assert keeps(None, fusion)
+        assert keeps(colours, points_alone)
+        assert not keeps(colours, fusion)
+        assert "(brightness, contrast, saturation)" in caplog.text
+        assert not keeps(replace(colours, rotation=0.1), points_alone)
+        assert "(rotation)" in caplog.text
 
     def test_what_does_not_fit_is_refused_before_anything_is_made(self, write_frame, tmp_path):
         frames = KittiDataset(write_frame("000000"))

@@ -4,7 +4,7 @@ import math
 
 from shapely.geometry import Polygon
 
-from kd3d_core.data.kitti import Label
+from kd3d_core.data.labels import Label
 
 HEIGHT, OCCLUSION, TRUNCATION = (40, 25, 25), (0, 1, 2), (0.15, 0.3, 0.5)
 NEIGHBOUR = {"car": "van", "pedestrian": "person_sitting"}

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ from kd3d_core.cli import eval as command
 
 CAR = "Car 0.00 0 0.30 100.00 100.00 200.00 180.00 1.50 1.60 4.00 2.00 1.70 20.00 0.40"
 OTHER = "Car 0.00 0 0.30 500.00 100.00 600.00 180.00 1.50 1.60 4.00 40.00 1.70 20.00 0.40"
+
+DONT_CARE = "DontCare -1 -1 -10 1 2 3 4 -1 -1 -1 -1000 -1000 -1000 -10"
 
 
 @pytest.fixture
@@ -78,6 +82,59 @@ def test_notes_say_what_limits_the_numbers(folders, run) -> None:
     assert "DontCare" not in output
     pedestrian = next(line for line in output.splitlines() if line.startswith("pedestrian"))
     assert pedestrian.split()[3:] == ["-"] * 6
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "note"),
+    [
+        ("100.00 100.00 200.00 180.00", "0 0 0 0", "of 3 labels, 3 without 2D box"),
+        ("180.00", "125.00", "of 3 labels, 3 at most 25 px high"),
+        ("0.00 0", "0.00 3", "of 3 labels, 3 occluded beyond 2"),
+        ("0.00 0", "0.60 0", "of 3 labels, 3 truncated by more than 0.5"),
+    ],
+)
+def test_why_no_object_counts(run, tmp_path: Path, old: str, new: str, note: str) -> None:
+    labels, detections = tmp_path / "labels", tmp_path / "detections"
+    labels.mkdir()
+    detections.mkdir()
+    for index in range(3):
+        (labels / f"{index:06}.txt").write_text(f"{CAR.replace(old, new, 1)}\nVan{CAR[3:]}\n")
+        (detections / f"{index:06}.txt").write_text(f"{CAR} 0.9\n")
+    result = tmp_path / "ap.json"
+    status, output, _ = run(
+        "kitti", "--labels", labels, "--detections", detections, "--json", result
+    )
+    assert status == 0
+    assert f"note: car has no AP (easy, moderate, hard): {note}\n" in output
+    assert (
+        "note: pedestrian, cyclist have no AP: no label has the class; there are 3 car, 3 van\n"
+        in output
+    )
+    rows = [line.split() for line in output.splitlines() if line.startswith("car")]
+    assert [row[3:] for row in rows[:4]] == [["-"] * 6] * 4
+    assert json.loads(result.read_text())["car"]["3d"] == {"R40": [None] * 3, "R11": [None] * 3}
+
+
+def test_reasons_are_those_of_the_hardest_level_without_labels(run, tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "detections").mkdir()
+    hidden, low = CAR.replace("0.00 0", "0.00 2"), CAR.replace("180.00", "110.00", 1)
+    (tmp_path / "labels" / "000000.txt").write_text(f"{hidden}\n{hidden}\n{low}\n")
+    _, output, _ = run(
+        *("kitti", "--labels", tmp_path / "labels", "--detections", tmp_path / "detections")
+    )
+    assert (
+        "car has no AP (easy, moderate): of 3 labels, 1 at most 25 px high, 2 occluded beyond 1\n"
+        in output
+    )
+    (tmp_path / "labels" / "000000.txt").write_text(DONT_CARE)
+    _, output, _ = run(
+        *("kitti", "--labels", tmp_path / "labels", "--detections", tmp_path / "detections")
+    )
+    assert (
+        "note: car, pedestrian, cyclist have no AP: there is no label in any of 1 frames\n"
+        in output
+    )
 
 
 def test_ids_choose_frames(folders, run, tmp_path: Path) -> None:
@@ -188,3 +245,11 @@ def test_json_is_written_whole_or_not_at_all(folders, run, tmp_path: Path, monke
     assert [path.name for path in tmp_path.glob("*json*")] + list(tmp_path.glob(".*")) == [
         "ap.json"
     ]
+
+
+def test_the_evaluator_needs_no_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from kd3d_core.evaluation import notes, kitti_ap, kitti_files, precision, report"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -9,7 +9,8 @@ import devkit
 import numpy as np
 import pytest
 
-from kd3d_core.data.kitti import KittiDataset, Label
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import Label
 from kd3d_core.errors import DataError
 from kd3d_core.evaluation.kitti_ap import (
     CLASSES,
@@ -17,6 +18,7 @@ from kd3d_core.evaluation.kitti_ap import (
     METRICS,
     KittiAP,
     evaluate,
+    evaluate_both,
     min_overlap,
 )
 
@@ -179,6 +181,9 @@ def test_equals_the_rules_applied_one_by_one(seed: int, iou) -> None:
                 precision, similarity = devkit.curves(frames, name, level, metric, minimum)
                 where = f"{name} {metric} {LEVELS[level]}"
                 curves = result.curves[name]
+                if not result.objects[name][level]:
+                    assert np.isnan(curves[metric].values[level]).all(), where
+                    continue
                 np.testing.assert_allclose(curves[metric].values[level], precision, err_msg=where)
                 if metric == "bbox":
                     np.testing.assert_allclose(
@@ -237,8 +242,9 @@ def test_real_labels_as_detections_are_never_wrong(tracking: KittiDataset) -> No
         for level, count in enumerate(result.objects[name]):
             positions = len(devkit.recall_thresholds([1.0] * count, count))
             for metric in METRICS:
-                curve = result.curves[name][metric]
-                assert curve.values[level].tolist() == [1] * positions + [0] * (41 - positions)
+                values = result.curves[name][metric].values[level]
+                expected = [1] * positions + [0] * (41 - positions) if count else [np.nan] * 41
+                np.testing.assert_array_equal(values, expected)
     assert result.objects["car"][1] > 41
     assert result.curves["car"]["3d"].r40[1] == 100
 
@@ -382,6 +388,13 @@ def test_loose_means_bev_and_3d_only() -> None:
     assert found_loose == {"bbox": False, "aos": False, "bev": True, "3d": True}
 
 
+def test_both_at_once_is_each_of_them(recorded, result: KittiAP) -> None:
+    strict, loose = evaluate_both(*recorded)
+    assert (strict.iou, loose.iou) == ("strict", "loose")
+    np.testing.assert_array_equal(values(strict), values(result))
+    np.testing.assert_array_equal(values(loose), values(evaluate(*recorded, "loose")))
+
+
 def test_other_classes_do_not_matter() -> None:
     plain = evaluate([[CAR]], [[found(CAR, 1.0)]])
     truck = replace(ELSEWHERE, type="Truck")
@@ -389,7 +402,7 @@ def test_other_classes_do_not_matter() -> None:
     assert more.to_json() == plain.to_json()
 
 
-def test_nothing_found_and_nothing_to_find() -> None:
+def test_nothing_found_is_0_and_nothing_to_find_is_undefined() -> None:
     for labels, detections in (
         ([[CAR]], [[]]),
         ([[]], [[found(CAR, 1.0)]]),
@@ -397,8 +410,29 @@ def test_nothing_found_and_nothing_to_find() -> None:
         ([], []),
     ):
         result = evaluate(labels, detections)
-        assert not values(result).any()
-        assert result.objects["car"] == (bool(labels and labels[0]),) * 3
+        has_car = bool(labels and labels[0])
+        assert result.objects["car"] == (has_car,) * 3
+        for name in CLASSES:
+            expected = 0 if name == "car" and has_car else np.nan
+            for metric in METRICS:
+                curve = result.curves[name][metric]
+                np.testing.assert_array_equal(curve.values, np.full((3, 41), expected))
+                assert result.to_json()[name][metric]["R40"] == [None if expected else 0] * 3
+
+
+def test_a_level_without_labels_is_undefined_and_the_others_are_not() -> None:
+    hard = [replace(CAR, occluded=2)]
+    result = evaluate([hard] * 50, [[found(CAR, 0.9)]] * 50)
+    assert result.to_json()["car"]["3d"]["R40"] == [None, None, pytest.approx(100)]
+
+
+def test_means_are_those_of_the_classes_that_have_labels() -> None:
+    walker = replace(ELSEWHERE, type="Pedestrian", occluded=1)
+    result = evaluate([[CAR, walker]] * 50, [[found(CAR, 0.9)]] * 50)
+    assert result.mean_r40("3d", "moderate") == pytest.approx(50)
+    assert result.mean_r40("3d", "easy") == pytest.approx(100)
+    assert result.mean_r40("3d", "moderate", ["pedestrian", "cyclist"]) == 0
+    assert result.mean_r40("3d", "moderate", ["cyclist", "truck"]) is None
 
 
 def test_a_label_without_3d_box_is_never_found_in_3d() -> None:

@@ -7,7 +7,7 @@ import devkit
 import numpy as np
 import pytest
 
-from kd3d_core.data.kitti import Label
+from kd3d_core.data.labels import Label
 from kd3d_core.evaluation.objects import Objects, overlapping_pairs, share_in_dont_care
 
 METRICS = ("bbox", "bev", "3d")

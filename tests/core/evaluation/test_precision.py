@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from kd3d_core.data.messages import ObjectBoxes
 from kd3d_core.errors import DataError
-from kd3d_core.evaluation.precision import ClassScore, JudgeRules, precision_recall
+from kd3d_core.evaluation.precision import ClassScore, MatchRules, precision_recall
+from kd3d_core.messages.types import ObjectBoxes
 
 Row = tuple[str, float, float]  # class, metres ahead, score
 
@@ -25,7 +25,7 @@ def boxes(*rows: Row, left: float = 0.0) -> ObjectBoxes:
 
 def cars(truth: list[Row], found: list[Row], **rules: float) -> ClassScore:
     """Score of the cars of one frame."""
-    return precision_recall([boxes(*truth)], [boxes(*found)], JudgeRules(**rules))["Car"]
+    return precision_recall([boxes(*truth)], [boxes(*found)], MatchRules(**rules))["Car"]
 
 
 def test_one_found_one_missed_one_wrong():

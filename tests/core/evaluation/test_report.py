@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from kd3d_core.cli import eval as command
-from kd3d_core.data.kitti import KittiDataset, Label, write_labels
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import Label, write_labels
 from kd3d_core.errors import Kd3dError
 from kd3d_core.evaluation.kitti_ap import evaluate
 from kd3d_core.evaluation.report import break_down, mistakes
@@ -273,6 +274,22 @@ def test_without_pictures_the_worst_frames_are_a_table(
     assert re.search(r'<th scope="row">0000\d\d</th><td>1</td><td>0</td>', text)
     assert run("--labels", labels, "--detections", runs[1], "--out", out)[0] == 0
     assert "There is no frame with a mistake." in out.read_text()
+
+
+def test_a_page_without_ap_says_why(tmp_path: Path, run) -> None:
+    for folder, score in (("labels", None), ("detections", 0.9)):
+        (tmp_path / folder).mkdir()
+        flat = replace(CAR, bbox=(0.0,) * 4, score=score)
+        write_labels(tmp_path / folder / "000000.txt", [flat])
+    status, _, _ = run(
+        *("--labels", tmp_path / "labels", "--detections", tmp_path / "detections"),
+        *("--out", tmp_path / "page.html"),
+    )
+    assert status == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "No label counts, so that no class has AP: the notes below say why." in page
+    assert "car has no AP (easy, moderate, hard): of 1 labels, 1 without 2D box" in page
+    assert "By distance" not in page
 
 
 def test_what_goes_wrong_is_one_line(

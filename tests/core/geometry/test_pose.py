@@ -62,7 +62,7 @@ def test_an_optical_frame() -> None:
 def test_no_pose(
     translation: tuple[float, ...], quaternion: tuple[float, ...], reason: str
 ) -> None:
-    with pytest.raises(CalibrationError, match=f"no pose: .*{reason}"):
+    with pytest.raises(CalibrationError, match=f"not a pose: .*{reason}"):
         matrix_from_pose(translation, quaternion)
 
 

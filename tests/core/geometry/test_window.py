@@ -1,14 +1,19 @@
 """Windows: the KB crop on KITTI, and pixels that stay where their camera says."""
 
+import re
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 
-from kd3d_core.errors import ConfigError
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
-from kd3d_core.geometry.window import WindowConfig
+from kd3d_core.errors import CalibrationError, ConfigError
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
+from kd3d_core.geometry.window import ImageWindow, WindowConfig
 
 # fx, cx, cy, width, height of the rectified camera 2 on KITTI's five recording days.
 KITTI_DAYS = [
@@ -154,3 +159,42 @@ def test_restored_is_the_reverse_of_extract(day, config):
     inner = torch.zeros_like(again, dtype=torch.bool)
     inner[4:-4, 4:-4] = functional.avg_pool2d((again > 0).float()[None], 9, 1)[0] == 1
     assert (again - plane)[inner].abs().max() < 0.05
+
+
+@pytest.mark.parametrize("scale", [2.01, 3.3, 7.0])
+def test_a_window_that_is_cut_first_shows_what_scaling_the_whole_image_would(scale):
+    image = torch.from_numpy(np.random.default_rng(0).uniform(0, 255, (2, 3, 40, 60))).float()
+    window = ImageWindow(scale, left=-12, top=30, width=100, height=int(40 * scale))
+    whole = functional.interpolate(
+        image, scale_factor=scale, mode="bilinear", recompute_scale_factor=False
+    )
+    height, width = whole.shape[-2:]
+    expected = functional.pad(whole, (12, 88 - width, -30, 30 + window.height - height))
+    seen = window.extract(image)
+    # A last row or column that is only partly of the image is 0 in `expected`.
+    assert seen.shape == expected.shape
+    np.testing.assert_allclose(
+        seen[..., : height - 30, :], expected[..., : height - 30, :], atol=0.02
+    )
+    assert not seen[..., :12].any()
+    assert not seen[..., height + 1 - 30 :, :].any()
+
+
+def test_a_window_needs_no_more_memory_than_itself(monkeypatch):
+    monkeypatch.setattr(functional, "interpolate", None)
+    window = ImageWindow(24.0, left=22_000, top=12_000, width=1216, height=352)
+    assert window.extract(torch.ones(1, 3, 1080, 1920)).mean() == 1
+
+
+@pytest.mark.parametrize(("focal", "scale"), [(5.0, "144"), (1e6, "0.00072")])
+def test_scales_are_bounded(focal, scale):
+    camera = camera_of(focal, 320, 240, 640, 480)
+    with pytest.raises(
+        CalibrationError, match=rf"640 x 480 .* {re.escape(f'{focal:g}')} px .* by {scale}"
+    ):
+        WindowConfig((352, 1216), "crop", 721.5).window(camera)
+
+
+def test_settings_of_windows_are_read_without_torch():
+    code = "import sys, kd3d_core.geometry.window; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

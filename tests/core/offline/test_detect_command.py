@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from operator import itemgetter
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,10 +14,10 @@ from seeing_detector import YAML, SeeingDetector, picture
 
 from kd3d_core.cli import detect
 from kd3d_core.data.bag import BagReader
-from kd3d_core.data.kitti import KittiDataset, box_labels
+from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import write_kitti_bag
-from kd3d_core.offline.sinks import DETECTIONS_TOPIC, POINTS_TOPIC
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.data.labels import box_labels
+from kd3d_core.models.config import load_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 
 Run = Callable[[str], int]
@@ -27,7 +28,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Runs the command in an empty folder, with a quick detector."""
     monkeypatch.chdir(tmp_path)
     quick = SeeingDetector()
-    quick.config = load_model_config("lite")  # type: ignore[attr-defined]
+    quick.model = SimpleNamespace(config=load_model_config("lite"))  # type: ignore[attr-defined]
     monkeypatch.setattr(CameraDetector, "from_config", lambda *arguments: quick)
 
     def call(words: str) -> int:
@@ -73,17 +74,25 @@ def test_bad_frames_are_told_at_the_end_by_reason(run: Run, kitti: Path, capsys)
         cv2.imwrite(f"{name}.png", picture(10, width))
     Path("e.png").write_bytes(b"")
     images = "a.png b.png c.png d.png e.png"
-    assert run(f"{images} --intrinsics 72 72 63 22 --kitti k") == 0
+    assert run(f"{images} --intrinsics 72 72 63 22 --kitti k") == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("1 frames detected")
     assert lines[1] == "4 frames left out:"
     assert lines[2].startswith("  2, the first is b: the image is 100 x 44")
     assert lines[3].startswith("  1, the first is d: the image is 90 x 44")
     assert lines[4].startswith("  1, the first is e: e.png: image cannot be read")
-    assert run("data/training/image_2/000000.png b.png --intrinsics 72 72 63 22 --kitti k2") == 0
+    assert run("data/training/image_2/000000.png b.png --intrinsics 72 72 63 22 --kitti k2") == 1
     Path("front.yaml").write_text(YAML)
     assert run("b.png c.png --calib front.yaml --kitti k3") == 1
     assert "none of the 2 frames can be used; b: the image is 100" in capsys.readouterr().err
+
+
+def test_a_calibration_that_looks_wrong_is_told_once(run: Run, kitti: Path, caplog) -> None:
+    images = "data/training/image_2/000000.png data/training/image_2/000001.png"
+    assert run(f"{images} --intrinsics 72 72 63 22 --kitti k") == 0
+    assert "looks wrong" not in caplog.text
+    assert run(f"{images} --intrinsics 72 72 5 22 --kitti k2") == 0
+    assert caplog.text.count("calibration looks wrong: the principal point (5, 22) is far") == 1
 
 
 @pytest.mark.parametrize(("option", "ending"), [("--kitti", "txt"), ("--png", "png")])
@@ -199,8 +208,8 @@ def test_reruns_own_reader_finds_what_the_bag_holds(run: Run, kitti: Path, tmp_p
     assert [bool(row.get("Clear:is_recursive")) for row in truth[:2]] == [False, False]
     assert [row["Clear:is_recursive"] for row in truth[2:]] == [[False], [False]]
     with BagReader(tmp_path / "b") as reader:
-        clouds = [reader.decode(raw) for raw in reader.messages((POINTS_TOPIC,))]
-        founds = [reader.decode(raw) for raw in reader.messages((DETECTIONS_TOPIC,))]
+        clouds = [reader.decode(raw) for raw in reader.messages(("/kd3d_detector/points",))]
+        founds = [reader.decode(raw) for raw in reader.messages(("/kd3d_detector/detections",))]
     points = sorted(rows["/scene/points"], key=itemgetter(0))
     boxes = sorted(rows["/scene/detections"], key=itemgetter(0))
     assert [stamp for stamp, _ in boxes] == [found.stamp_ns for found in founds]

@@ -7,11 +7,18 @@ import numpy as np
 import pytest
 from seeing_detector import YAML, picture
 
-from kd3d_core.data.bag import LATCHED, BagWriter, QosProfile
-from kd3d_core.data.camera_file import read_camera_yaml
-from kd3d_core.data.kitti import KittiDataset, label_boxes
+from kd3d_core.data.bag import BagWriter
+from kd3d_core.data.camera_file import read_camera_file
+from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import write_kitti_bag
-from kd3d_core.data.messages import (
+from kd3d_core.data.labels import label_boxes
+from kd3d_core.errors import CalibrationError, DataError, ImageError, Kd3dError
+from kd3d_core.frames import Frame
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.pose import pose_from_matrix
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
+from kd3d_core.messages.qos import LATCHED, QosProfile
+from kd3d_core.messages.types import (
     CameraInfo,
     CompressedImage,
     Image,
@@ -19,12 +26,9 @@ from kd3d_core.data.messages import (
     Transform,
     Transforms,
 )
-from kd3d_core.errors import CalibrationError, DataError, ImageError, Kd3dError
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
-from kd3d_core.geometry.pose import pose_from_matrix
 from kd3d_core.offline.bag_source import BagSettings, bag_source
-from kd3d_core.offline.frames import Frame, Source
 from kd3d_core.offline.image_files import HandCalibration, image_source, images_in, kitti_source
+from kd3d_core.offline.source import Source
 
 ALL = slice(None)
 INTRINSICS = HandCalibration(intrinsics=(72.0, 73.0, 62.5, 21.5), camera_height=1.2)
@@ -106,7 +110,7 @@ def test_camera_files_of_ros(kitti: Path, tmp_path: Path) -> None:
     assert distortion.coefficients.tolist() == [-0.3, 0.1, 0.001, 0, 0]
     assert distortion.intrinsics[0, 0] == 70
     # Boxes are drawn on what OpenCV makes of the raw image.
-    info = read_camera_yaml(path)
+    info = read_camera_file(path).info
     k, p = info.k.reshape(3, 3), info.p.reshape(3, 4)[:, :3]
     maps = cv2.initUndistortRectifyMap(k, info.d, np.eye(3), p, (126, 44), cv2.CV_32FC1)
     expected = cv2.remap(frame.image, *maps, cv2.INTER_LINEAR)
@@ -120,8 +124,11 @@ def test_camera_files_of_ros(kitti: Path, tmp_path: Path) -> None:
     ("edit", "reason"),
     [
         (("image_width: 126", "image_width: wide"), "image_width"),
-        (("camera_matrix:", "camera_matrx:"), "camera_matrix is missing"),
-        (("[70, 0, 60, 0, 71, 20, 0, 0, 1]", "[70, 0]"), r"camera_matrix\.data .* 9 numbers"),
+        (("camera_matrix:", "camera_matrx:"), "known are ROS camera_calibration"),
+        (
+            ("[70, 0, 60, 0, 71, 20, 0, 0, 1]", "[70, 0]"),
+            r"camera_matrix\.data has 2 numbers, 9 are needed",
+        ),
         (("[-0.3, 0.1, 0.001, 0, 0]", "[a, b]"), r"distortion_coefficients\.data"),
         (("image_height: 44", "image_height: [44"), "no valid YAML"),
         (("[60, 0, 62", "[-60, 0, 62"), "focal lengths"),
@@ -180,15 +187,12 @@ def test_images_of_one_name_and_no_image_at_all(tmp_path: Path) -> None:
 
 def write(path: Path, *messages: tuple[float, str, Message]) -> Path:
     """A bag of messages, each with the second at which it was recorded, and its topic."""
-    types = {Image: "Image", CompressedImage: "CompressedImage", CameraInfo: "CameraInfo"}
     with BagWriter(path) as writer:
         known = set()
         for second, topic, message in messages:
             if topic not in known:
-                if isinstance(message, Transforms):
-                    writer.add_topic(topic, "tf2_msgs/msg/TFMessage", LATCHED)
-                else:
-                    writer.add_topic(topic, f"sensor_msgs/msg/{types[type(message)]}")
+                qos = LATCHED if isinstance(message, Transforms) else None
+                writer.add_topic(topic, message.ros_type, qos)
                 known.add(topic)
             writer.write(topic, round(second * 1e9), message)
     return path
@@ -285,8 +289,58 @@ def test_transforms_count_from_when_they_were_recorded(tmp_path: Path) -> None:
     assert heights == [1.5, 1.5, 2.5]
     missing = bag_source(path, BagSettings(detector_frame="lidar"), ALL)
     for reference in missing.references:
-        with pytest.raises(Kd3dError, match="unknown: lidar"):
+        with pytest.raises(Kd3dError, match="'lidar' unknown"):
             reference.load()
+
+
+def test_a_camera_on_tf_is_where_it_was_at_the_stamp_of_the_image(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "bag",
+        (1.0, "/info", info(1.0)),
+        (1.0, "/tf", transform(1.0, 1.0)),
+        (1.5, "/image", image(1.25)),
+        (2.0, "/tf", transform(2.0, 3.0)),
+        (2.4, "/image", image(2.25)),
+        (9.0, "/image", image(9.0)),
+    )
+    references = iter(bag_source(path, BagSettings(detector_frame="base"), ALL).references)
+    assert next(references).load().camera.lidar_from_camera[2, 3] == 1.5
+    for reference in references:
+        with pytest.raises(Kd3dError, match=r"'camera' moves .* from 1\.000 to 2\.000 s, not at"):
+            reference.load()
+
+
+def test_messages_without_stamps_get_the_bags_time_and_it_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(
+        tmp_path / "bag",
+        (1.0, "/info", info(0.0, 72)),
+        (1.0, "/tf", transform(0.0, 1.0)),
+        (2.0, "/image", image(0.0)),
+        (3.0, "/tf", transform(0.0, 3.0)),
+        (3.0, "/info", info(0.0, 80)),
+        (3.0, "/image", image(0.0)),
+    )
+    frames = loaded(bag_source(path, BagSettings(detector_frame="base"), ALL))
+    assert [frame.stamp_ns for frame in frames] == [2 * 10**9, 3 * 10**9]
+    assert [frame.camera.focal_px for frame in frames] == [72, 80]
+    assert [frame.camera.lidar_from_camera[2, 3] for frame in frames] == [2, 3]
+    assert [record.message for record in caplog.records if "stamp" in record.message] == [
+        f"{path}: images on /image have no stamp: the bag's time is used"
+    ]
+
+
+def test_a_stamp_centuries_away_does_not_decide_the_rate_of_a_video(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(
+        tmp_path / "bag",
+        *((second, "/image", image(1.0)) for second in (1.0, 2.0, 9e9)),
+        (1.0, "/info", info(1.0)),
+    )
+    assert bag_source(path, BagSettings(), ALL).rate_hz == 10
+    assert "some must be wrong" in caplog.text
 
 
 def test_a_bad_transform_is_told_and_left_out(tmp_path: Path, caplog) -> None:
@@ -311,7 +365,7 @@ def test_a_transform_that_is_no_pose_is_told_and_the_others_are_used(
     def as_it_is(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return pose_from_matrix(matrix) if matrix.any() else (np.zeros(3), np.zeros(4))
 
-    monkeypatch.setattr("kd3d_core.data.bag.codec.pose_from_matrix", as_it_is)
+    monkeypatch.setattr("kd3d_core.messages.encode.pose_from_matrix", as_it_is)
     path = write(
         tmp_path / "bag",
         (1.0, "/info", info(1.0)),
@@ -381,7 +435,7 @@ def test_topics_are_found_by_type_and_place(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="on /up; there is /left/image, /right/image"):
         bag_source(two, BagSettings(image_topic="/up"), ALL)
     bare = write(tmp_path / "bare", (1.0, "/left/image", image(1.0)))
-    with pytest.raises(DataError, match="no sensor_msgs/CameraInfo"):
+    with pytest.raises(DataError, match=r"no sensor_msgs/CameraInfo in it; it has /left/im"):
         bag_source(bare, BagSettings(), ALL)
 
 

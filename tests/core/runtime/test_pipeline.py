@@ -1,6 +1,5 @@
 """CameraDetector: one image in, points and boxes out."""
 
-import copy
 import warnings
 from dataclasses import replace
 
@@ -8,28 +7,30 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from kd3d_core.detectors.build import random_detector
-from kd3d_core.detectors.fusion import ImageFeatures
+from kd3d_core.detectors.fusion import ImageFeatures, sample_pixels
 from kd3d_core.detectors.voxels import assign_dense
 from kd3d_core.errors import ConfigError, ImageError, WeightsError
-from kd3d_core.geometry.camera import (
-    Distortion,
-    PinholeCamera,
-    rectification_grid,
-    virtual_lidar_from_camera,
-)
+from kd3d_core.geometry.camera import PinholeCamera, rectification_grid
+from kd3d_core.geometry.lens import Distortion
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.geometry.window import WindowConfig
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.models.build import make_model
+from kd3d_core.models.chain import PseudoLidar, PseudoLidarModel
+from kd3d_core.models.config import load_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 
 
-def ramp(images: torch.Tensor) -> torch.Tensor:
+class Ramp(nn.Module):
     """A cheap stand-in for a depth network: a street, near below and far above."""
-    rows = torch.linspace(0, 1, images.shape[2], device=images.device)
-    depth = 60 - 55 * rows
-    return depth[None, :, None].expand(1, -1, images.shape[3])
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rows = torch.linspace(0, 1, images.shape[2], device=images.device)
+        depth = 60 - 55 * rows
+        return depth[None, :, None].expand(1, -1, images.shape[3])
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,8 @@ def test_full_mvxnet_gives_the_same_boxes_twice(camera, image):
     config = replace(config, detector=replace(config.detector, weights="random"))
     network = random_detector(config.detector, seed=0)
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(33.8e6, rel=0.01)
-    detector = CameraDetector(config, ramp, network)
+    chain = PseudoLidar(Ramp(), config.depth, config.pseudo_lidar, "fp32")
+    detector = CameraDetector(PseudoLidarModel(config, chain, network))
     first, again = detector(image, camera), detector(image, camera)
     assert same(first, again)
     assert len(first.boxes) > 0
@@ -112,16 +114,16 @@ def test_full_mvxnet_gives_the_same_boxes_twice(camera, image):
 def test_half_precision_keeps_depth_fine(lite, camera, image):
     """bf16 as on a GPU, on the CPU; of a small image, as few CPUs have units for it."""
     window = WindowConfig((64, 192), "crop", 110.0)
+    lite_config = lite.model.config
     config = replace(
-        lite.config,
-        depth=replace(lite.config.depth, window=window),
+        lite_config,
+        depth=replace(lite_config.depth, window=window),
         detector=replace(
-            lite.config.detector, window=window, point_cloud_range=(0, -3.2, -3, 6.4, 3.2, 1)
+            lite_config.detector, window=window, point_cloud_range=(0, -3.2, -3, 6.4, 3.2, 1)
         ),
     )
-    detector = random_detector(config.detector, seed=0)
     exact, rough = (
-        CameraDetector(config, lite._depth, detector, "cpu", precision)(image, camera).depth
+        CameraDetector(make_model(config, torch.device("cpu"), precision))(image, camera).depth
         for precision in ("fp32", "bf16")
     )
     assert exact.shape == window.size
@@ -138,11 +140,9 @@ def test_half_precision_looks_features_up_at_the_right_pixels(lite, camera):
     columns = torch.arange(1242.0).expand(1, 1, 375, -1)
     projection = torch.from_numpy(camera.image_from_lidar).float()[None]
     seen = ImageFeatures((columns,) * 4, projection, (375, 1242))
-    voxels = assign_dense(points, torch.zeros(500).long(), None, 1, lite._detector.grid)
-    fusion = copy.deepcopy(lite._detector.network.pts_voxel_encoder.fusion_layer)
-    fusion.lateral_convs = None
+    voxels = assign_dense(points, torch.zeros(500).long(), None, 1, lite.model.detector.grid)
     with torch.autocast("cpu", torch.bfloat16):
-        found = fusion.sample(seen, voxels)[:, 0]
+        found = sample_pixels(seen, voxels)[:, 0]
     pixels, _ = camera.project(points)
     inside = ((pixels > 2) & (pixels < torch.tensor([1239, 372]))).all(1)
     assert inside.sum() > 200

@@ -11,7 +11,7 @@ from small_study import MODEL, write_street, write_study
 
 from kd3d_core.config import load_config
 from kd3d_core.depth.glpn import random_glpn
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.models.config import load_model_config
 from kd3d_core.study.config import StudyConfig
 
 

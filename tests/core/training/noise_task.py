@@ -8,6 +8,7 @@ from torch import nn
 
 from kd3d_core.data.samples import Sample
 from kd3d_core.training.config import DataConfig, OptimizerConfig, TrainConfig
+from kd3d_core.training.task import Score
 
 CONFIG = TrainConfig(
     task="detector",
@@ -63,7 +64,8 @@ class Network(nn.Module):
 class Noise:
     """A task on `Frames`; stops the process at a given step if asked to."""
 
-    score_name = "error"
+    scores = (Score("error", higher_is_better=False),)
+    has_idle_parameters = False
     digests: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self, model: nn.Module | None = None) -> None:
@@ -76,9 +78,6 @@ class Noise:
             frames = torch.stack([self.samples[i].image for i in range(10)])
             error = (model.layers(frames)[:, 0] - frames.mean((1, 2, 3))).abs().mean()
         return {"error": float(error)}
-
-    def is_better(self, score: float, best: float) -> bool:
-        return score < best
 
     def scalars(self, epoch: int) -> dict[str, float]:
         return {}

@@ -44,7 +44,7 @@ def in_double(batch: Batch) -> Batch:
 
 
 DISTILL = DistillConfig(
-    phases=(Phase(1, 1.0, 2.0, 1.5),),
+    phases=(Phase(1, {"det": 1.0, "feat": 2.0, "logit": 1.5}),),
     feature=FeatureConfig(("neck",)),
     label_score=0.3,
     start="model",

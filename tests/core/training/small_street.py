@@ -6,8 +6,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from kd3d_core.data.kitti import box_labels, write_labels
-from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.data.kitti_calib import kitti_camera
+from kd3d_core.data.labels import box_labels, write_labels
 
 HEIGHT, WIDTH = 96, 320
 CALIB = """\
@@ -15,13 +15,16 @@ P2: 186 0 160 0 0 186 44 0 0 0 1 0
 R0_rect: 1 0 0 0 1 0 0 0 1
 Tr_velo_to_cam: 0 -1 0 0 0 0 -1 -0.08 1 0 0 -0.27
 """
-WINDOW = {"size": [64, 192], "mode": "crop"}
 MODEL = {
-    "depth": {"weights": "random", "encoder": "b0", "window": WINDOW},
+    "depth": {
+        "weights": "random",
+        "encoder": "b0",
+        "window": {"size": [64, 192], "mode": "crop"},
+    },
     "detector": {
         "type": "lite",
         "weights": "random",
-        "window": WINDOW,
+        "window": {"size": [64, 192], "mode": "crop"},  # not shared: that would be a YAML alias
         "decoding": {"score_threshold": 0.1, "nms_iou": 0.01, "pre_nms": 100, "max_boxes": 50},
     },
     "pseudo_lidar": {"keep_fraction": 0.2, "max_jump": 0.0},
@@ -46,7 +49,7 @@ def write_model(path: Path) -> Path:
 def _write_frame(folder: Path, name: str, rng: np.random.Generator, cars: int) -> None:
     calib = folder / "calib" / f"{name}.txt"
     calib.write_text(CALIB)
-    camera = PinholeCamera.from_kitti(calib, WIDTH, HEIGHT)
+    camera = kitti_camera(calib, WIDTH, HEIGHT)
     x = np.linspace(10, 32, cars) if cars else np.zeros(0)
     y = rng.uniform(-0.3, 0.3, cars) * x
     boxes = np.stack(

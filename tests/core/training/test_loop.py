@@ -7,10 +7,13 @@ import pytest
 import torch
 from noise_task import Frames, InterruptedRunError, Network, Noise, StopsAt, config
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kd3d_core.errors import DataError, WeightsError
-from kd3d_core.training import checkpoint
+from kd3d_core.training import checkpoint, checkpoint_meta
 from kd3d_core.training.loop import TrainingError, train
+from kd3d_core.training.task import Score
 
 
 @pytest.mark.parametrize("steps", [1, 5, 8, 11])
@@ -73,7 +76,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_take_it(
     settings = replace(settings, optimizer=replace(settings.optimizer, clip=clip))
     with pytest.raises(TrainingError, match=r"the gradient is not finite for .*frame7"):
         train(settings, Noise(Breaks()))
-    latest = checkpoint.find(tmp_path / "latest")
+    latest = checkpoint_meta.find(tmp_path / "latest")
     if latest is not None:
         assert all(v.isfinite().all() for v in checkpoint.validated_weights(latest).values())
 
@@ -111,7 +114,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(
         checkpoint.save(tmp_path / "latest", network, {"step": 4}, {"step": 4})
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["latest"]
-    assert checkpoint.load(checkpoint.find(tmp_path / "latest"), Network())["step"] == 3
+    assert checkpoint.load(checkpoint_meta.find(tmp_path / "latest"), Network())["step"] == 3
 
 
 def test_an_epoch_without_any_loss_stops_the_run(tmp_path):
@@ -135,7 +138,135 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
     network = Network()
     checkpoint.save(tmp_path / "latest", network, {"step": 3}, {"step": 3})
     (tmp_path / "latest").rename(tmp_path / "latest.old")
-    found = checkpoint.find(tmp_path / "latest")
+    found = checkpoint_meta.find(tmp_path / "latest")
     assert checkpoint.load(found, Network())["step"] == 3
     checkpoint.save(tmp_path / "latest", network, {"step": 4}, {"step": 4})
-    assert checkpoint.load(checkpoint.find(tmp_path / "latest"), Network())["step"] == 4
+    assert checkpoint.load(checkpoint_meta.find(tmp_path / "latest"), Network())["step"] == 4
+
+
+class Scored(Noise):
+    """Says what it is told to at each validation, and remembers which step it exported."""
+
+    scores = (Score("AP"), Score("loose"))
+
+    def __init__(self, metrics: list[dict[str, float]]) -> None:
+        super().__init__()
+        self.metrics = metrics
+        self.exported: list[int] = []
+
+    def validate(self, model, device) -> dict[str, float]:
+        answer = self.metrics.pop(0)
+        if answer is None:
+            raise DataError("a label can't be read")
+        return answer
+
+    def export(self, model, out) -> None:
+        self.exported.append(len(self.metrics))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "best", "why"),
+    [
+        ([{"AP": 0.0, "loose": 0.0}] * 4, 4, "the newest"),
+        ([{}] * 4, 4, "the newest"),
+        ([{"AP": 0.0, "loose": v} for v in (1.0, 7.0, 3.0, 2.0)], 2, "highest loose, 7; AP"),
+        ([{"AP": v, "loose": 9 - v} for v in (1.0, 2.0, 3.0, 2.0)], 3, "highest AP, 3"),
+        ([{"AP": v} for v in (5.0, 5.0, 5.0, 4.0)], 3, "highest AP, 5"),
+    ],
+)
+def test_the_best_weights_are_exported_and_it_says_why(tmp_path, metrics, best, why):
+    task = Scored(list(metrics))
+    summary = train(config(tmp_path, validate_every=1), task)
+    assert task.exported[-1] == 4 - best
+    assert summary.exported.startswith(f"step {4 * best} of 16: {why}")
+    assert json.loads((tmp_path / "best" / "meta.json").read_text())["step"] == 4 * best
+
+
+def test_a_validation_that_fails_loses_no_step_and_is_made_up_for(tmp_path):
+    task = Scored([{"AP": 1.0}, None])
+    with pytest.raises(DataError, match="a label can't be read"):
+        train(config(tmp_path), task)
+    meta = json.loads((tmp_path / "latest" / "meta.json").read_text())
+    assert (meta["step"], meta["validated"]) == (16, 8)
+    again = Scored([{"AP": 2.0}])
+    summary = train(config(tmp_path), again)
+    assert (summary.steps, summary.metrics, again.metrics) == (16, {"AP": 2.0}, [])
+    assert train(config(tmp_path), Scored([])).metrics == {"AP": 2.0}
+
+
+def test_gradients_are_clipped_to_their_norm(tmp_path):
+    """To the norm that was asked for; 0 leaves them as they are."""
+
+    class Steep(Network):
+        def forward(self, batch):
+            return {"square": 1e4 * super().forward(batch)["square"]}
+
+    def run(clip: float) -> float:
+        settings = config(tmp_path / str(clip), epochs=1)
+        settings = replace(settings, optimizer=replace(settings.optimizer, clip=clip))
+        task = Noise(Steep())
+        train(settings, task, max_steps=1)
+        return float(torch.stack([p.grad.norm() for p in task.model.parameters()]).norm())
+
+    norms = [run(clip) for clip in (0.0, 2.0, 0.5)]
+    assert norms[0] > 100
+    assert norms[1:] == pytest.approx([2.0, 0.5], rel=1e-4)
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+def test_the_learning_rate_rises_and_falls(tmp_path, schedule):
+    settings = config(tmp_path)
+    settings = replace(
+        settings, optimizer=replace(settings.optimizer, schedule=schedule, warmup=0.25)
+    )
+    train(settings, Noise())
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    rates = [event.value for event in events.Scalars("lr")]
+    assert len(rates) == 16
+    peak = rates.index(max(rates))
+    assert 2 <= peak <= 4
+    assert max(rates) == pytest.approx(1e-2, rel=0.05)
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert rates[0] < 0.6 * max(rates)
+    assert rates[-1] < 0.05 * max(rates)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": -5},
+        {"step": "3"},
+        {"step": float("nan")},
+        {"step": 10**6},
+        {"step": 7},
+        {"optimizer": {}},
+        {"schedule": None},
+        {"average": {"nothing": 1}},
+        {"random": []},
+    ],
+)
+def test_an_edited_checkpoint_is_refused_in_one_line(tmp_path, change):
+    train(config(tmp_path), Noise())
+    path = tmp_path / "latest" / "state.pt"
+    torch.save({**torch.load(path, weights_only=True), **change}, path)
+    with pytest.raises(WeightsError, match="delete it to start again") as caught:
+        train(config(tmp_path), Noise())
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_not_finite_are_not_gone_on_with(tmp_path):
+    train(config(tmp_path), Noise())
+    path = tmp_path / "latest" / "model.safetensors"
+    tensors = load_file(path)
+    tensors["layers.1.bias"][3] = torch.nan
+    save_file(tensors, path)
+    with pytest.raises(WeightsError, match=r"layers\.1\.bias is not finite"):
+        train(config(tmp_path), Noise())
+
+
+def test_a_folder_that_cant_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="can't be written") as caught:
+        train(config(tmp_path / "file" / "run"), Noise())
+    assert "\n" not in str(caught.value)

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from small_street import MODEL
 
 from kd3d_core.detectors.build import random_detector
-from kd3d_core.runtime.model_config import load_model_config
+from kd3d_core.models.config import load_model_config
 
 JOBS = Path(__file__).with_name("process_jobs.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]

@@ -9,12 +9,12 @@ import yaml
 from noise_task import Frames, Noise, config
 
 from kd3d_core.cli import train as command
-from kd3d_core.data.augment import AugmentConfig
+from kd3d_core.config import plain
+from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.distill.config import TeacherConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.training.config import OptimizerConfig
 from kd3d_core.training.loop import train
-from kd3d_core.training.resume import plain
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from kd3d_core.cli import train as command
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.samples import Batch
 from kd3d_core.errors import ConfigError, DataError
-from kd3d_core.runtime.model_config import load_model_config, save_model_config
+from kd3d_core.models.config import load_model_config, save_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 from kd3d_core.training.config import DataConfig, OptimizerConfig, TrainConfig
 from kd3d_core.training.detector_task import DetectorLosses
@@ -126,6 +126,26 @@ def test_a_data_set_without_any_object_is_refused(config, street, tmp_path):
         make_task(config)
 
 
+def test_objects_that_cannot_be_learnt_are_counted_and_named(config, street, tmp_path, caplog):
+    shutil.copytree(street, tmp_path / "mixed")
+    config = replace(config, data=replace(config.data, root=str(tmp_path / "mixed")))
+    caplog.set_level("INFO")
+    before = make_task(config).samples[0]
+    assert not any("left out" in message for message in caplog.messages)
+    path = tmp_path / "mixed" / "training" / "label_2" / "000001.txt"
+    flat = "Car 0 0 0 10 10 20 20 0 0 0 0 0 0 0\n"
+    bus = "bus 0 0 0 10 10 20 20 3 3 9 2 1.6 20 0\n"
+    path.write_text(flat + path.read_text().lower() + bus + "dontcare" + flat[3:])
+    after = make_task(config).samples[0]
+    assert "objects that are left out: 1 without a 3D box, 1 of class 'bus'" in caplog.messages
+    np.testing.assert_array_equal(after.boxes, before.boxes)
+    np.testing.assert_array_equal(after.labels, before.labels)
+    path.write_text(flat)
+    (path.parent / "000003.txt").write_text(bus)
+    with pytest.raises(DataError, match=r"nothing to learn \(left out: 1 without .*, 1 of class"):
+        make_task(config)
+
+
 def test_a_loss_that_is_not_finite_names_the_frames_and_leaves_no_weights(config):
     class Breaks(DetectorLosses):
         def forward(self, batch: Batch) -> dict[str, torch.Tensor]:
@@ -171,7 +191,7 @@ def test_a_list_of_frames_may_lie_in_the_data(config, street, tmp_path, monkeypa
     (tmp_path / "kitti" / "ImageSets" / "train.txt").unlink()
     assert len(make_task(replace(config, data=data)).samples) == 2
     (tmp_path / "ImageSets" / "train.txt").unlink()
-    with pytest.raises(DataError, match=r"kitti/ImageSets/train\.txt: list of frames cannot"):
+    with pytest.raises(DataError, match=r"^data\.train: .*kitti/ImageSets/train\.txt: cannot"):
         make_task(replace(config, data=data))
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from browser import Tab, browser_tab
 
-from kd3d_core.data.messages import ObjectBoxes
 from kd3d_core.errors import DataError
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
+from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual import plots
 from kd3d_core.visual.page import Drawing, Page, Picture, Section, Table, render
 from kd3d_core.visual.report import DriveFrame, drive_frame, write_report

@@ -4,11 +4,12 @@ import cv2
 import numpy as np
 import pytest
 
-from kd3d_core.data.messages import ObjectBoxes
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
+from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual.bev import BevView, draw_cloud, draw_footprints
 from kd3d_core.visual.frame import draw_frame
-from kd3d_core.visual.image import draw_boxes
+from kd3d_core.visual.image import draw_boxes, line_width, text_size, write
 
 RED = (255, 0, 0)
 
@@ -93,6 +94,62 @@ def test_the_view_from_above_has_forward_right_and_left_up():
     rows, columns = reds(image)
     assert (columns.min(), columns.max()) == (330, 370)
     assert (rows.min(), rows.max()) == (290, 310)
+
+
+@pytest.mark.parametrize(
+    ("width", "y_range", "farthest"),
+    [
+        (640, (-20.0, 20.0), 70),
+        (1242, (-20.0, 20.0), 70),
+        (4000, (-20.0, 20.0), 70),
+        (1242, (-45.0, 45.0), 70),
+        (1242, (-6.0, 6.0), 60),  # the farthest ring runs along the border
+    ],
+)
+def test_rings_and_their_distances_stand_where_the_distance_is(width, y_range, farthest):
+    view = BevView(width=width, y_range=y_range)
+    image = draw_cloud(view, np.zeros((0, 3)))[..., 0].astype(int)
+    rows, columns = np.mgrid[: image.shape[0], :width] + 0.5
+    left = y_range[1] - rows / view.pixels_per_metre
+    distance = np.hypot(columns / view.pixels_per_metre, left)
+    is_text = image > 80
+    for radius in range(10, 71, 10):
+        ring = image[np.abs(distance - radius) < 1.5 / view.pixels_per_metre]
+        assert (ring > 22).mean() > 0.4
+    # The letters of a distance lie close together.
+    near = np.ones((line_width(image), 12 * line_width(image)))
+    near_text = cv2.dilate(is_text.astype(np.uint8), near)
+    count, group = cv2.connectedComponents(near_text)
+    between = np.abs((distance + 5) % 10 - 5) > 1
+    assert (image[between & (near_text == 0)] == 18).mean() > 0.995
+    at = []
+    for index in range(1, count):
+        text_rows, text_columns = np.nonzero((group == index) & is_text)
+        assert 0 < text_columns.min() < text_columns.max() < width - 1
+        assert 0 < text_rows.min() < text_rows.max() < image.shape[0] - 1
+        column, row = (text_columns.min() + text_columns.max() + 1) / 2, np.mean(text_rows) + 0.5
+        at.append(np.hypot(column, row - y_range[1] * view.pixels_per_metre))
+    at = np.sort(at) / view.pixels_per_metre
+    np.testing.assert_allclose(at, np.arange(10, farthest + 1, 10), rtol=0.03)
+
+
+@pytest.mark.parametrize(("width", "pixels"), [(640, 1), (1242, 1), (2484, 2), (4000, 3)])
+def test_lines_points_and_letters_grow_with_the_picture(width, pixels):
+    view = BevView(width=width)
+    picture = draw_cloud(view, np.array([[35.0, 10.0, 1.0, 0.5]], np.float32))
+    colored = np.ptp(picture.astype(int), axis=-1) > 30
+    assert colored.sum() == pixels**2
+    picture[:] = 0
+    draw_footprints(picture, view, np.array([[35.0, 0.0, -1.7, 8.0, 8.0, 1.5, 0.0]]), [RED])
+    behind_the_centre = picture[:, round(view.pixels(np.array([33.0, 0.0]))[0]), 0]
+    assert 2 * pixels - 0.5 <= behind_the_centre.sum() / 255 <= 4 * pixels  # both sides, softened
+    picture[:] = 0
+    write(picture, "Car", (width // 2, picture.shape[0] // 2), RED)
+    rows, _ = reds(picture)
+    assert np.ptp(rows) == pytest.approx(max(10, 10 * width / 1242), rel=0.2)
+    text_width, text_height, _ = text_size(picture, "Car")
+    assert np.ptp(rows) == pytest.approx(text_height, abs=3)
+    assert 2 * text_height < text_width < 4 * text_height
 
 
 def test_points_outside_the_view_are_left_out():

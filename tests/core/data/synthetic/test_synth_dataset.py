@@ -13,14 +13,16 @@ import pytest
 
 from kd3d_core.cli import synth as command
 from kd3d_core.data.bag import BagReader
-from kd3d_core.data.kitti import KittiDataset, label_boxes
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.kitti_writer import KittiWriter
+from kd3d_core.data.labels import label_boxes
 from kd3d_core.data.synthetic import dataset
 from kd3d_core.data.synthetic.dataset import SynthConfig, write_dataset
 from kd3d_core.data.synthetic.lidar import LidarConfig
 from kd3d_core.data.synthetic.render import render
 from kd3d_core.data.synthetic.rig import CameraConfig
 from kd3d_core.errors import ConfigError, DataError, Kd3dError
-from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.camera_info import camera_from_info
 
 _CAMERA = CameraConfig(width=320, height=120, fx=190, fy=185, cx=160, cy=55, mount_height=1.4)
 _SMALL = SynthConfig(2, 5, camera=_CAMERA, lidar=LidarConfig(azimuth_step=0.5))
@@ -105,11 +107,11 @@ def test_a_killed_worker_is_one_line_and_the_same_command_goes_on(
     assert _digests(tmp_path) == _digests(rendered)
 
 
-def _write_frame_but_die_at_the_second(config: SynthConfig, out: Path, index: int) -> None:
+def _write_frame_but_die_at_the_second(config: SynthConfig, writer: KittiWriter, name: str) -> None:
     """What workers are given, so it is found by its name in their own copy of this module."""
-    if index == 1:
+    if name == "000001":
         os.kill(os.getpid(), signal.SIGKILL)
-    dataset._write_frame(config, out, index)
+    dataset._write_frame(config, writer, name)
 
 
 def test_more_frames_are_added_to_what_is_there(rendered: Path, tmp_path: Path) -> None:
@@ -192,7 +194,7 @@ def test_a_sequence_becomes_a_bag_with_a_lens(
     images = [message for topic, message in messages if topic == "/camera/image_raw"]
     truths = [message for topic, message in messages if topic == "/ground_truth"]
     assert [len(infos), len(images), len(truths)] == [2, 2, 2]
-    camera = PinholeCamera.from_camera_info(infos[0], np.eye(4), rectified=False)
+    camera = camera_from_info(infos[0], np.eye(4), rectified=False)
     assert camera.distortion is not None
     np.testing.assert_allclose(camera.distortion.coefficients, lens)
     assert images[1].stamp_ns - images[0].stamp_ns == 100_000_000

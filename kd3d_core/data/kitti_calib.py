@@ -1,0 +1,140 @@
+"""KITTI's calibration files: `name: numbers`, over one line or several.
+
+Object and tracking set: P0 to P3, R0_rect, Tr_velo_to_cam. Odometry: P0 to P3 and Tr, from the
+velodyne to the rectified camera 0. Raw recordings, calib_cam_to_cam.txt: S, K, D, R, T of each
+camera and S_rect, R_rect, P_rect; nothing on the velodyne.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from kd3d_core.errors import CalibrationError
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.checks import finite
+from kd3d_core.messages.types import CameraInfo
+
+# Names that mean the same in other parts of KITTI.
+_ALIASES = {"R_rect": "R0_rect", "Tr_velo_cam": "Tr_velo_to_cam"}
+_MOST_BYTES = 1_000_000
+
+
+def kitti_camera(path: Path | str, width: int, height: int, camera: int = 2) -> PinholeCamera:
+    """Camera of a KITTI calibration file (object, tracking or odometry), images rectified.
+
+    Args:
+        path: the file.
+        width: of the images in pixels, which the file doesn't say.
+        height: the same.
+        camera: 0 to 3; KITTI's `image_2` are of camera 2.
+
+    Raises:
+        CalibrationError: names the file and the entry that is missing or impossible.
+    """
+    entries = read_kitti_calib(path)
+    try:
+        projection = entry(entries, f"P{camera}", (3, 4))
+        made = PinholeCamera(projection, width, height, lidar_from_camera(entries))
+        made.check_view()
+        return made
+    except CalibrationError as error:
+        raise CalibrationError(f"{path}: {error}") from None
+
+
+def lidar_from_camera(entries: dict[str, list[str]]) -> np.ndarray:
+    """4x4 from the rectified camera 0, to which P0 to P3 belong, to the velodyne."""
+    camera_from_lidar, rectified = np.eye(4), np.eye(4)
+    if "Tr" in entries and "Tr_velo_to_cam" not in entries:
+        camera_from_lidar[:3] = entry(entries, "Tr", (3, 4))
+    else:
+        rectified[:3, :3] = entry(entries, "R0_rect", (3, 3))
+        camera_from_lidar[:3] = entry(entries, "Tr_velo_to_cam", (3, 4))
+    try:
+        return np.linalg.inv(rectified @ camera_from_lidar)
+    except np.linalg.LinAlgError:
+        raise CalibrationError("R0_rect or Tr_velo_to_cam is no rotation") from None
+
+
+def raw_camera_info(entries: dict[str, list[str]], rectified: bool) -> CameraInfo:
+    """Camera 2 of a raw recording's calib_cam_to_cam.txt.
+
+    Args:
+        entries: of the file.
+        rectified: whether the size is that of the rectified images or of the raw ones.
+    """
+    size_name = "S_rect_02" if rectified and "S_rect_02" in entries else "S_02"
+    width, height = entry(entries, size_name, (2,))
+    return CameraInfo(
+        stamp_ns=0,
+        frame_id="",
+        height=int(height),
+        width=int(width),
+        distortion_model="plumb_bob",
+        d=entry(entries, "D_02", (5,)),
+        k=entry(entries, "K_02", (9,)),
+        r=entry(entries, "R_rect_02", (9,)),
+        p=entry(entries, "P_rect_02", (12,)),
+    )
+
+
+def read_kitti_calib(path: Path | str) -> dict[str, list[str]]:
+    """The entries of a file: words by name; `name numbers`, without a colon, is read too.
+
+    A line that begins with a number goes on with the entry before it.
+
+    Raises:
+        CalibrationError: the file can't be read.
+    """
+    return parse_kitti_calib(read_calibration_text(path))
+
+
+def read_calibration_text(path: Path | str) -> str:
+    """The text of a calibration file; `CalibrationError` if it isn't text of less than 1 MB."""
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        text = data.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalibrationError(f"{path}: cannot be read: {error}") from None
+    if len(data) > _MOST_BYTES:
+        raise CalibrationError(f"{path}: no calibration file: it is larger than 1 MB")
+    return text
+
+
+def parse_kitti_calib(text: str) -> dict[str, list[str]]:
+    """As `read_kitti_calib`.
+
+    >>> parse_kitti_calib("P2: 1 0 0\\n  0 1 0\\nR_rect 1")
+    {'P2': ['1', '0', '0', '0', '1', '0'], 'R0_rect': ['1']}
+    """
+    entries: dict[str, list[str]] = {}
+    words: list[str] = []
+    for line in text.splitlines():
+        if not _starts_with_number(line):
+            name, *rest = line.replace(":", " ", 1).split() or [""]
+            if not name:
+                continue
+            words = entries[_ALIASES.get(name, name)] = rest
+        else:
+            words += line.split()
+    return entries
+
+
+def entry(entries: dict[str, list[str]], name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The numbers of an entry; `CalibrationError` if they aren't there, or aren't finite."""
+    if name not in entries:
+        there = ", ".join(entries) or "nothing"
+        raise CalibrationError(f"there is no line {name}, only {there[:200]}")
+    try:
+        numbers = np.array(entries[name], np.float64)
+    except ValueError:
+        raise CalibrationError(f"{name} is not a row of numbers") from None
+    return finite(name, numbers, shape)
+
+
+def _starts_with_number(line: str) -> bool:
+    try:
+        float(line.split(maxsplit=1)[0])
+    except (IndexError, ValueError):
+        return False
+    return True

@@ -1,0 +1,236 @@
+"""Files of LiDAR points: KITTI's velodyne layout, others that `meta.json` names, and no guesswork.
+
+KITTI writes four float32 per point: x, y, z in metres and intensity, 0 to 1. Others use the same
+ending for other layouts, and nothing in a file says which. A data set says it in its `meta.json`:
+
+    {"points": {"columns": {"x": "float32", "y": "float32", "z": "float32",
+                            "intensity": "float32", "ring": "uint16"},
+                "intensity_max": 255}}
+
+`columns` has the name and type of each number of a point in the file's order (default: KITTI's),
+without gaps, little endian; names other than x, y, z and intensity are skipped. `intensity_max` is
+what becomes 1 (default: 1). Without it, a file whose numbers can't be KITTI's is refused, with the
+layout that it looks like.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd3d_core.errors import DataError
+
+_TYPES = ("float32", "float64", "uint8", "uint16", "uint32", "int8", "int16", "int32")
+_AXES = ("x", "y", "z")
+_KITTI_COLUMNS = (*_AXES, "intensity")
+
+_NEAREST_M, _FARTHEST_M = 0.1, 1000.0
+_SAMPLE = 2048  # points that are looked at closely
+_FEW = 32  # points of which nothing can be told
+_ODD_SHARE = 0.35
+
+
+@dataclass(frozen=True)
+class PointLayout:
+    """How a data set's points are laid out.
+
+    Attributes:
+        columns: name and type of each number of a point.
+        intensity_max: the intensity that becomes 1.
+    """
+
+    columns: tuple[tuple[str, str], ...] = tuple(
+        (name, "float32") for name in (*_AXES, "intensity")
+    )
+    intensity_max: float = 1.0
+
+    @classmethod
+    def from_meta(cls, value: Any, where: str) -> "PointLayout":
+        """The layout that `meta.json` says under `points`.
+
+        Raises:
+            DataError: names `where` and what is wrong.
+        """
+        if not isinstance(value, dict) or not value.keys() <= {"columns", "intensity_max"}:
+            raise DataError(f"{where}: `points` must hold columns, intensity_max or both")
+        columns = value.get("columns", dict(cls.columns))
+        if not isinstance(columns, dict) or not {*_AXES} <= columns.keys():
+            raise DataError(f"{where}: points.columns must hold the types of x, y, z and others")
+        if wrong := [name for name, kind in columns.items() if kind not in _TYPES]:
+            raise DataError(
+                f"{where}: points.columns.{wrong[0][:40]} must be one of {', '.join(_TYPES)}"
+            )
+        most = value.get("intensity_max", 1.0)
+        if isinstance(most, bool) or not isinstance(most, int | float) or not 0 < most < math.inf:
+            raise DataError(f"{where}: points.intensity_max must be a number above 0")
+        return cls(tuple(columns.items()), float(most))
+
+    def to_meta(self) -> dict[str, Any]:
+        """What `from_meta` reads, without what is KITTI's."""
+        meta: dict[str, Any] = {}
+        if self.columns != KITTI_POINTS.columns:
+            meta["columns"] = dict(self.columns)
+        if self.intensity_max != KITTI_POINTS.intensity_max:
+            meta["intensity_max"] = self.intensity_max
+        return meta
+
+    @cached_property
+    def dtype(self) -> np.dtype:
+        """Structured type of a point."""
+        return np.dtype([(name, np.dtype(kind).newbyteorder("<")) for name, kind in self.columns])
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """`(N, 4)` float32 x, y, z, intensity as they stand in a file's bytes; 0 without one."""
+        if self.columns == KITTI_POINTS.columns:
+            return np.frombuffer(data, "<f4").astype(np.float32).reshape(-1, 4)
+        stored = np.frombuffer(data, self.dtype)
+        points = np.zeros((len(stored), 4), np.float32)
+        names = [name for name, _ in self.columns]
+        with np.errstate(over="ignore", invalid="ignore"):  # what doesn't fit isn't finite, then
+            for column, name in enumerate(_KITTI_COLUMNS):
+                if name in names:
+                    points[:, column] = stored[name]
+        return points
+
+    def __str__(self) -> str:
+        kinds = dict.fromkeys(kind for _, kind in self.columns)
+        parts = (
+            f"{', '.join(name for name, other in self.columns if other == kind)} as {kind}"
+            for kind in kinds
+        )
+        limit = "" if self.intensity_max == 1 else f", intensity up to {self.intensity_max:g}"
+        return " and ".join(parts) + limit
+
+
+KITTI_POINTS = PointLayout()
+
+
+def read_points(path: Path | str, layout: PointLayout | None = None) -> np.ndarray:
+    """Points of a file as `(N, 4)` float32: x, y, z in metres and intensity, 0 to 1.
+
+    Args:
+        path: the file.
+        layout: of the file; default: KITTI's, if that is plausible.
+
+    Raises:
+        DataError: the file can't be read, is cut off, has another layout, or points that are not
+            finite or out of every LiDAR's reach.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: points cannot be read: {error}") from None
+    assumed = layout or KITTI_POINTS
+    size = assumed.dtype.itemsize
+    if len(data) % size:
+        hint = _hint(data) if layout is None else "the file is cut off, or has another layout"
+        raise DataError(
+            f"{path}: {len(data)} bytes are no whole number of points of {size} bytes ({assumed}): "
+            f"{hint}"
+        )
+    points = assumed.decode(data)
+    if (fault := _fault(points, assumed, closely=layout is None)) is not None:
+        hint = _hint(data) if layout is None else "drop them, or mend `points` in meta.json"
+        raise DataError(f"{path}: {fault}: {hint}")
+    if assumed.intensity_max != 1:
+        points[:, 3] /= assumed.intensity_max
+    return points
+
+
+def _fault(points: np.ndarray, layout: PointLayout, closely: bool) -> str | None:
+    """Why these can't be points of a LiDAR in the layout; None if they can."""
+    if not np.abs(points[:, :3]).max(initial=0) < _FARTHEST_M:
+        broken = int((~np.isfinite(points[:, :3])).any(1).sum())
+        if broken:
+            return f"{broken} of {len(points)} points are not finite"
+        far = int((np.abs(points[:, :3]) >= _FARTHEST_M).any(1).sum())
+        return f"{far} of {len(points)} points are {_FARTHEST_M:g} m away or more"
+    intensity = points[:, 3]
+    lowest, highest = intensity.min(initial=0), intensity.max(initial=0)
+    if not (lowest >= 0 and highest <= layout.intensity_max * 1.001):
+        return f"intensity is {lowest:g} to {highest:g} and not 0 to {layout.intensity_max:g}"
+    # An odd step, so that every point of a layout with twice as many numbers isn't left out.
+    if closely and _are_odd(points[:: len(points) // _SAMPLE | 1, :3]):
+        return "coordinates repeat, are whole numbers or next to nothing"
+    return None
+
+
+def _are_odd(coordinates: np.ndarray) -> bool:
+    """Whether too many of `(N, 3)` coordinates look like counters, padding or halves of others.
+
+    No LiDAR measures that near, its coordinates are no whole numbers, and few lie on its axes. All
+    zeros stand for beams that met nothing.
+    """
+    if len(coordinates) < _FEW:
+        return False
+    if (np.ptp(coordinates[:, :2], axis=0) == 0).any():
+        return True
+    size = np.abs(coordinates)
+    odd = ((size > 0) & ((size < 1e-6) | (size == np.rint(size)))).any(1)
+    odd |= (size.max(1) < _NEAREST_M) | ((size == 0).sum(1) == 2)
+    return bool((odd & size.any(1)).mean() > _ODD_SHARE)
+
+
+def _hint(data: bytes) -> str:
+    """What to do about a file that isn't as KITTI's are."""
+    guess = _guess(data)
+    if guess == KITTI_POINTS:
+        return "drop them"
+    if guess is None:
+        return (
+            "the file is damaged or has an unknown layout: say in meta.json in the folder of the "
+            'data set how its points are laid out ("points": {} if as KITTI\'s)'
+        )
+    return (
+        f"it looks like {guess}; if so, put "
+        f'"points": {json.dumps(guess.to_meta())} into meta.json in the folder of the data set'
+    )
+
+
+def _guess(data: bytes) -> PointLayout | None:
+    """The known layout in which the file's first points are most like a scan; None if in none.
+
+    Scanners write neighbours one after the other, so that the right layout has the smallest steps.
+    """
+    best, best_step = None, math.inf
+    for layout in _known_layouts():
+        size = layout.dtype.itemsize
+        if len(data) % size or len(data) < _FEW * size:
+            continue
+        points = layout.decode(data[: _SAMPLE * size])
+        sane = np.isfinite(points).all(1) & (np.abs(points[:, :3]) < _FARTHEST_M).all(1)
+        if sane.mean() < 0.99 or _are_odd(points[sane, :3]):
+            continue
+        intensity = points[sane, 3]
+        if intensity.min() < 0 or intensity.max() > 65535:
+            continue
+        xyz = points[sane, :3]
+        step = np.median(np.linalg.norm(np.diff(xyz, axis=0), axis=1))
+        step /= np.median(np.linalg.norm(xyz, axis=1))
+        if step < 0.8 * best_step:
+            highest = float(layout.decode(data[: len(data) // size * size])[:, 3].max())
+            most = next((most for most in (1, 255, 65535) if highest <= most * 1.001), 1)
+            best, best_step = PointLayout(layout.columns, most), step
+    return best
+
+
+def _known_layouts() -> Iterator[PointLayout]:
+    """KITTI's first; of those that fit equally well, the first is taken."""
+    yield KITTI_POINTS
+    rest = ("ring", "time", "a", "b")
+    for kind in ("float32", "float64"):
+        for count in (1, 2, 0, 3, 4):
+            names = (*_KITTI_COLUMNS, *rest)[: 4 + count]
+            yield PointLayout(tuple((name, kind) for name in names))
+    axes = tuple((name, "float32") for name in _AXES)
+    yield PointLayout((*axes, ("intensity", "float32"), ("ring", "uint16")))
+    yield PointLayout((*axes, ("intensity", "float32"), ("ring", "uint16"), ("time", "float32")))
+    yield PointLayout((*axes, ("intensity", "uint8")))
+    yield PointLayout((*axes, ("intensity", "uint8"), ("ring", "uint8")))
+    yield PointLayout(axes)
+    yield PointLayout(tuple((name, "float64") for name in _AXES))

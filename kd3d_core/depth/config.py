@@ -1,0 +1,43 @@
+"""DepthConfig: which depth model, as YAML files say it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from kd3d_core.errors import ConfigError
+from kd3d_core.geometry.window import WindowConfig
+
+
+@dataclass(frozen=True)
+class DepthConfig:
+    """A depth model.
+
+    Attributes:
+        weights: a name from `config/weights.yaml`, a transformers folder, a hub name `hub:...`,
+            or `random` (GLPN only).
+        window: what the model sees of the image. GLPN needs it, both sides multiples of 32; for
+            `auto` the model's own image processor says it unless it is given.
+        type: `glpn`, or `auto` for any other metric model of transformers.
+        encoder: GLPN's Mix Transformer size that `random` builds; a folder brings its own.
+        max_depth: cap in metres that the weights were trained with.
+        depth_scale: factor on the answer, for checkpoints that `max_depth` can't repair.
+    """
+
+    weights: str
+    window: WindowConfig | None = None
+    type: Literal["glpn", "auto"] = "glpn"
+    encoder: Literal["b0", "b4"] = "b4"
+    max_depth: int = 80
+    depth_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.type == "glpn":
+            if self.window is None:
+                raise ConfigError("depth.window is missing: GLPN needs the size of its input")
+            if any(side % 32 for side in self.window.size):
+                size = list(self.window.size)
+                raise ConfigError(f"depth.window.size is {size}: GLPN needs multiples of 32")
+        if self.type == "auto" and self.weights == "random":
+            raise ConfigError(
+                "depth.weights is random, and type auto takes its architecture from a folder: "
+                "give one, or use type glpn"
+            )

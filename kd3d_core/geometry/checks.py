@@ -1,0 +1,45 @@
+"""Checks that intrinsics and extrinsics share: each raises a `CalibrationError` of one line."""
+
+from typing import Any
+
+import numpy as np
+
+from kd3d_core.errors import CalibrationError
+
+
+def finite(name: str, value: Any, shape: tuple[int, ...] | None) -> np.ndarray:
+    """`value` as a read-only float64 array of finite numbers.
+
+    Args:
+        name: for the error.
+        value: nested or flat numbers, in row-major order.
+        shape: what they are reshaped to; None keeps the shape.
+
+    >>> finite("K", [500, 0, 320, 0, 500, 240, 0, 0, 1], (3, 3))[0].tolist()
+    [500.0, 0.0, 320.0]
+    """
+    array = np.array(value, np.float64)
+    if shape is not None:
+        if array.size != np.prod(shape):
+            raise CalibrationError(f"{name} has {array.size} numbers, {np.prod(shape)} are needed")
+        array = array.reshape(shape)
+    if not np.isfinite(array).all():
+        raise CalibrationError(f"{name} has values that are not finite: {array.tolist()}")
+    array.setflags(write=False)
+    return array
+
+
+def check_focal(name: str, matrix: np.ndarray) -> None:
+    """Both focal lengths of a 3x3 or 3x4 matrix must be positive."""
+    if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
+        raise CalibrationError(
+            f"{name}'s focal lengths are {matrix[0, 0]:g} and {matrix[1, 1]:g}: "
+            "they must be positive; calibrate the camera or fix its CameraInfo"
+        )
+
+
+def check_rotation(name: str, rotation: np.ndarray) -> None:
+    """A 3x3 matrix must be orthonormal to 1e-3, and no mirror."""
+    error = np.abs(rotation @ rotation.T - np.eye(3)).max()
+    if error > 1e-3 or np.linalg.det(rotation) < 0:
+        raise CalibrationError(f"{name} is no rotation: it is {error:.2g} off orthonormal")

@@ -1,0 +1,218 @@
+"""Transforms between coordinate frames, fixed or moving, as `/tf_static` and `/tf` say them.
+
+What tf2's buffer does, without ROS: frames form trees, and the way between two frames leads over
+their nearest common ancestor.
+"""
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from operator import attrgetter
+from threading import Lock
+
+import numpy as np
+from scipy.spatial.transform import Rotation, Slerp
+
+from kd3d_core.errors import CalibrationError, listed, shown
+
+_stamp = attrgetter("stamp_ns")
+
+
+@dataclass(frozen=True, eq=False)
+class _Pose:
+    """Where a frame was in its parent at one time."""
+
+    stamp_ns: int
+    parent: str
+    parent_from_child: np.ndarray
+
+
+class TransformBuffer:
+    """Coordinate frames, each known by its pose in its parent: for good, or at stamps.
+
+    Between two stamps, translations are interpolated linearly and rotations along the shortest
+    arc. Nothing is said about times before the first stamp or after the last one. Leading slashes
+    of names, which ROS 1 had, are ignored.
+
+    One thread may add transforms while others look them up.
+
+    >>> buffer = TransformBuffer()
+    >>> mast = np.eye(4)
+    >>> mast[2, 3] = 1.5
+    >>> buffer.add("base", "camera", mast)
+    >>> for second in (0, 1):
+    ...     moved = np.eye(4)
+    ...     moved[0, 3] = 10 * second
+    ...     buffer.add("map", "base", moved, stamp_ns=second * 10**9)
+    >>> buffer.lookup("map", "camera", stamp_ns=300_000_000)[:3, 3].tolist()
+    [3.0, 0.0, 1.5]
+    """
+
+    def __init__(self, history_ns: int | None = None) -> None:
+        """
+        Args:
+            history_ns: how much of each moving frame's past is kept, nanoseconds; all of it if
+                None. With a limit, a stamp that is older than that means that time has begun anew
+                (a bag was started again), and what was known of the frame is forgotten.
+        """
+        self._history_ns = history_ns
+        self._fixed: dict[str, tuple[str, np.ndarray]] = {}
+        self._moving: dict[str, list[_Pose]] = {}
+        self._lock = Lock()
+
+    def add(
+        self, parent: str, child: str, parent_from_child: np.ndarray, stamp_ns: int | None = None
+    ) -> None:
+        """Say where `child` is; what was known about it, at this stamp, is replaced.
+
+        Args:
+            parent: name of the frame into which the matrix takes points.
+            child: name of the frame from which it takes them.
+            parent_from_child: 4x4 rigid transform.
+            stamp_ns: when it was there; None if it never moves.
+
+        Raises:
+            CalibrationError: a name is empty, both are the same, the transform would close a
+                circle, or it moves a frame that is known to be fixed. Then nothing changes.
+        """
+        parent, child = parent.lstrip("/"), child.lstrip("/")
+        names = f"transform from {_quoted(child)} to {_quoted(parent)}"
+        if not parent or not child or parent == child:
+            raise CalibrationError(f"{names}: two names are needed")
+        matrix = np.array(parent_from_child, np.float64)
+        with self._lock:
+            if child in self._newest_ancestors(parent):
+                raise CalibrationError(f"{names} closes a circle")
+            if stamp_ns is None:
+                self._moving.pop(child, None)
+                self._fixed[child] = (parent, matrix)
+            elif child in self._fixed:
+                raise CalibrationError(f"{names} moves a frame that is fixed, in /tf_static")
+            else:
+                self._add_moving(child, _Pose(stamp_ns, parent, matrix))
+
+    def lookup(self, target: str, source: str, stamp_ns: int | None = None) -> np.ndarray:
+        """The 4x4 `target_from_source`.
+
+        Args:
+            target: name of the frame into which the matrix takes points.
+            source: name of the frame from which it takes them.
+            stamp_ns: when; not needed where nothing on the way moves.
+
+        Raises:
+            CalibrationError: a frame is unknown, nothing joins the two, or something on the way
+                moves and isn't known for this time: says which frames, and for which time they
+                are known.
+        """
+        target, source = target.lstrip("/"), source.lstrip("/")
+        with self._lock:
+            ups, above_source = self._chain(source, stamp_ns)
+            downs, above_target = self._chain(target, stamp_ns)
+            common = next((name for name in ups if name in downs), None)
+            if common is None:
+                reason = above_source or above_target or self._why_apart(target, source)
+                raise CalibrationError(
+                    f"no transform from {_quoted(source)} to {_quoted(target)}: {reason}"
+                )
+        matrix: np.ndarray = np.linalg.inv(downs[common]) @ ups[common]
+        return matrix
+
+    def _add_moving(self, child: str, pose: _Pose) -> None:
+        poses = self._moving.setdefault(child, [])
+        if self._history_ns is not None and poses:
+            if pose.stamp_ns < poses[-1].stamp_ns - self._history_ns:
+                poses.clear()
+            oldest = pose.stamp_ns - self._history_ns
+            del poses[: bisect_left(poses, oldest, key=_stamp)]
+        index = bisect_left(poses, pose.stamp_ns, key=_stamp)
+        is_known = index < len(poses) and poses[index].stamp_ns == pose.stamp_ns
+        poses[index : index + is_known] = [pose]
+
+    def _newest_ancestors(self, frame: str) -> set[str]:
+        """`frame` and the frames above it, as they were last."""
+        names = set[str]()
+        while frame not in names:
+            names.add(frame)
+            if frame in self._fixed:
+                frame = self._fixed[frame][0]
+            elif frame in self._moving:
+                frame = self._moving[frame][-1].parent
+        return names
+
+    def _chain(self, frame: str, stamp_ns: int | None) -> tuple[dict[str, np.ndarray], str]:
+        """`ancestor_from_frame` of `frame` and the frames above it at a time, nearest first.
+
+        Ends below a frame whose place isn't known for this time: the second value says why.
+        """
+        matrix = np.eye(4)
+        chain = {frame: matrix}
+        while frame in self._fixed or frame in self._moving:
+            try:
+                parent, step = self._fixed.get(frame) or _pose_at(
+                    frame, self._moving[frame], stamp_ns
+                )
+            except CalibrationError as error:
+                return chain, str(error)
+            if parent in chain:  # two frames have changed places meanwhile
+                return chain, f"{_quoted(frame)} and {_quoted(parent)} close a circle"
+            frame, matrix = parent, step @ matrix
+            chain[frame] = matrix
+        return chain, ""
+
+    def _why_apart(self, target: str, source: str) -> str:
+        parents = {parent for parent, _ in self._fixed.values()}
+        parents |= {poses[-1].parent for poses in self._moving.values()}
+        known = sorted(parents | self._fixed.keys() | self._moving.keys())
+        missing = [_quoted(name) for name in (target, source) if name not in known]
+        reason = f"{' and '.join(missing)} unknown" if missing else "nothing joins them"
+        return f"{reason}; known frames: {listed(known)}"
+
+
+def _pose_at(child: str, poses: list[_Pose], stamp_ns: int | None) -> tuple[str, np.ndarray]:
+    """Parent of a moving frame and its pose in it, interpolated between the stamps around."""
+    first, last = poses[0], poses[-1]
+    link = f"{_quoted(child)} moves in {_quoted(last.parent)}"
+    if stamp_ns is None:
+        raise CalibrationError(f"{link}, so a time is needed")
+    if not first.stamp_ns <= stamp_ns <= last.stamp_ns:
+        raise CalibrationError(
+            f"{link} and is known from {first.stamp_ns / 1e9:.3f} to {last.stamp_ns / 1e9:.3f} s, "
+            f"not at {stamp_ns / 1e9:.3f} s"
+        )
+    index = bisect_left(poses, stamp_ns, key=_stamp)
+    after = poses[index]
+    if after.stamp_ns == stamp_ns:
+        return after.parent, after.parent_from_child
+    before = poses[index - 1]
+    if before.parent != after.parent:
+        raise CalibrationError(
+            f"{_quoted(child)} goes from {_quoted(before.parent)} to {_quoted(after.parent)} "
+            f"between {before.stamp_ns / 1e9:.3f} and {after.stamp_ns / 1e9:.3f} s"
+        )
+    share = (stamp_ns - before.stamp_ns) / (after.stamp_ns - before.stamp_ns)
+    return after.parent, interpolated(before.parent_from_child, after.parent_from_child, share)
+
+
+def interpolated(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
+    """The rigid transform a share of the way from one 4x4 to another.
+
+    Translations go in a straight line, rotations about one axis (slerp).
+
+    Args:
+        first: result for share 0.
+        second: result for share 1.
+        share: from 0 to 1.
+
+    >>> turn = np.eye(4)
+    >>> turn[:2, :2] = [[0, -1], [1, 0]]
+    >>> interpolated(np.eye(4), turn, 0.5)[:2, 0].round(4).tolist()
+    [0.7071, 0.7071]
+    """
+    turns = Rotation.from_matrix(np.stack([first[:3, :3], second[:3, :3]]))
+    matrix = np.eye(4)
+    matrix[:3, :3] = Slerp([0.0, 1.0], turns)(share).as_matrix()
+    matrix[:3, 3] = (1 - share) * first[:3, 3] + share * second[:3, 3]
+    return matrix
+
+
+def _quoted(name: str) -> str:
+    return repr(shown(name))

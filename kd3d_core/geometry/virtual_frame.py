@@ -1,0 +1,33 @@
+"""The virtual LiDAR frame: the detector frame of a robot that has no LiDAR."""
+
+import numpy as np
+
+from kd3d_core.errors import CalibrationError
+
+KITTI_LIDAR_HEIGHT = 1.73
+"""Height in metres of KITTI's velodyne over the ground, which the anchors assume."""
+
+
+def virtual_lidar_from_camera(camera_height: float) -> np.ndarray:
+    """Detector frame for a robot without a LiDAR: level, and over the ground as KITTI's.
+
+    Args:
+        camera_height: height of the camera over the ground, metres.
+
+    Returns:
+        4x4 `lidar_from_camera` with the default rotation between an optical frame and x forward,
+        y left, z up (REP 103), for a camera that looks straight ahead.
+
+    Raises:
+        CalibrationError: the height isn't between 0 and 100 m.
+
+    >>> lidar_from_camera = virtual_lidar_from_camera(1.65)
+    >>> (lidar_from_camera @ [2, 1.65, 10, 1]).round(2).tolist()  # on the road, 2 m to the right
+    [10.0, -2.0, -1.73, 1.0]
+    """
+    if not 0 < camera_height < 100:
+        raise CalibrationError(f"camera_height is {camera_height} m: give metres over the ground")
+    matrix = np.eye(4)
+    matrix[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
+    matrix[2, 3] = camera_height - KITTI_LIDAR_HEIGHT
+    return matrix

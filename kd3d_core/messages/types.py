@@ -1,0 +1,216 @@
+"""The ROS messages that kd3d reads and writes, as plain data.
+
+They carry what the ROS messages of the same meaning carry, with arrays in place of nested fields.
+The names of ROS types stand here and nowhere else: `Image.ros_type`, `MARKER_ARRAY`.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from kd3d_core.messages.pixels import decode_compressed, decode_rgb
+
+if TYPE_CHECKING:  # it imports torch, which reading bags doesn't need
+    from kd3d_core.geometry.camera import PinholeCamera
+
+FLOAT64 = "std_msgs/msg/Float64"
+HEADER = "std_msgs/msg/Header"
+MARKER_ARRAY = "visualization_msgs/msg/MarkerArray"
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """`sensor_msgs/Image`.
+
+    Attributes:
+        stamp_ns: header stamp, nanoseconds.
+        frame_id: the camera's optical frame.
+        height: rows.
+        width: columns.
+        encoding: as ROS names it, `rgb8` for example.
+        step: bytes per row.
+        data: `(step * height,)` uint8.
+        is_bigendian: byte order of values of 16 bits.
+    """
+
+    ros_type: ClassVar[str] = "sensor_msgs/msg/Image"
+    stamp_ns: int
+    frame_id: str
+    height: int
+    width: int
+    encoding: str
+    step: int
+    data: np.ndarray
+    is_bigendian: bool = False
+
+    @classmethod
+    def from_rgb(cls, pixels: np.ndarray, stamp_ns: int, frame_id: str) -> "Image":
+        """`rgb8` message of `(H, W, 3)` uint8 pixels."""
+        height, width, _ = pixels.shape
+        data = np.ascontiguousarray(pixels, np.uint8).reshape(-1)
+        return cls(stamp_ns, frame_id, height, width, "rgb8", 3 * width, data)
+
+    def rgb(self) -> np.ndarray:
+        """`(H, W, 3)` uint8 RGB, perhaps a view of `data`; `ImageError` as `decode_rgb` has it."""
+        return decode_rgb(
+            self.height, self.width, self.step, self.encoding, self.data, self.is_bigendian
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class CompressedImage:
+    """`sensor_msgs/CompressedImage`.
+
+    Attributes:
+        stamp_ns: header stamp, nanoseconds.
+        frame_id: the camera's optical frame.
+        layout: the message's `format`, such as `bgr8; jpeg compressed bgr8`.
+        data: `(N,)` uint8, the bytes of a JPEG or PNG file.
+    """
+
+    ros_type: ClassVar[str] = "sensor_msgs/msg/CompressedImage"
+    stamp_ns: int
+    frame_id: str
+    layout: str
+    data: np.ndarray
+
+    def rgb(self) -> np.ndarray:
+        """`(H, W, 3)` uint8 RGB; `ImageError` as `decode_compressed` has it."""
+        return decode_compressed(self.layout, self.data)
+
+
+@dataclass(frozen=True)
+class RegionOfInterest:
+    """`sensor_msgs/RegionOfInterest`: the part of the sensor that was read; all zero is all of it.
+
+    Attributes:
+        x_offset: first column.
+        y_offset: first row.
+        height: rows.
+        width: columns.
+        do_rectify: whether a rectified image has only this part.
+    """
+
+    x_offset: int = 0
+    y_offset: int = 0
+    height: int = 0
+    width: int = 0
+    do_rectify: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class CameraInfo:
+    """`sensor_msgs/CameraInfo`; `geometry.camera_info` says what it means for an image.
+
+    Attributes:
+        stamp_ns: header stamp, nanoseconds.
+        frame_id: the camera's optical frame.
+        height: rows.
+        width: columns.
+        distortion_model: `plumb_bob`, for example.
+        d: `(C,)` distortion coefficients.
+        k: `(9,)` intrinsics of the raw image.
+        r: `(9,)` rotation from raw to rectified rays.
+        p: `(12,)` projection into the rectified image.
+        binning_x: columns of the sensor that make one of the image; 0 means 1.
+        binning_y: rows of the sensor that make one of the image; 0 means 1.
+        roi: the part of the sensor that was read.
+    """
+
+    ros_type: ClassVar[str] = "sensor_msgs/msg/CameraInfo"
+    stamp_ns: int
+    frame_id: str
+    height: int
+    width: int
+    distortion_model: str
+    d: np.ndarray
+    k: np.ndarray
+    r: np.ndarray
+    p: np.ndarray
+    binning_x: int = 0
+    binning_y: int = 0
+    roi: RegionOfInterest = RegionOfInterest()
+
+    @classmethod
+    def of_camera(cls, camera: "PinholeCamera", stamp_ns: int, frame_id: str) -> "CameraInfo":
+        """Message of a camera: of its raw images where it has a distortion, else rectified ones."""
+        raw = camera.distortion
+        return cls(
+            stamp_ns,
+            frame_id,
+            camera.height,
+            camera.width,
+            "plumb_bob" if raw is None else raw.model,
+            np.zeros(5) if raw is None else raw.coefficients.copy(),
+            (camera.projection[:, :3] if raw is None else raw.intrinsics).reshape(9).copy(),
+            (np.eye(3) if raw is None else raw.rectified_from_raw).reshape(9).copy(),
+            camera.projection.reshape(12).copy(),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PointCloud:
+    """`sensor_msgs/PointCloud2` with its x, y, z, intensity and time.
+
+    Attributes:
+        stamp_ns: header stamp, nanoseconds.
+        frame_id: frame of the points.
+        points: `(N, 4)` float32: x, y, z in metres, intensity (0 where the cloud has none).
+        times_s: `(N,)` float64: when each point was measured, seconds after the header stamp
+            (before it where negative); None where the cloud doesn't say.
+    """
+
+    ros_type: ClassVar[str] = "sensor_msgs/msg/PointCloud2"
+    stamp_ns: int
+    frame_id: str
+    points: np.ndarray
+    times_s: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """`geometry_msgs/TransformStamped`.
+
+    Attributes:
+        stamp_ns: header stamp, nanoseconds.
+        parent: frame into which the matrix takes points (`header.frame_id`).
+        child: frame from which it takes them (`child_frame_id`).
+        parent_from_child: 4x4 rigid transform.
+    """
+
+    stamp_ns: int
+    parent: str
+    child: str
+    parent_from_child: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Transforms:
+    """`tf2_msgs/TFMessage`."""
+
+    ros_type: ClassVar[str] = "tf2_msgs/msg/TFMessage"
+    transforms: tuple[Transform, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectBoxes:
+    """`vision_msgs/Detection3DArray`, each detection with its best hypothesis.
+
+    Attributes:
+        stamp_ns: header stamp, nanoseconds.
+        frame_id: frame of the boxes.
+        boxes: `(N, 7)` float32, bottom centres, as in `kd3d_core.geometry.boxes`.
+        names: class of each.
+        scores: `(N,)` float64.
+    """
+
+    ros_type: ClassVar[str] = "vision_msgs/msg/Detection3DArray"
+    stamp_ns: int
+    frame_id: str
+    boxes: np.ndarray
+    names: tuple[str, ...]
+    scores: np.ndarray
+
+
+Message = Image | CompressedImage | CameraInfo | PointCloud | Transforms | ObjectBoxes

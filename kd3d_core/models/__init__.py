@@ -1,0 +1,1 @@
+"""Models: what a YAML file describes, from an image to points and boxes."""

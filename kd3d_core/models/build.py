@@ -1,0 +1,80 @@
+"""Builds models from their configurations."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from kd3d_core.depth.build import make_depth
+from kd3d_core.detectors.anchor_detector import AnchorDetector
+from kd3d_core.detectors.build import load_detector, random_detector, untrained_detector
+from kd3d_core.detectors.config import DetectorConfig
+from kd3d_core.devices import Precision, fixed_precision
+from kd3d_core.models.chain import LidarModel, Model, PseudoLidar, PseudoLidarModel
+from kd3d_core.models.config import (
+    LidarModelConfig,
+    ModelConfig,
+    PseudoLidarModelConfig,
+    load_model_config,
+)
+from kd3d_core.weights import resolve
+
+
+def load_model(model: Path | str, device: torch.device, precision: Precision = "auto") -> Model:
+    """The model of a name or YAML file; see `make_model`.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+    """
+    return make_model(load_model_config(model), device, precision)
+
+
+def make_model(config: ModelConfig, device: torch.device, precision: Precision = "auto") -> Model:
+    """A model with its weights, on a device and in eval mode.
+
+    Args:
+        config: which.
+        device: where it will run.
+        precision: of its networks; `auto` suits the device.
+
+    Raises:
+        WeightsError: weights are missing or don't fit; says which command gets them.
+    """
+    if isinstance(config, LidarModelConfig):
+        detector = make_detector(config.detector, config.seed).to(device)
+        return LidarModel(config, detector, fixed_precision(precision, device))
+    chain = make_pseudo_lidar(config, device, precision)
+    detector = make_detector(config.detector, config.seed).to(device)
+    return PseudoLidarModel(replace(config, depth=chain.config), chain, detector)
+
+
+def make_pseudo_lidar(
+    config: PseudoLidarModelConfig,
+    device: torch.device,
+    precision: Precision = "auto",
+    seed: int | None = None,
+) -> PseudoLidar:
+    """What makes a model's pseudo-LiDAR; see `make_model`.
+
+    Args:
+        config: the model.
+        device: where it will run.
+        precision: of the depth network.
+        seed: draws weights that are `random`; default: the model's.
+    """
+    network, depth = make_depth(config.depth, config.seed if seed is None else seed)
+    fixed = fixed_precision(precision, device)
+    return PseudoLidar(network.to(device), depth, config.pseudo_lidar, fixed)
+
+
+def make_detector(config: DetectorConfig, seed: int, to_train: bool = False) -> AnchorDetector:
+    """A detector with the weights that its configuration names.
+
+    Args:
+        config: which.
+        seed: draws weights that are `random`.
+        to_train: draw them as training wants to begin, and not so that boxes come out.
+    """
+    if config.weights != "random":
+        return load_detector(resolve(config.weights), config)
+    return (untrained_detector if to_train else random_detector)(config, seed)

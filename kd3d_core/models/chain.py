@@ -1,0 +1,246 @@
+"""Models at work: an image and its camera in, points, boxes and depth out.
+
+Whoever runs a model (`CameraDetector`, the pseudo-LiDAR cache of a training run, `kd3d-eval depth`)
+goes through these stages, so that all of them see the same window, depth and cloud. Images are
+`(1, 3, H, W)` float32 RGB, 0 to 255, rectified, on the model's device; nothing here waits for it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from kd3d_core.depth.config import DepthConfig
+from kd3d_core.detectors.anchor_detector import AnchorDetector
+from kd3d_core.detectors.decode import BoxSlots
+from kd3d_core.devices import FixedPrecision, autocast
+from kd3d_core.errors import ConfigError
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.points import matching
+from kd3d_core.geometry.window import ImageWindow
+from kd3d_core.models.config import (
+    LidarModelConfig,
+    ModelConfig,
+    PseudoLidarConfig,
+    PseudoLidarModelConfig,
+)
+from kd3d_core.models.pseudo_lidar import pseudo_lidar
+
+Mark = Callable[[str], None]
+"""Is told the name of each stage at its end."""
+
+
+@dataclass(frozen=True)
+class PseudoLidarCloud:
+    """What is made of one image.
+
+    Attributes:
+        points: `(N, 4)` float32 in the detector frame: x, y, z in metres, intensity.
+        valid: `(N,)` bool, the points to use; see `pseudo_lidar`.
+        depth: `(h, w)` float32 metres on the depth network's grid.
+        image: `(1, 3, h, w)` what the network saw of the image, 0 to 255.
+        window: where that lies in the image.
+    """
+
+    points: torch.Tensor
+    valid: torch.Tensor
+    depth: torch.Tensor
+    image: torch.Tensor
+    window: ImageWindow
+
+
+@dataclass(frozen=True)
+class ModelOutput:
+    """What a model says about one frame; all on its device.
+
+    Attributes:
+        points: `(N, 4)` float32 that the detector read, or that depth gives.
+        valid: `(N,)` bool, the points to use.
+        boxes: slots of one sample.
+        depth: `(h, w)` float32 metres; None for a model without depth.
+    """
+
+    points: torch.Tensor
+    valid: torch.Tensor
+    boxes: BoxSlots
+    depth: torch.Tensor | None
+
+
+class PseudoLidar:
+    """From an image to its pseudo-LiDAR: window, depth network, back-projection.
+
+    Attributes:
+        network: the depth network, in eval mode: `(1, 3, h, w)` RGB in [0, 1] to `(1, h, w)` m.
+        config: what the network is, with its window.
+        settings: how depth becomes points.
+        precision: of the network.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        config: DepthConfig,
+        settings: PseudoLidarConfig,
+        precision: FixedPrecision,
+    ) -> None:
+        assert config.window is not None, "make_depth says which window the network wants"
+        self.network = network
+        self.config = config
+        self.settings = settings
+        self.precision = precision
+        self._window = config.window
+
+    def depth(
+        self, image: torch.Tensor, camera: PinholeCamera
+    ) -> tuple[torch.Tensor, torch.Tensor, ImageWindow]:
+        """Depth `(h, w)` in metres, what the network saw `(1, 3, h, w)`, and where that lies."""
+        window = self._window.window(camera)
+        seen = window.extract(image)
+        with autocast(self.precision, image.device):
+            depth = self.network(seen / 255)[0].float()
+        return depth, seen, window
+
+    def __call__(
+        self, image: torch.Tensor, camera: PinholeCamera, mark: Mark = lambda stage: None
+    ) -> PseudoLidarCloud:
+        """The cloud of one image."""
+        depth, seen, window = self.depth(image, camera)
+        mark("depth")
+        points, valid = pseudo_lidar(
+            depth, window.camera(camera), self.settings, window.inside(camera)
+        )
+        mark("pseudo_lidar")
+        return PseudoLidarCloud(points, valid, depth, seen, window)
+
+
+class Model(ABC):
+    """All networks of a method, with the weights and settings of a configuration.
+
+    Attributes:
+        config: the settings.
+        detector: the last network, from points or an image to boxes.
+        precision: of the networks.
+    """
+
+    reads_image: bool
+    """Whether it needs an image."""
+    reads_points: bool
+    """Whether it needs points of a true LiDAR."""
+
+    def __init__(
+        self, config: ModelConfig, detector: AnchorDetector, precision: FixedPrecision
+    ) -> None:
+        self.config = config
+        self.detector = detector
+        self.precision = precision
+
+    @property
+    def trained(self) -> bool:
+        """False if any weights are random; then nothing it says means anything."""
+        return "random" not in self.config.weights
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """Networks and weights in a few words."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        image: torch.Tensor | None,
+        camera: PinholeCamera,
+        points: torch.Tensor | None = None,
+        mark: Mark = lambda stage: None,
+    ) -> ModelOutput:
+        """What there is in one frame.
+
+        Args:
+            image: the frame's image; None only for models that read none.
+            camera: of the image.
+            points: `(N, 4)` true LiDAR, for models that read it.
+            mark: see `Mark`.
+        """
+
+    def _boxes(
+        self,
+        points: torch.Tensor,
+        valid: torch.Tensor | None,
+        image: torch.Tensor,
+        camera: PinholeCamera,
+    ) -> BoxSlots:
+        """What the detector finds; `image` and `camera` are cut to its window."""
+        projection = matching(camera.image_from_lidar, points)
+        samples = torch.zeros(len(points), dtype=torch.int64, device=points.device)
+        with autocast(self.precision, points.device):
+            maps = self.detector(points, samples, image, projection[None], valid)
+        return self.detector.boxes(maps)
+
+
+class PseudoLidarModel(Model):
+    """Method A: a detector on an image and the pseudo-LiDAR of its depth."""
+
+    reads_image = True
+    reads_points = False
+
+    def __init__(
+        self, config: PseudoLidarModelConfig, pseudo_lidar: PseudoLidar, detector: AnchorDetector
+    ) -> None:
+        super().__init__(config, detector, pseudo_lidar.precision)
+        self.pseudo_lidar = pseudo_lidar
+        self._window = config.detector.window
+
+    @property
+    def description(self) -> str:
+        depth, detector = self.config.weights
+        return f"depth {depth}, {self.config.detector.type} {detector}"
+
+    def __call__(
+        self,
+        image: torch.Tensor | None,
+        camera: PinholeCamera,
+        points: torch.Tensor | None = None,
+        mark: Mark = lambda stage: None,
+    ) -> ModelOutput:
+        assert image is not None
+        cloud = self.pseudo_lidar(image, camera, mark)
+        window = self._window.window(camera)
+        seen = cloud.image if window == cloud.window else window.extract(image)
+        boxes = self._boxes(cloud.points, cloud.valid, seen, window.camera(camera))
+        mark("detect")
+        return ModelOutput(cloud.points, cloud.valid, boxes, cloud.depth)
+
+
+class LidarModel(Model):
+    """A detector on true LiDAR points alone."""
+
+    reads_image = False
+    reads_points = True
+
+    def __init__(
+        self, config: LidarModelConfig, detector: AnchorDetector, precision: FixedPrecision
+    ) -> None:
+        if detector.reads_image:
+            raise ConfigError(
+                f"a model of type lidar reads points alone, and {config.detector.type} an image "
+                "too: use second or pointpillars, or type pseudo_lidar"
+            )
+        super().__init__(config, detector, precision)
+
+    @property
+    def description(self) -> str:
+        return f"{self.config.detector.type} {self.config.detector.weights} on LiDAR"
+
+    def __call__(
+        self,
+        image: torch.Tensor | None,
+        camera: PinholeCamera,
+        points: torch.Tensor | None = None,
+        mark: Mark = lambda stage: None,
+    ) -> ModelOutput:
+        assert points is not None
+        boxes = self._boxes(points, None, points.new_zeros(1, 3, 1, 1), camera)
+        mark("detect")
+        valid = torch.ones(len(points), dtype=torch.bool, device=points.device)
+        return ModelOutput(points, valid, boxes, None)

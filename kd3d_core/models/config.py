@@ -1,0 +1,166 @@
+"""ModelConfig: everything that a model is made of, as YAML files say it.
+
+Those that have a name are `config/models/NAME.yaml` and, packed with their weights,
+`weights/NAME/model.yaml`.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from kd3d_core.config import make_config, plain, read_settings
+from kd3d_core.depth.config import DepthConfig
+from kd3d_core.detectors.config import DetectorConfig
+from kd3d_core.errors import ConfigError
+from kd3d_core.files import write_whole
+from kd3d_core.paths import share_dir
+
+_SHIPPED = "demo"  # the default of commands and node
+
+
+@dataclass(frozen=True)
+class PseudoLidarConfig:
+    """How a depth map becomes points.
+
+    Attributes:
+        keep_fraction: share of the pixels that become points. A depth map is some ten times
+            denser than a LiDAR's cloud.
+        intensity: reflectance given to every point; an image has none.
+        min_depth: nearest depth that becomes a point, metres.
+        max_depth: depths from here on (sky, the model's cap) become none, metres.
+        max_jump: a pixel whose depth differs from a neighbour's by more than this share of its own
+            becomes none: upsampled depth leaves a smear of flying points at every edge. 0 is off.
+        seed: draws the pixels that are kept, the same ones in every image of a size.
+    """
+
+    keep_fraction: float = 0.1
+    intensity: float = 0.5
+    min_depth: float = 1.0
+    max_depth: float = 79.0
+    max_jump: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep_fraction <= 1:
+            raise ConfigError(f"keep_fraction is {self.keep_fraction}: it must be in (0, 1]")
+        if not 0 <= self.min_depth < self.max_depth:
+            raise ConfigError(
+                f"min_depth {self.min_depth} must be below max_depth {self.max_depth}"
+            )
+        if not 0 <= self.intensity <= 1:
+            raise ConfigError(f"intensity is {self.intensity}: it must be in [0, 1]")
+
+
+@dataclass(frozen=True)
+class PseudoLidarModelConfig:
+    """A model on one image: depth, the pseudo-LiDAR made of it, and a detector that reads both.
+
+    Attributes:
+        depth: the depth network.
+        detector: the detector.
+        pseudo_lidar: how depth becomes points.
+        seed: draws weights that are `random`.
+        type: what tells the types apart in a YAML file.
+    """
+
+    depth: DepthConfig
+    detector: DetectorConfig
+    pseudo_lidar: PseudoLidarConfig = field(default_factory=PseudoLidarConfig)
+    seed: int = 0
+    type: Literal["pseudo_lidar"] = "pseudo_lidar"
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names or files of the weights of all networks."""
+        return self.depth.weights, self.detector.weights
+
+
+@dataclass(frozen=True)
+class LidarModelConfig:
+    """A model on true LiDAR points alone: a teacher, or an upper reference.
+
+    Attributes:
+        detector: a detector that reads no image.
+        seed: draws weights that are `random`.
+        type: what tells the types apart in a YAML file.
+    """
+
+    detector: DetectorConfig
+    seed: int = 0
+    type: Literal["lidar"] = "lidar"
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names or files of the weights of all networks."""
+        return (self.detector.weights,)
+
+
+ModelConfig = PseudoLidarModelConfig | LidarModelConfig
+
+MODEL_TYPES: dict[str, type[ModelConfig]] = {
+    "pseudo_lidar": PseudoLidarModelConfig,
+    "lidar": LidarModelConfig,
+}
+"""By the `type` in a YAML file, how the rest of it is read. Without one it is `pseudo_lidar`."""
+
+
+def load_model_config(model: Path | str) -> ModelConfig:
+    """The configuration in a YAML file, or the one of that name.
+
+    Weights that start with `./` or `../` are files relative to the YAML file's folder.
+
+    Raises:
+        ConfigError: there is no such model, or its file is wrong.
+    """
+    path = Path(model) if is_model_file(model) else _file_of(str(model))
+    settings = read_settings(path)
+    config = make_config(_type_of(settings, path), settings, path)
+    beside: dict[str, Any] = {"detector": _beside(config.detector, path.parent)}
+    if isinstance(config, PseudoLidarModelConfig):
+        beside["depth"] = _beside(config.depth, path.parent)
+    return replace(config, **beside)
+
+
+def _type_of(settings: dict[str, Any], path: Path) -> type[ModelConfig]:
+    name = settings.get("type", "pseudo_lidar")
+    if name not in MODEL_TYPES:
+        raise ConfigError(f"{path}: type is {name!r}: use one of {', '.join(MODEL_TYPES)}")
+    return MODEL_TYPES[name]
+
+
+def is_model_file(model: Path | str) -> bool:
+    """Whether a model is named by its file, and not by its name."""
+    return Path(model).suffix in (".yaml", ".yml")
+
+
+def _file_of(name: str) -> Path:
+    share = share_dir()
+    files = {file.parent.name: file for file in (share / "weights").glob("*/model.yaml")}
+    files |= {file.stem: file for file in (share / "config" / "models").glob("*.yaml")}
+    if name in files:
+        return files[name]
+    others = f"use {', '.join(sorted(files))} or a .yaml file"
+    if name == _SHIPPED:
+        raise ConfigError(
+            f"the model {name!r} is missing in {share / 'weights' / name}: it comes with kd3d's "
+            f"repository, and scripts/train-demo makes it anew; or {others}"
+        )
+    raise ConfigError(f"no model is called {name!r}: {others}")
+
+
+def save_model_config(config: ModelConfig, path: Path) -> None:
+    """Write a YAML file that `load_model_config` reads."""
+    settings = plain(config)
+    ordered = {"type": settings.pop("type"), **settings}
+    write_whole(path, yaml.safe_dump(ordered, sort_keys=False).encode())
+
+
+_Part = TypeVar("_Part", DepthConfig, DetectorConfig)
+
+
+def _beside(part: _Part, folder: Path) -> _Part:
+    if not part.weights.startswith(("./", "../")):
+        return part
+    return replace(part, weights=str((folder / part.weights).resolve()))

@@ -1,0 +1,39 @@
+"""Trained networks as files that models load."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from safetensors.torch import save
+
+from kd3d_core.depth.model import DepthModel
+from kd3d_core.detectors.anchor_detector import AnchorDetector
+from kd3d_core.files import write_whole
+from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig, save_model_config
+
+
+def export_depth(depth: DepthModel, model: PseudoLidarModelConfig, out: Path) -> None:
+    """A transformers folder, `out/depth`, and `out/model.yaml` that names it.
+
+    Args:
+        depth: the trained network.
+        model: the model that it is part of.
+        out: folder of the run.
+    """
+    depth.save(out / "depth")
+    named = replace(model.depth, weights="./depth")
+    save_model_config(replace(model, depth=named), out / "model.yaml")
+
+
+def export_detector(detector: AnchorDetector, model: ModelConfig, out: Path) -> None:
+    """The network's tensors, `out/detector.safetensors`, and `out/model.yaml` that names it.
+
+    Args:
+        detector: the trained network.
+        model: the model that it is part of.
+        out: folder of the run.
+    """
+    tensors = detector.network.state_dict()
+    data = save({name: value.contiguous() for name, value in tensors.items()})
+    write_whole(out / "detector.safetensors", data)
+    named = replace(model.detector, weights="./detector.safetensors")
+    save_model_config(replace(model, detector=named), out / "model.yaml")

@@ -1,0 +1,68 @@
+"""A model as a folder of its own: configuration and weights that can be copied anywhere."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+
+from kd3d_core.errors import ConfigError, WeightsError
+from kd3d_core.files import write_whole
+from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig, save_model_config
+from kd3d_core.weights import resolve
+from kd3d_core.weights.tensors import read_tensors
+
+
+def pack_model(config: ModelConfig, out: Path, half: bool) -> int:
+    """Write `out/model.yaml`, `out/depth/` and `out/detector.safetensors`; bytes of the weights.
+
+    A part with random weights has no file and stays random.
+
+    Args:
+        config: a model of which a part is trained.
+        out: the folder to fill; files of the same names are replaced.
+        half: store matrices in fp16; vectors (norms, biases) stay as they are, and whoever loads
+            the file computes in single precision as before.
+
+    Raises:
+        ConfigError: all weights are random.
+        WeightsError: weights are missing, or depth weights are not a folder with safetensors.
+    """
+    size = 0
+    packed: ModelConfig = config
+    if isinstance(packed, PseudoLidarModelConfig) and packed.depth.weights != "random":
+        size += _write_depth(resolve(packed.depth.weights), out / "depth", half)
+        packed = replace(packed, depth=replace(packed.depth, weights="./depth"))
+    if config.detector.weights != "random":
+        source = resolve(config.detector.weights)
+        size += _write_tensors(source, out / "detector.safetensors", half)
+        packed = replace(
+            packed, detector=replace(config.detector, weights="./detector.safetensors")
+        )
+    if not size:
+        raise ConfigError("the model has random weights: there is nothing to pack")
+    save_model_config(packed, out / "model.yaml")
+    return size
+
+
+def _write_depth(folder: Path, target: Path, half: bool) -> int:
+    tensors = folder / "model.safetensors"
+    if not tensors.is_file():
+        raise WeightsError(f"{folder} has no model.safetensors: only such depth models are packed")
+    for path in sorted(folder.glob("*.json")):
+        write_whole(target / path.name, path.read_bytes())
+    return _write_tensors(tensors, target / "model.safetensors", half)
+
+
+def _write_tensors(source: Path, target: Path, half: bool) -> int:
+    tensors = read_tensors(source)
+    if half:
+        tensors = {name: _halved(tensor) for name, tensor in tensors.items()}
+    # The metadata is what transformers asks of a file that it is to read.
+    data = save({name: t.contiguous() for name, t in tensors.items()}, {"format": "pt"})
+    write_whole(target, data)
+    return len(data)
+
+
+def _halved(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.half() if tensor.is_floating_point() and tensor.ndim > 1 else tensor

@@ -1,0 +1,79 @@
+"""Pseudo-LiDAR: a depth map as a point cloud, computed where the depth map is.
+
+Shapes depend on the size of the depth map only, never on its values, so nothing here waits for a
+GPU: points that must not be used are marked, not removed.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch.nn import functional
+
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.models.config import PseudoLidarConfig
+
+
+def pseudo_lidar(
+    depth: torch.Tensor,
+    camera: PinholeCamera,
+    config: PseudoLidarConfig,
+    inside: tuple[int, int, int, int] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Back-project the kept pixels of one depth map.
+
+    Args:
+        depth: `(H, W)` metres along the optical axis; 0, negative or not finite means unknown.
+        camera: of the image that `depth` belongs to, of the same size.
+        config: the filters and the sampling.
+        inside: first row, row after the last, first and after-last column that the camera saw, see
+            `ImageWindow.inside`; pixels beyond them become no points.
+
+    Returns:
+        points `(K, 4)` float32 in the detector frame, K = keep_fraction * H * W, and a mask `(K,)`
+        of those that pass the filters. The others lie at the origin.
+    """
+    height, width = depth.shape
+    pixels = _kept_pixels(height, width, config.keep_fraction, config.seed, depth.device)
+    depth = depth.float()
+    row, column = pixels // width, pixels % width
+    valid = usable(depth, config).flatten()[pixels]
+    if inside is not None:
+        top, bottom, left, right = inside
+        valid = valid & (row >= top) & (row < bottom) & (column >= left) & (column < right)
+    kept = torch.where(valid, depth.flatten()[pixels], 0.0)
+    uv = torch.stack([column, row], -1).to(kept.dtype)
+    xyz = camera.unproject(uv, kept) * valid[:, None]
+    intensity = torch.full_like(kept, config.intensity)
+    return torch.cat([xyz, intensity[:, None]], 1), valid
+
+
+def usable(depth: torch.Tensor, config: PseudoLidarConfig) -> torch.Tensor:
+    """Mask `(H, W)` of pixels within the depth range and without a jump to a neighbour.
+
+    A neighbour of unknown depth makes no jump, so that sparse maps pass too.
+    """
+    known = (depth >= config.min_depth) & (depth < config.max_depth)  # False for NaN
+    if config.max_jump == 0:
+        return known
+    depth = torch.where(known, depth, torch.nan)
+    limit = config.max_jump * depth
+    smooth = known
+    for axis in (0, 1):
+        jump = depth.diff(dim=axis).abs()
+        before, after = ((1, 0), (0, 1)) if axis else ((0, 0, 1, 0), (0, 0, 0, 1))
+        for border in (before, after):
+            # Comparisons with NaN are False: an unknown neighbour never counts as a jump.
+            smooth = smooth & ~(functional.pad(jump, border) > limit)
+    return smooth
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)  # what is kept must serve training as well
+def _kept_pixels(
+    height: int, width: int, keep_fraction: float, seed: int, device: torch.device
+) -> torch.Tensor:
+    """Flat indices `(K,)` of the pixels that become points, in image order."""
+    count = max(1, round(keep_fraction * height * width))
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randperm(height * width, generator=generator)[:count]
+    return drawn.sort().values.to(device)

@@ -1,0 +1,143 @@
+"""What a run computes once and reads from disk afterwards: pseudo-LiDAR, a teacher's answers."""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.pseudo_cache import PseudoLidarCache
+from kd3d_core.data.samples import PointSource, lidar_points
+from kd3d_core.detectors.anchor_detector import AnchorDetector
+from kd3d_core.detectors.config import DetectorConfig
+from kd3d_core.distill.cache import TeacherCache
+from kd3d_core.distill.config import DistillConfig
+from kd3d_core.errors import ConfigError
+from kd3d_core.models.build import make_pseudo_lidar
+from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig
+from kd3d_core.paths import cache_dir
+from kd3d_core.progress import progress_of
+from kd3d_core.training.config import TrainConfig
+from kd3d_core.training.processes import processes
+
+log = logging.getLogger(__name__)
+
+_UNCHANGED_WORLD = {"flip": 0.0, "rotation": 0.0, "scale": (1.0, 1.0)}
+_UNCHANGED_IMAGE = {
+    "image_scale": (1.0, 1.0),
+    "brightness": 0.0,
+    "contrast": 0.0,
+    "saturation": 0.0,
+}
+
+
+def point_source(
+    config: TrainConfig, model: ModelConfig, data_sets: Sequence[KittiDataset], keep: bool
+) -> PointSource:
+    """What gives a detector its points: true LiDAR, or the pseudo-LiDAR of the model.
+
+    Args:
+        config: settings of the run.
+        model: the model whose detector reads the points.
+        data_sets: all frames whose points will be needed.
+        keep: whether pseudo-LiDAR is computed now and kept on disk, or when it is asked for.
+
+    Raises:
+        ConfigError: the model makes no pseudo-LiDAR.
+    """
+    if config.points == "lidar":
+        return lidar_points
+    if not isinstance(model, PseudoLidarModelConfig):
+        raise ConfigError(
+            f"points is pseudo, and the model {config.model} is of type {model.type}, which makes "
+            "no pseudo-LiDAR: give a model of type pseudo_lidar, or set points to lidar"
+        )
+    if model.depth.weights == "random":
+        log.warning("the depth network is UNTRAINED: its pseudo-LiDAR is noise")
+    device = processes().device
+    # In the precision that `CameraDetector` chooses: the student gets the clouds it learnt from.
+    pseudo_lidar = make_pseudo_lidar(model, device, seed=config.seed)
+    cache = PseudoLidarCache(cache_dir() / "pseudo_lidar", pseudo_lidar)
+    if not keep:
+        return partial(cache.cloud, device=device)
+    for frames in data_sets:
+        fill_together(
+            "pseudo-LiDAR", frames, lambda share, on_frame: cache.fill(share, device, on_frame)
+        )
+    return cache
+
+
+def teacher_answers(
+    detector: AnchorDetector,
+    config: DetectorConfig,
+    points: PointSource,
+    data_sets: Sequence[KittiDataset],
+    settings: DistillConfig,
+) -> TeacherCache:
+    """The answers of a teacher to all frames, made where they aren't on disk yet.
+
+    Args:
+        detector: the teacher; may be forgotten afterwards.
+        config: what it was built from.
+        points: source of the points that it reads.
+        data_sets: frames that will be asked for.
+        settings: say what is compared.
+    """
+    here = processes()
+    cache = TeacherCache(cache_dir() / "teacher", detector, config, points, settings, here.device)
+
+    def fill(share: KittiDataset, on_frame: Callable[[], None]) -> None:
+        made = cache.fill(share, detector, here.num_processes, on_frame)
+        log.info("the teacher answered %d of %d frames; the rest was there", made, len(share))
+
+    for frames in data_sets:
+        fill_together("teacher", frames, fill)
+    return cache
+
+
+def can_keep_answers(config: TrainConfig, teacher: AnchorDetector) -> bool:
+    """Whether a teacher's answers are to be kept, and can be; warns if they can't.
+
+    Args:
+        config: settings of the run; it has a teacher.
+        teacher: its detector, which reads points and maybe the image.
+    """
+    assert config.teacher is not None
+    changes = []
+    if config.augment is not None:
+        unchanged = {**_UNCHANGED_WORLD, **(_UNCHANGED_IMAGE if teacher.reads_image else {})}
+        changes = [name for name, v in unchanged.items() if getattr(config.augment, name) != v]
+    if config.teacher.cache and changes:
+        log.warning(
+            "teacher.cache is off: augment changes what the teacher sees in every epoch (%s); it "
+            "is asked in every step", ", ".join(changes),
+        )  # fmt: skip
+    return config.teacher.cache and not changes
+
+
+def fill_together(
+    what: str,
+    frames: KittiDataset,
+    fill: Callable[[KittiDataset, Callable[[], None]], object],
+) -> None:
+    """Let every process fill a cache for its share of the frames, and wait for the others.
+
+    Machines may have a disk in common or not, so with several of them each then looks for what its
+    own disk still lacks.
+
+    Args:
+        what: name for the progress bar.
+        frames: those of all processes.
+        fill: makes what isn't there yet for some frames, and calls its second argument after each.
+    """
+    here = processes()
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", here.num_processes))
+    shares = [(here.process_index, here.num_processes)]
+    if beside < here.num_processes:
+        shares.append((here.local_process_index, beside))
+    for first, every in shares:
+        names = frames.names[first::every]
+        with progress_of(what, len(names), here.is_main_process) as step:
+            if names:
+                fill(frames.subset(names), step)
+        here.wait_for_everyone()

@@ -1,0 +1,148 @@
+"""The frames of a run: which there are, and which of them can teach something."""
+
+import logging
+from dataclasses import dataclass
+
+from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.splits import listed_frames, split_frames
+from kd3d_core.distill.config import DistillConfig
+from kd3d_core.errors import ConfigError, DataError
+from kd3d_core.training.config import DataConfig
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Frames of one folder to train on.
+
+    Attributes:
+        frames: the frames.
+        share: share of all samples of an epoch that come from here; 0 for the main set, all frames
+            of which are seen in every epoch.
+        use_labels: whether label files count, where there are any.
+    """
+
+    frames: KittiDataset
+    share: float = 0.0
+    use_labels: bool = True
+
+
+@dataclass(frozen=True)
+class RunData:
+    """All frames of a run.
+
+    Attributes:
+        train: sets to train on, the main one first.
+        val: frames to validate on.
+    """
+
+    train: tuple[TrainingSet, ...]
+    val: KittiDataset
+
+    @property
+    def shares(self) -> list[float]:
+        """The shares of the sets beside the main one."""
+        return [part.share for part in self.train[1:]]
+
+    @property
+    def all_frames(self) -> tuple[KittiDataset, ...]:
+        """The frames of every set."""
+        return (*(part.frames for part in self.train), self.val)
+
+
+def run_data(config: DataConfig) -> RunData:
+    """The frames that a configuration names.
+
+    Raises:
+        DataError: a folder, a list or a listed frame isn't there.
+    """
+    main = KittiDataset(config.root, listed_frames(config.train, config.root, "data.train"))
+    if config.val is not None or config.val_root is not None:
+        root = config.val_root or config.root
+        val = KittiDataset(root, listed_frames(config.val, root, "data.val"))
+    elif config.val_share:
+        split = split_frames(main.names, main.meta, config.val_share)
+        log.info(
+            "%d frames to train on, %d to validate on: %s are kept together",
+            len(split.train), len(split.val), split.how,
+        )  # fmt: skip
+        main, val = main.subset(split.train), main.subset(split.val)
+    else:
+        log.warning(
+            "no validation frames are named: validating on those that are trained on; "
+            "data.val_share holds some back"
+        )
+        val = main
+    train = [TrainingSet(main)]
+    for extra in config.extra:
+        names = listed_frames(extra.train, extra.root, "data.extra.train")
+        train.append(TrainingSet(KittiDataset(extra.root, names), extra.share, extra.use_labels))
+    return RunData(tuple(train), val)
+
+
+def labelled_frames(frames: KittiDataset) -> KittiDataset | None:
+    """Those of the frames that have a label file; None if there is none."""
+    lacking = set(frames.missing(("label_2",)).get("label_2", ()))
+    names = [name for name in frames.names if name not in lacking]
+    return frames.subset(names) if names else None
+
+
+def frames_with_lidar(frames: KittiDataset) -> KittiDataset:
+    """Those of the validation frames that have LiDAR; `DataError` if there is none."""
+    without_lidar = set(frames.without_lidar())
+    if len(without_lidar) == len(frames):
+        raise DataError(
+            f"{frames.root}: none of the {len(frames)} frames to validate on has labels or LiDAR: "
+            "there is nothing to compare with"
+        )
+    return frames.subset([name for name in frames.names if name not in without_lidar])
+
+
+def frames_to_learn_from(part: TrainingSet, settings: DistillConfig) -> KittiDataset:
+    """The frames that can teach something; counts those that can't, or not all.
+
+    Args:
+        part: frames with or without label files and LiDAR, frame by frame.
+        settings: say what becomes of labelled frames without LiDAR.
+
+    Raises:
+        DataError: none has LiDAR.
+        ConfigError: a frame without LiDAR would teach nothing in one of the phases.
+    """
+    frames = part.frames
+    frames.require(("image_2", "calib"))
+    without_lidar = frames.without_lidar()
+    labelled = labelled_frames(frames) if part.use_labels else None
+    labels = set(labelled.names) if labelled is not None else set()
+    if len(without_lidar) == len(frames):
+        raise DataError(
+            f"{frames.root}: none of the {len(frames)} frames has LiDAR: there is nothing for the "
+            "teacher to see; give frames with velodyne, or train with task: detector"
+        )
+    nothing = [name for name in without_lidar if name not in labels]
+    if nothing:
+        log.warning(
+            "%d of %d frames have neither LiDAR nor labels and are skipped (first: %s)",
+            len(nothing), len(frames), nothing[0],
+        )  # fmt: skip
+    left = [name for name in without_lidar if name in labels]
+    detects = all("det" in phase.parts for phase in settings.phases)
+    if left and settings.without_lidar == "use" and not detects:
+        raise ConfigError(
+            f"{len(left)} of {len(frames)} frames have no LiDAR (first: {left[0]}) and teach "
+            "nothing in a phase without det: set distill.without_lidar to skip"
+        )
+    if left:
+        log.warning(
+            "%d of %d frames have no LiDAR and are %s (first: %s)", len(left), len(frames),
+            "used without the teacher" if settings.without_lidar == "use" else "skipped", left[0],
+        )  # fmt: skip
+    unused = set(nothing if settings.without_lidar == "use" else without_lidar)
+    used = [name for name in frames.names if name not in unused]
+    log.info(
+        "%d frames: %d with labels, %d with LiDAR; the teacher's boxes are the labels of %d",
+        len(used), len(labels.intersection(used)), len(frames) - len(without_lidar),
+        len(set(used) - labels),
+    )  # fmt: skip
+    return frames.subset(used)

@@ -1,0 +1,27 @@
+"""The order of frames over epochs and processes."""
+
+import pytest
+
+from kd3d_core.training.sampler import epoch_batches
+
+
+@pytest.mark.parametrize(("count", "batch_size", "world"), [(31, 2, 1), (31, 4, 2), (3, 2, 4)])
+def test_every_frame_is_seen_once_and_few_twice(count, batch_size, world):
+    ranks = [epoch_batches(count, batch_size, 0, 5, rank, world) for rank in range(world)]
+    assert len({len(batches) for batches in ranks}) == 1
+    seen = [frame for batches in ranks for batch in batches for frame in batch]
+    assert set(seen) == set(range(count))
+    assert len(seen) < count + batch_size * world
+    assert all(len(batch) == batch_size for batches in ranks for batch in batches)
+
+
+def test_processes_together_see_what_one_with_a_larger_batch_sees():
+    alone = epoch_batches(40, 6, 3, 2)
+    shared = [epoch_batches(40, 3, 3, 2, rank, 2) for rank in range(2)]
+    assert [a + b for a, b in zip(*shared, strict=True)] == alone
+
+
+def test_epochs_and_seeds_differ_and_repeat():
+    assert epoch_batches(31, 2, 0, 0) == epoch_batches(31, 2, 0, 0)
+    assert epoch_batches(31, 2, 0, 0) != epoch_batches(31, 2, 0, 1)
+    assert epoch_batches(31, 2, 0, 0) != epoch_batches(31, 2, 1, 0)
