@@ -113,8 +113,8 @@ def test_mismatches_are_counted_the_first_named_and_nothing_is_loaded(tmp_path, 
     with pytest.raises(WeightsError, match="8 tensors differ") as caught:
         load_tensors(network, state, tmp_path / "file.pth")
     assert "\n" not in str(caught.value)
-    assert "differ: linear.bias is missing; extra.0 is unknown; extra.1 is" in str(caught.value)
-    assert str(caught.value).endswith("extra.3 is unknown; and 3 more")
+    assert "differ: linear.bias is missing, extra.0 is unknown, extra.1 is" in str(caught.value)
+    assert str(caught.value).endswith("extra.3 is unknown and 3 more")
     assert not caplog.text  # some hundred names would be lines without end
     assert all(torch.equal(network.state_dict()[name], before[name]) for name in before)
 
