@@ -137,8 +137,8 @@ def _cloud(message: Any) -> PointCloud:
     times_s = _times_s(_column(packed, fields[name], order), stamp) if name else None
     if name and times_s is None:
         _warn_once(
-            f"clouds in {shown(frame_id)!r}: the times in field {name!r} are not within a second of "
-            "the header stamp, whether in s or ns: they are left out"
+            f"clouds in {shown(frame_id)!r}: the times in field {name!r} are not within a second "
+            "of the header stamp, whether in s or ns: they are left out"
         )
     return PointCloud(stamp, frame_id, points, times_s)
 

@@ -306,7 +306,7 @@ def test_a_camera_on_tf_is_where_it_was_at_the_stamp_of_the_image(tmp_path: Path
     references = iter(bag_source(path, BagSettings(detector_frame="base"), ALL).references)
     assert next(references).load().camera.lidar_from_camera[2, 3] == 1.5
     for reference in references:
-        with pytest.raises(Kd3dError, match=r"'camera' moves .* from 1\.000 to 2\.000 s, not at"):
+        with pytest.raises(Kd3dError, match=r"'camera' moves .* from 1\.0+ to 2\.0+ s, not at"):
             reference.load()
 
 
