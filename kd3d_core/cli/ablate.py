@@ -41,7 +41,7 @@ def ablate(
     from kd3d_core.study.config import StudyConfig
     from kd3d_core.study.process import hold
     from kd3d_core.study.runs import student_runs, teacher_run
-    from kd3d_core.training.resume import check_settings
+    from kd3d_core.training.same_run import check_settings
 
     wanted = load_config(StudyConfig, study, set)
     if table:

@@ -1,12 +1,14 @@
 """What a detector says about one image."""
 
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 
 from kd3d_core.geometry.camera import PinholeCamera
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Detections:
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
-    depth: torch.Tensor | None = None
+    depth: "torch.Tensor | None" = None
     timings: dict[str, float] = field(default_factory=dict)
 
     def above(self, score_threshold: float) -> "Detections":

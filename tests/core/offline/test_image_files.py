@@ -68,11 +68,14 @@ def test_labels_without_a_box_are_not_shown(folder: Path, caplog: pytest.LogCapt
     assert message.endswith("frame 000001: 2 without a 3D box")
 
 
-def test_no_box_without_size_gets_into_a_bag(folder: Path, tmp_path: Path) -> None:
+def test_no_box_without_size_gets_into_a_bag(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from kd3d_core.data.bag import BagReader
 
     label_file(folder, 1).write_text(f"{FLAT}\ndontcare{FLAT[3:]}\nCAR{CAR[3:]}\n")
     write_kitti_bag(KittiDataset(folder), tmp_path / "bag")
+    assert caplog.messages == [f"{folder / 'training'}: labels left out: 1 without a 3D box"]
     with BagReader(tmp_path / "bag") as reader:
         boxes = [reader.decode(raw).boxes for raw in reader.messages(["/ground_truth"])]
     assert [len(part) for part in boxes] == [1, 1, 1]
