@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from kd3d_core import ops
 from kd3d_core.cli.app import run
-from kd3d_core.ops import mmcv_ext
+from kd3d_core.detectors.sparse import SparseEncoder
 
 VOXEL_SIZE = (0.05, 0.05, 0.1)
 RANGE = (0.0, -40.0, -3.0, 70.4, 40.0, 1.0)
-SPARSE_SHAPE = [41, 1600, 1408]
+GRID_SHAPE = (40, 1600, 1408)
 POINT_CHANNELS = 128
 SUBMANIFOLD = ((41, 1600, 1408), (3, 3, 3))
 STRIDED = ((41, 1600, 1408), (3, 3, 3), (2, 2, 2), (1, 1, 1))
@@ -53,14 +53,14 @@ def make_cases(device: torch.device) -> list[tuple[str, str, Callable[[], object
     """Label, size and call of everything that is timed."""
     points = scan().to(device)
     coords = ops.dynamic_voxelize(points, VOXEL_SIZE, RANGE)
-    features = torch.randn(len(points), POINT_CHANNELS, device=device)
-    voxels = ops.scatter_points(features, coords, "max")
-    sites = nn.functional.pad(voxels.coords, (1, 0))
+    sites = nn.functional.pad(coords[coords[:, 0] >= 0].unique(dim=0), (1, 0))
+    features = torch.randn(len(sites), POINT_CHANNELS, device=device)
     weight = torch.randn(3, 3, 3, POINT_CHANNELS, 16, device=device)
     submanifold = ops.submanifold_rulebook(sites, *SUBMANIFOLD)
     boxes, scores = random_boxes(1000, device)
     labels = torch.arange(300, device=device) % 3
-    encoder, encoder_input = build_encoder(device), voxels.features.requires_grad_()
+    encoder = SparseEncoder(POINT_CHANNELS, GRID_SHAPE).to(device)
+    encoder_input = features.clone().requires_grad_()
 
     def forward() -> Tensor:
         with torch.no_grad():
@@ -73,21 +73,12 @@ def make_cases(device: torch.device) -> list[tuple[str, str, Callable[[], object
     return [
         ("dynamic_voxelize", scanned, lambda: ops.dynamic_voxelize(points, VOXEL_SIZE, RANGE)),
         ("hard_voxelize", scanned, lambda: ops.hard_voxelize(points, VOXEL_SIZE, RANGE, 5, 16000)),
-        ("group_points", scanned, lambda: ops.group_points(coords)),
-        *(
-            (
-                f"scatter_points {reduce}",
-                f"{scanned} x {POINT_CHANNELS}",
-                lambda reduce=reduce: ops.scatter_points(features, coords, reduce),
-            )
-            for reduce in ("max", "mean")
-        ),
         ("submanifold_rulebook", occupied, lambda: ops.submanifold_rulebook(sites, *SUBMANIFOLD)),
         ("strided_rulebook", occupied, lambda: ops.strided_rulebook(sites, *STRIDED)),
         (
             "sparse_conv3d",
             f"{occupied}, {POINT_CHANNELS} -> 16",
-            lambda: ops.sparse_conv3d(voxels.features.detach(), weight, submanifold),
+            lambda: ops.sparse_conv3d(features, weight, submanifold),
         ),
         ("SparseEncoder forward", occupied, forward),
         ("SparseEncoder forward + backward", occupied, forward_and_backward),
@@ -101,21 +92,6 @@ def make_cases(device: torch.device) -> list[tuple[str, str, Callable[[], object
             ),
         ),
     ]
-
-
-def build_encoder(device: torch.device) -> nn.Module:
-    """mmdet3d's SparseEncoder as MVX-Net configures it, on our ops."""
-    mmcv_ext.install()
-    import mmdet3d.models  # noqa: F401
-    from mmdet3d.registry import MODELS
-
-    settings = {
-        "type": "SparseEncoder",
-        "in_channels": POINT_CHANNELS,
-        "sparse_shape": SPARSE_SHAPE,
-        "order": ("conv", "norm", "act"),
-    }
-    return MODELS.build(settings).to(device)
 
 
 def scan() -> Tensor:

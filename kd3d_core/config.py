@@ -210,6 +210,7 @@ def _set(values: dict[str, Any], change: str) -> None:
 
 def _one_line(error: BaseException) -> str:
     text = re.sub(r"\s+", " ", str(error)).strip().replace("config.", "")
+    text = text.replace('"<unicode string>", ', "")
     text = re.sub(r"Group '\w+' does not accept option", "unknown key", text)
     text = re.sub(
         r"Does not validate against any of .* Given value:",

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 from rclpy.duration import Duration
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 
 from kd3d_core.data.bag import BagReader, RawMessage, Topic
-from kd3d_core.errors import DataError, Kd3dError
+from kd3d_core.errors import DataError, Kd3dError, first_line, listed, shown
 from kd3d_core.messages.qos import QosProfile
 from kd3d_ros.raw import MessageTypeError, bare_node, message_class, ros_qos
 
@@ -26,6 +27,9 @@ _LINGER_S = 0.3
 # A bag of one message would otherwise be sent again without a pause.
 _LOOP_AT_LEAST_S = 0.1
 _CLOCK_PERIOD_S = 1 / 40  # as `ros2 bag play --clock`
+# Nobody waits for longer: such a pause is left out, because a stamp must be wrong.
+_LONGEST_PAUSE_S = 24 * 3600.0
+_NAMELESS = "(no name)"
 
 _log = logging.getLogger(__name__)
 
@@ -52,11 +56,11 @@ class PlaySummary:
         end = "interrupted" if self.interrupted else "played"
         lines = [f"{end} after {self.seconds:.1f} s: {sum(self.sent.values())} messages"]
         lines += [
-            f"  {topic}: {count} sent, p95 {self.late_ms[topic]:.1f} ms late"
+            f"  {shown(topic) or _NAMELESS}: {count} sent, p95 {self.late_ms[topic]:.1f} ms late"
             for topic, count in self.sent.items()
         ]
         lines += [
-            f"  {topic}: {count} skipped, {reason}"
+            f"  {shown(topic) or _NAMELESS}: {count} skipped, {reason}"
             for topic, (reason, count) in self.skipped.items()
         ]
         return "\n".join(lines)
@@ -77,8 +81,9 @@ def play_bag(
 ) -> PlaySummary:
     """Publish a bag's messages with the QoS and at the intervals they were recorded with.
 
-    Messages of a latched topic from before the offset are sent first. Topics whose message type
-    isn't installed are skipped and counted.
+    Messages of a latched topic from before the offset are sent first. Topics without ROS 2
+    messages, whose message type isn't installed or whose name ROS refuses are skipped and counted,
+    and so are damaged messages. Pauses of more than a day are left out.
 
     Args:
         path: the bag.
@@ -115,10 +120,10 @@ def play_bag(
         lasts_s = max((bag.end_ns - start_ns) / 1e9 / rate, _LOOP_AT_LEAST_S)
         while not stop.is_set():
             ends = time.monotonic() + lasts_s
-            player.play_once(start_ns)
+            left_out_s = player.play_once(start_ns)
             if not loop:
                 break
-            player.rest_until(ends, start_ns)
+            player.rest_until(ends - left_out_s, start_ns)
         player.flush()
         return player.summary(time.monotonic() - began, interrupted=stop.is_set())
 
@@ -138,16 +143,18 @@ class _Player:
     ) -> None:
         self._bag, self._rate, self._stop = bag, rate, stop
         self._on_sent = on_sent
-        self._skipped: dict[str, tuple[str, int]] = {}
+        self._skipped = {} if topics else dict(bag.foreign)
+        self._damaged: dict[str, tuple[str, int]] = {}
         self._publishers: dict[str, Publisher] = {}
         for name in topics or bag.topics:
             if name not in bag.topics:
-                raise DataError(f"{bag.path}: no topic {name}; it has {', '.join(bag.topics)}")
+                raise DataError(f"{bag.path}: no topic {shown(name)}; it has {listed(bag.topics)}")
             if not (clock and name == "/clock"):
                 self._add_publisher(node, bag.topics[name])
         if not self._publishers:
-            reasons = "; ".join(reason for reason, _ in self._skipped.values())
-            raise DataError(f"{bag.path}: no topic can be played: {reasons or 'the bag is empty'}")
+            reasons = listed(reason for reason, _ in self._skipped.values())
+            why = reasons if self._skipped else "the bag is empty"
+            raise DataError(f"{bag.path}: no topic can be played: {why}")
         self._late = {name: array("d") for name in self._publishers}
         self._clock = _Clock(node) if clock else None
 
@@ -157,16 +164,17 @@ class _Player:
             self._publishers[topic.name] = node.create_publisher(
                 kind, topic.name, ros_qos(_lasting(topic))
             )
-        except MessageTypeError as error:
-            _log.warning("%s is skipped: %s", topic.name, error)
-            self._skipped[topic.name] = (str(error), topic.count)
+        except (MessageTypeError, InvalidTopicNameException) as error:
+            reason = first_line(error).rstrip(":")
+            _log.warning("%s is skipped: %s", shown(topic.name) or _NAMELESS, reason)
+            self._skipped[topic.name] = (reason, topic.count)
 
     def wait_for(self, wanted: Mapping[str, int], timeout_s: float) -> None:
         """Wait until each topic has as many subscribers as it needs."""
         for topic in wanted:
             if topic not in self._publishers:
                 raise DataError(
-                    f"{self._bag.path}: {topic} is not played, so it cannot be waited for"
+                    f"{self._bag.path}: {shown(topic)} is not played, so it cannot be waited for"
                 )
         deadline = time.monotonic() + timeout_s
         while not self._stop.is_set():
@@ -195,21 +203,35 @@ class _Player:
             for message in self._bag.messages(latched, stop_ns=before_ns):
                 self._send(message, time.monotonic())
 
-    def play_once(self, start_ns: int) -> None:
-        """Play the bag from a stamp to its end."""
+    def play_once(self, start_ns: int) -> float:
+        """Play the bag from a stamp to its end; the seconds of pauses that were left out."""
         origin: float | None = None
+        due_before = left_out_s = 0.0
         for message in self._bag.messages(list(self._publishers), start_ns=start_ns):
             if origin is None:
-                origin = time.monotonic()
+                origin = due_before = time.monotonic()
             due = origin + (message.stamp_ns - start_ns) / 1e9 / self._rate
+            pause_s = due - due_before
+            if pause_s > _LONGEST_PAUSE_S:
+                self._say_pause(message, pause_s * self._rate)
+                origin, due, left_out_s = origin - pause_s, due_before, left_out_s + pause_s
+            due_before = due
             for moment in self._moments_until(due):
                 if self._clock and origin is not None:
                     self._clock.tick(start_ns + round((moment - origin) * self._rate * 1e9))
             if self._stop.is_set():
-                return
+                break
             if self._clock:
                 self._clock.tick(message.stamp_ns)
             self._send(message, due)
+        return left_out_s
+
+    def _say_pause(self, message: RawMessage, pause_s: float) -> None:
+        _log.warning(
+            "%s: the stamp of a message on %s is %.1f days after the one before and must be wrong: "
+            "it isn't waited for",
+            *(self._bag.path, shown(message.topic), pause_s / 86400),
+        )
 
     def rest_until(self, end: float, start_ns: int) -> None:
         """Wait for the bag's end: topics that aren't played may last longer than those that are."""
@@ -230,6 +252,13 @@ class _Player:
                 yield now
 
     def _send(self, message: RawMessage, due: float) -> None:
+        if message.damage:
+            if message.topic not in self._damaged:
+                what = shown(message.topic), message.damage
+                _log.warning("%s: a message on %s is skipped: %s", self._bag.path, *what)
+            _, before = self._damaged.get(message.topic, ("", 0))
+            self._damaged[message.topic] = message.damage, before + 1
+            return
         now = time.monotonic()
         self._publishers[message.topic].publish(message.data)
         self._late[message.topic].append((now - due) * 1e3)
@@ -254,7 +283,7 @@ class _Player:
                 name: float(np.percentile(late, 95)) if late else 0.0
                 for name, late in self._late.items()
             },
-            self._skipped,
+            self._skipped | self._damaged,
             seconds,
             interrupted,
         )
@@ -270,8 +299,10 @@ class _Clock:
         self._publisher = node.create_publisher(Clock, "/clock", ros_qos(QosProfile(depth=1)))
 
     def tick(self, stamp_ns: int) -> None:
-        self._message.clock.sec, self._message.clock.nanosec = divmod(stamp_ns, 10**9)
-        self._publisher.publish(self._message)
+        second, nanosecond = divmod(stamp_ns, 10**9)
+        if second < 2**31:  # what a message of ROS can hold
+            self._message.clock.sec, self._message.clock.nanosec = second, nanosecond
+            self._publisher.publish(self._message)
 
 
 def _lasting(topic: Topic) -> QosProfile:

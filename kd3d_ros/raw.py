@@ -11,7 +11,8 @@ from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-from kd3d_core.errors import Kd3dError
+from kd3d_core.data.bag import definition_file
+from kd3d_core.errors import Kd3dError, shown
 from kd3d_core.messages.qos import QosProfile
 from kd3d_core.paths import share_dir
 
@@ -63,10 +64,12 @@ def message_class(type_name: str) -> Any:
     """
     package, _, message = type_name.replace("/msg/", "/").partition("/")
     try:
+        if definition_file(type_name) is None:  # a bag may not have any module imported
+            raise ImportError(package)
         return getattr(importlib.import_module(f"{package}.msg"), message)
     except (ImportError, AttributeError):
         raise MessageTypeError(
-            f"{type_name} is not installed here: install the ROS package {package}"
+            f"{shown(type_name)} is not installed here: install the ROS package {shown(package)}"
         ) from None
 
 

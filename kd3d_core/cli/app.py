@@ -1,6 +1,7 @@
 """How every kd3d command starts: typed arguments from a function, one-line errors, exit codes."""
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -56,8 +57,12 @@ def run(
             description=description,
             epilog=epilog,
         )
+        sys.stdout.flush()
     except Kd3dError as error:
         print(f"{prog}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever reads the output, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         print(f"{prog}: interrupted", file=sys.stderr)

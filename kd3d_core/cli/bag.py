@@ -4,8 +4,15 @@ from pathlib import Path
 
 from kd3d_core.cli.frames import frame_slice
 from kd3d_core.cli.table import print_table
-from kd3d_core.errors import DataError, Kd3dError
-from kd3d_core.messages.types import CameraInfo, CompressedImage, Image, Message, PointCloud
+from kd3d_core.errors import DataError, Kd3dError, shown
+from kd3d_core.messages.types import (
+    CameraInfo,
+    CompressedImage,
+    Image,
+    Message,
+    PointCloud,
+    Transforms,
+)
 
 
 def from_kitti(
@@ -52,10 +59,18 @@ def info(bag: Path) -> None:
             rate = (topic.count - 1) / reader.duration_s if reader.duration_s > 0 else 0.0
             qos = f"{topic.qos.reliability}, {topic.qos.durability}"
             hertz = f"{rate:.1f}" if rate > 0 else "-"
-            rows.append((topic.name, topic.type, str(topic.count), hertz, qos))
+            name, kind = shown(topic.name, 120) or "(no name)", shown(topic.type, 120)
+            rows.append((name, kind, str(topic.count), hertz, qos))
         print_table(rows)
+        for name, (reason, count) in reader.foreign.items():
+            print(f"left out: {shown(name)} ({count}): {reason}")
+        if reader.duration_s > _LONGEST_S:
+            years = reader.duration_s / _LONGEST_S
+            print(f"odd: from the first to the last stamp it is {years:.1f} years: some are wrong")
         lacking = _lacking({topic.type for topic in reader.topics.values() if topic.count})
-        lacking += [] if any(name.endswith("tf_static") for name in reader.topics) else [_NO_TF]
+        if not any(name.endswith("tf_static") for name in reader.topics):
+            moving = any(topic.type == Transforms.ros_type for topic in reader.topics.values())
+            lacking.append(_NO_TF + (_ON_TF if moving else ""))
     for line in lacking:
         print(f"missing: {line}")
 
@@ -66,6 +81,8 @@ _NEEDED: dict[str, tuple[type[Message], ...]] = {
     "LiDAR points (sensor_msgs/PointCloud2): nothing to learn from": (PointCloud,),
 }
 _NO_TF = "extrinsics (/tf_static): where camera and LiDAR sit"
+_ON_TF = "; what /tf says of them is used between its stamps"
+_LONGEST_S = 365.25 * 86400
 
 
 def _lacking(types: set[str]) -> list[str]:

@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from kd3d_core.cli.app import exit_on_sigterm, run
 from kd3d_core.cli.frames import frame_slice
+from kd3d_core.devices import Precision
 from kd3d_core.errors import DataError, Kd3dError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def detect(
     rerun: Path | None = None,
     model: str = "demo",
     device: str = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    precision: Precision = "auto",
     score_threshold: float | None = None,
     frames: str = ":",
     results: Path = Path("out/detect"),
@@ -76,12 +77,6 @@ def detect(
     """
     from kd3d_core.models.card import caveat
     from kd3d_core.models.config import load_model_config
-    from kd3d_core.offline.bag_source import BagSettings
-    from kd3d_core.offline.image_files import HandCalibration
-    from kd3d_core.offline.run import detect_frames
-    from kd3d_core.offline.store import ResultStore, model_digest
-    from kd3d_core.progress import progress_of
-    from kd3d_core.runtime.pipeline import CameraDetector
 
     card = load_model_config(model).card
     if not 0 < rate < 1e6:
@@ -89,6 +84,20 @@ def detect(
     if score_threshold is not None and not 0 <= score_threshold <= 1:
         raise Kd3dError(f"--score-threshold {score_threshold:g}: scores are between 0 and 1")
     paths = [Path(word).expanduser() for word in inputs]
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise DataError(f"{missing[0]}: there is no such file or folder")
+
+    from kd3d_core.offline.bag_source import BagSettings
+    from kd3d_core.offline.image_files import HandCalibration
+    from kd3d_core.offline.run import detect_frames
+    from kd3d_core.offline.store import ResultStore, model_digest
+    from kd3d_core.progress import progress_of
+    from kd3d_core.weights import resolve
+
+    for weights in load_model_config(model).weights:
+        if weights != "random":
+            resolve(weights)
     if bag is not None and bag.absolute() in [path.absolute() for path in paths]:
         raise Kd3dError(f"--bag {bag} is the input: give another name")
     for option, folder in (("--kitti", kitti), ("--png", png)):
@@ -106,6 +115,10 @@ def detect(
     outputs = _Outputs(kitti, png, mp4, bag, html, rerun, overwrite)
     facts = {"from": str(paths[0]), "model": model, "trained on": card.trained_on}
     sinks = _sinks(outputs, source, facts)
+
+    # Loads torch: after all that may be wrong.
+    from kd3d_core.runtime.pipeline import CameraDetector
+
     detector = CameraDetector.from_config(model, device, precision)
     store = ResultStore(results, model_digest(detector.model.config, detector.description))
     with exit_on_sigterm(), progress_of("detecting", source.count) as step:
@@ -133,9 +146,6 @@ def _source(
     from kd3d_core.offline.bag_source import bag_source, is_bag
     from kd3d_core.offline.image_files import image_source, kitti_source
 
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        raise DataError(f"{missing[0]}: there is no such file or folder")
     bags = [path for path in paths if is_bag(path)]
     if bags:
         if len(paths) > 1:

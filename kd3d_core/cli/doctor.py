@@ -32,7 +32,6 @@ MESSAGES = (
 )
 # Parts of a ROS install that have no wheels: (module, apt name, what for).
 ROS_EXTRAS = (
-    ("cv_bridge", "cv-bridge", "image encodings other than 8-bit RGB, BGR and grey"),
     ("sensor_msgs_py", "sensor-msgs-py", "reading point clouds in scripts of your own"),
     ("launch_ros", "launch-ros", "detector.launch.py"),
 )

@@ -23,22 +23,29 @@ def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) ->
     from dataclasses import replace
     from tempfile import TemporaryDirectory
 
+    from kd3d_core.training.config import load_train_config
+    from kd3d_core.training.precheck import check_run
+    from kd3d_core.training.same_run import check_settings
+
+    wanted = load_train_config(configuration, set)
+    if dry_run:
+        # No process to load frames: they may need the depth network, and the GPU it is on.
+        wanted = replace(wanted, workers=0)
+    else:
+        check_settings(wanted)
+    check_run(wanted)
+
     from rich.console import Console
     from rich.table import Table
 
     from kd3d_core.files import locked
-    from kd3d_core.training.config import load_train_config
     from kd3d_core.training.loop import train as run_training
     from kd3d_core.training.processes import processes
-    from kd3d_core.training.resume import check_settings
     from kd3d_core.training.tasks import make_task
 
-    wanted = load_train_config(configuration, set)
     if not processes().is_main_process:
         logging.getLogger().setLevel(logging.ERROR)
     if dry_run:
-        # No process to load frames: they may need the depth network, and the GPU it is on.
-        wanted = replace(wanted, workers=0)
         task = make_task(wanted, keep=False)
         with TemporaryDirectory() as folder:
             summary = run_training(replace(wanted, out=folder), task, max_steps=1)
@@ -50,7 +57,6 @@ def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) ->
     # Not flock, which the processes that load frames would hold on to for a while after a kill.
     lock = locked(Path(wanted.out), fcntl.lockf, refusal)
     with lock if processes().is_main_process else nullcontext():
-        check_settings(wanted)  # before models are loaded and caches are filled
         summary = run_training(wanted, make_task(wanted))
     if not processes().is_main_process:
         return
@@ -59,6 +65,9 @@ def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) ->
         table.add_row(name, f"{value:.4g}")
     table.add_row("minutes", f"{summary.seconds / 60:.1f}")
     Console().print(table)
+    if summary.exported:
+        print(f"exported: {summary.exported}")
+        print(f"try it: kd3d-demo --model {Path(wanted.out) / 'model.yaml'}")
 
 
 def replaced_settings(words: Sequence[str]) -> list[str]:

@@ -37,20 +37,20 @@ class AugmentConfig:
             low, high = getattr(self, name)
             if not 0.1 <= low <= high <= 10:
                 raise ConfigError(
-                    f"{name} is [{low:g}, {high:g}]: give the smallest and the largest factor, "
+                    f"{name} is [{low}, {high}]: give the smallest and the largest factor, "
                     "within 0.1 to 10, such as [0.95, 1.05]"
                 )
         if not 0 <= self.flip <= 1:
-            raise ConfigError(f"flip is {self.flip:g}: give a probability, 0 to 1")
+            raise ConfigError(f"flip is {self.flip}: give a probability, 0 to 1")
         if not 0 <= self.rotation <= math.pi:
             raise ConfigError(
-                f"rotation is {self.rotation:g}: give the largest turn in radians, 0 to pi"
+                f"rotation is {self.rotation}: give the largest turn in radians, 0 to pi"
             )
         for name in ("brightness", "contrast", "saturation"):
             change = getattr(self, name)
             if not 0 <= change < 1:
                 raise ConfigError(
-                    f"{name} is {change:g}: give the largest relative change, from 0 to below 1 "
+                    f"{name} is {change}: give the largest relative change, from 0 to below 1 "
                     "(0.2: factors from 0.8 to 1.2); a factor of 0 or less leaves no image"
                 )
         if self.min_object_points < 1 or any(n < 1 for n in self.sample_objects.values()):

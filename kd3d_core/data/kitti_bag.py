@@ -1,5 +1,7 @@
 """A bag as a rig would have recorded it, from a folder in KITTI's layout."""
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +10,7 @@ import numpy as np
 
 from kd3d_core.data.bag import BagWriter
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.labels import label_boxes
+from kd3d_core.data.labels import Label, describe_unusable, label_boxes, usable
 from kd3d_core.geometry.lens import Distortion
 from kd3d_core.messages.qos import LATCHED
 from kd3d_core.messages.types import (
@@ -34,6 +36,8 @@ TF_TOPIC = "/tf_static"
 START_NS = 1_317_042_272_000_000_000
 """Stamp of the first frame, on KITTI's first day: the same folder always makes the same bag."""
 
+_log = logging.getLogger(__name__)
+
 _MESSAGES: dict[str, type[Message]] = {
     TF_TOPIC: Transforms,
     INFO_TOPIC: CameraInfo,
@@ -55,7 +59,8 @@ def write_kitti_bag(
 
     Images, camera infos and calibrations are needed; points and labels are written for the frames
     that have them. All messages of a frame carry one stamp. Where the calibration changes between
-    frames, so does the transform, in a new message of `/tf_static`.
+    frames, so does the transform, in a new message of `/tf_static`. Labels without a sound 3D box
+    are left out, with a warning that counts them.
 
     Args:
         dataset: the frames, in the order of the bag.
@@ -83,18 +88,28 @@ def write_kitti_bag(
                 qos = LATCHED if topic == TF_TOPIC else None
                 writer.add_topic(topic, message_type.ros_type, qos)
         pose: np.ndarray | None = None
+        flaws: Counter[str] = Counter()
         for index in range(len(dataset)):
+            frame = dataset[index]
+            labels = frame.labels() if "label_2" in frame.files else None
+            flaws += Counter(each.flaw for each in labels or () if each.is_object and each.flaw)
             stamp_ns = START_NS + round(index * 1e9 / rate_hz)
-            for topic, message in _messages(dataset[index], stamp_ns, pose, distortion):
+            for topic, message in _messages(frame, labels, stamp_ns, pose, distortion):
                 writer.write(topic, stamp_ns, message)
                 if isinstance(message, Transforms):
                     pose = message.transforms[0].parent_from_child
             on_frame()
+        if flaws:
+            _log.warning("labels left out of %s: %s", TRUTH_TOPIC, describe_unusable(flaws))
         return dict(writer.counts)
 
 
 def _messages(
-    frame: KittiFrame, stamp_ns: int, known_pose: np.ndarray | None, distortion: Distortion | None
+    frame: KittiFrame,
+    labels: list[Label] | None,
+    stamp_ns: int,
+    known_pose: np.ndarray | None,
+    distortion: Distortion | None,
 ) -> Iterator[tuple[str, Message]]:
     pixels = frame.image()
     camera = replace(frame.camera(pixels.shape[:2]), distortion=distortion)
@@ -105,8 +120,8 @@ def _messages(
     yield IMAGE_TOPIC, Image.from_rgb(pixels, stamp_ns, CAMERA_FRAME)
     if "velodyne" in frame.files or "velodyne_reduced" in frame.files:
         yield POINTS_TOPIC, PointCloud(stamp_ns, LIDAR_FRAME, frame.points())
-    if "label_2" in frame.files:
-        objects = frame.objects()
+    if labels is not None:
+        objects = usable(labels)
         scores = [1.0 if label.score is None else label.score for label in objects]
         yield (
             TRUTH_TOPIC,

@@ -184,24 +184,27 @@ def to_judge(labels: Iterable[Label]) -> list[Label]:
     ]
 
 
-def unusable(labels: Iterable[Label], classes: Collection[str] = CLASSES) -> Counter[str]:
+def unusable(labels: Iterable[Label], classes: Collection[str] | None = CLASSES) -> Counter[str]:
     """Why objects can't be learnt or judged, with their number; `DontCare` regions are no objects.
+
+    >>> unusable([Label.parse("Car 0 0 0 10 10 20 20 0 0 0 0 0 0 0", "example")])
+    Counter({'without a 3D box': 1})
 
     Args:
         labels: of any number of frames.
-        classes: those that are known. Others are named.
+        classes: those that are known, others are named; None where any will do.
 
     Returns:
         Words that follow a number, with the number; counters of several frames can be added.
     """
-    known = {name.lower() for name in classes}
+    known = {name.lower() for name in classes or ()}
     reasons: Counter[str] = Counter()
     for label in labels:
         if not label.is_object:
             continue
         if label.flaw is not None:
             reasons[label.flaw] += 1
-        elif label.type.lower() not in known:
+        elif classes is not None and label.type.lower() not in known:
             reasons[f"of class {label.type[:40]!r}"] += 1
     return reasons
 

@@ -1,5 +1,6 @@
 """Samples for training: frames of a data set as tensors, windowed and augmented."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
@@ -16,6 +17,8 @@ from kd3d_core.errors import ConfigError
 from kd3d_core.geometry import points as point_geometry
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.window import WindowConfig
+
+log = logging.getLogger(__name__)
 
 PointSource = Callable[[KittiFrame], np.ndarray]
 """Gives a frame's points `(N, 4)`: true LiDAR (`lidar_points`) or pseudo-LiDAR."""
@@ -315,6 +318,29 @@ class MixedSamples(Dataset):
         passes, place = divmod(self._epoch * self._counts[which] + index, size)
         order = np.random.default_rng((self._seed, which, passes)).permutation(size)
         return self._sets[which][int(order[place])]
+
+
+def mixed(
+    sets: Sequence[FrameSamples], shares: Sequence[float], seed: int
+) -> FrameSamples | MixedSamples:
+    """The samples of all sets as one.
+
+    Args:
+        sets: the sets; of the first, each epoch sees all frames.
+        shares: share of all samples of an epoch that come from each of the others.
+        seed: seed of the order in which their frames come.
+    """
+    main, *others = sets
+    if not others:
+        return main
+    total = len(main) / (1 - sum(shares))
+    counts = [len(main), *(max(1, round(share * total)) for share in shares)]
+    text = ", ".join(
+        f"{count} of {len(part)} in {part.frames.root}"
+        for count, part in zip(counts, sets, strict=True)
+    )
+    log.info("frames in each epoch: %s", text)
+    return MixedSamples(sets, counts, seed)
 
 
 def lidar_points(frame: KittiFrame) -> np.ndarray:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from kd3d_core.errors import Kd3dError, WeightsError
-from kd3d_core.weights.tensors import first_few, read_tensors
+from kd3d_core.errors import Kd3dError, WeightsError, listed, shown
+from kd3d_core.weights.tensors import read_tensors
 
 
 def load_network(kind: Any, folder: Path, config: Any) -> nn.Module:
@@ -43,7 +43,7 @@ def load_network(kind: Any, folder: Path, config: Any) -> nn.Module:
     if problems:
         raise WeightsError(
             f"{folder}: weights and config.json aren't of one {config.model_type} network, "
-            f"{len(problems)} tensors differ: {first_few(problems)}"
+            f"{len(problems)} tensors differ: {listed(problems, 5)}"
         )
     return network
 
@@ -84,7 +84,7 @@ def errors_in_a_line(folder: Path) -> Iterator[None]:
     except Exception as error:  # a wrong value in config.json ends in any kind
         text = " ".join(str(error).split())
         kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
-        raise WeightsError(f"{folder} can't be loaded: {kind}{text[:300]}") from None
+        raise WeightsError(f"{folder} can't be loaded: {kind}{shown(text, 300)}") from None
     finally:
         logging.set_verbosity(level)
         if bar:

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from kd3d_core.detectors.sparse import SparseConv
-from kd3d_core.errors import WeightsError
-from kd3d_core.weights.tensors import first_few
+from kd3d_core.errors import WeightsError, listed
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ def load_tensors(network: nn.Module, tensors: Mapping[str, torch.Tensor], source
     ]
     if problems:
         raise WeightsError(
-            f"{source} doesn't fit the model, {len(problems)} tensors differ: {first_few(problems)}"
+            f"{source} doesn't fit the model, {len(problems)} tensors differ: {listed(problems, 5)}"
         )
     network.load_state_dict(found)
 

@@ -158,9 +158,9 @@ def camera_info_doubts(
     if np.array(info.d, np.float64).any() and named_rectified == (not rectified):
         if rectified:
             same = np.array_equal(projection[:, :3].reshape(-1), intrinsics)
-            why = "a distortion D and P equal to K, as for raw ones" if same else "a distortion D"
+            why = "a distortion D and no P other than K" if same else "a distortion D"
             doubts.append(
-                f"images{named} are taken for rectified, but their calibration has {why}: if "
+                f"images{named} are taken to be rectified, but their calibration has {why}: if "
                 "straight edges are bent in them, set image_is_rectified to false (kd3d-detect: "
                 "--raw-images)"
             )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kd3d_core.errors import CalibrationError, DataError
+from kd3d_core.errors import CalibrationError, DataError, listed, shown
 from kd3d_core.geometry.pose import matrix_from_pose
 from kd3d_core.messages.types import (
     CameraInfo,
@@ -37,7 +37,9 @@ def decode(message: Any, type_name: str) -> Message:
     """
     decoder = _DECODERS.get(type_name)
     if decoder is None:
-        raise DataError(f"{type_name} is none of the types that kd3d reads: {', '.join(_DECODERS)}")
+        raise DataError(
+            f"{shown(type_name)} is none of the types that kd3d reads: {listed(_DECODERS)}"
+        )
     return decoder(message)
 
 
@@ -50,8 +52,8 @@ def transforms(message: Any, on_bad: Callable[[str], object]) -> Iterator[Transf
     """The transforms of a `tf2_msgs/TFMessage`.
 
     Args:
-        message: of it.
-        on_bad: told of each that is no pose and is left out: others in the message may be good.
+        message: the message.
+        on_bad: told of each transform that is no pose and is left out; others may be good.
     """
     for stamped in message.transforms:
         move, turn = stamped.transform.translation, stamped.transform.rotation
@@ -59,7 +61,7 @@ def transforms(message: Any, on_bad: Callable[[str], object]) -> Iterator[Transf
         try:
             pose = matrix_from_pose((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
         except CalibrationError as error:
-            on_bad(f"the transform {parent} -> {child} is left out: {error}")
+            on_bad(f"the transform {shown(parent)} -> {shown(child)} is left out: {error}")
         else:
             yield Transform(stamp_ns(stamped.header), parent, child, pose)
 
@@ -73,6 +75,7 @@ def _image(message: Any) -> Image:
         message.encoding,
         int(message.step),
         np.asarray(message.data, np.uint8),
+        bool(message.is_bigendian),
     )
 
 
@@ -128,14 +131,14 @@ def _cloud(message: Any) -> PointCloud:
         if name in fields:
             points[:, column] = _column(packed, fields[name], order)
         elif name != "intensity":
-            raise DataError(f"the cloud has no field {name!r}, only {', '.join(fields)}")
+            raise DataError(f"the cloud has no field {name!r}, only {listed(fields)}")
     stamp, frame_id = stamp_ns(message.header), message.header.frame_id
     name = next((name for name in _TIME_FIELDS if name in fields), "")
     times_s = _times_s(_column(packed, fields[name], order), stamp) if name else None
     if name and times_s is None:
         _warn_once(
-            f"clouds in {frame_id!r}: the times in field {name!r} are not within a second of the "
-            "header stamp, whether in s or ns: they are left out"
+            f"clouds in {shown(frame_id)!r}: the times in field {name!r} are not within a second "
+            "of the header stamp, whether in s or ns: they are left out"
         )
     return PointCloud(stamp, frame_id, points, times_s)
 
@@ -143,11 +146,13 @@ def _cloud(message: Any) -> PointCloud:
 def _column(packed: np.ndarray, field: Any, order: str) -> np.ndarray:
     """The values of a field, `(N,)`, from points of `(N, point_step)` bytes."""
     if field.datatype not in _POINT_DTYPES:
-        raise DataError(f"field {field.name!r} has the unknown datatype {field.datatype}")
+        raise DataError(f"field {shown(field.name)!r} has the unknown datatype {field.datatype}")
     dtype = np.dtype(order + _POINT_DTYPES[field.datatype])
     start, end, step = int(field.offset), int(field.offset) + dtype.itemsize, packed.shape[1]
     if end > step:
-        raise DataError(f"field {field.name!r} ends at byte {end} of a point of {step} bytes")
+        raise DataError(
+            f"field {shown(field.name)!r} ends at byte {end} of a point of {step} bytes"
+        )
     values: np.ndarray = np.ascontiguousarray(packed[:, start:end]).view(dtype)[:, 0]
     return values
 

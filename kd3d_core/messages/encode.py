@@ -48,7 +48,7 @@ def _image(writer: CdrWriter, image: Image) -> None:
     writer.header(image.stamp_ns, image.frame_id)
     writer.numbers("2I", image.height, image.width)
     writer.text(image.encoding)
-    writer.numbers("B", 0)  # is_bigendian
+    writer.numbers("B", image.is_bigendian)
     writer.numbers("I", image.step)
     writer.sequence(image.data)
 

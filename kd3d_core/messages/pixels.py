@@ -1,14 +1,18 @@
-"""The pixels of ROS images: the one place that knows how messages lay them out or compress them."""
+"""The pixels of ROS images: the one place that knows how messages lay them out or compress them.
 
-import io
+Encodings are those of `sensor_msgs/image_encodings.hpp`, and mean what cv_bridge takes them for.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from kd3d_core.errors import ImageError
+from kd3d_core.errors import ImageError, shown
+from kd3d_core.messages.pictures import decode_picture, grey_from_16_bits
 
-ENCODINGS: dict[str, tuple[int, slice]] = {
+VIEWS: dict[str, tuple[int, slice]] = {
     "rgb8": (3, slice(0, 3)),
     "bgr8": (3, slice(2, None, -1)),
     "rgba8": (4, slice(0, 3)),
@@ -17,16 +21,45 @@ ENCODINGS: dict[str, tuple[int, slice]] = {
     "8UC1": (1, slice(0, 1)),
     "8UC3": (3, slice(2, None, -1)),  # OpenCV's own order, as cv_bridge takes it
 }
-"""Bytes per pixel, and which of them are red, green and blue."""
+"""Channels of a pixel, and which of them are red, green and blue: read without copying."""
 
+_WIDE: dict[str, tuple[int, slice]] = {
+    "rgb16": (3, slice(0, 3)),
+    "bgr16": (3, slice(2, None, -1)),
+    "rgba16": (4, slice(0, 3)),
+    "bgra16": (4, slice(2, None, -1)),
+    "mono16": (1, slice(0, 1)),
+}
+
+# OpenCV names a mosaic by the second and third pixel of its second row, ROS by its upper left.
+_MOSAICS = {"rggb": "BG", "bggr": "RG", "gbrg": "GR", "grbg": "GB"}
+_BAYER = {
+    f"bayer_{ours}{bits}": (f"COLOR_Bayer{theirs}2RGB", bits // 8)
+    for ours, theirs in _MOSAICS.items()
+    for bits in (8, 16)
+}
+_YUV_422 = {
+    "yuv422": "COLOR_YUV2RGB_UYVY",
+    "uyvy": "COLOR_YUV2RGB_UYVY",
+    "yuv422_yuy2": "COLOR_YUV2RGB_YUY2",
+    "yuyv": "COLOR_YUV2RGB_YUY2",
+}
+_YUV_420 = {"nv12": "COLOR_YUV2RGB_NV12", "nv21": "COLOR_YUV2RGB_NV21"}
+
+ENCODINGS = (*VIEWS, *_WIDE, *_BAYER, *_YUV_422, *_YUV_420)
+"""All that can be read."""
+
+_DEPTH = ("16UC1", "32FC1")
 _COLOR_ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8")
+_COMPRESSED = ("", *VIEWS, *_WIDE, *_BAYER)
 
 
 class PixelsError(ImageError):
     """An image message contradicts itself, is damaged, or has an encoding not in `ENCODINGS`.
 
     Attributes:
-        kind: `zero_size`, `wrong_step`, `short_data`, `unknown_encoding` or `bad_compression`.
+        kind: `zero_size`, `odd_size`, `wrong_step`, `short_data`, `unknown_encoding`,
+            `unusable_pixels` or `bad_compression`.
     """
 
     def __init__(self, kind: str, reason: str) -> None:
@@ -34,18 +67,25 @@ class PixelsError(ImageError):
         self.kind = kind
 
 
-def decode_rgb(height: int, width: int, step: int, encoding: str, data: Any) -> np.ndarray:
-    """The pixels of an image message as red, green, blue, without copying them.
+def decode_rgb(
+    height: int, width: int, step: int, encoding: str, data: Any, is_bigendian: bool = False
+) -> np.ndarray:
+    """The pixels of an image message as red, green, blue.
+
+    Those of `VIEWS` aren't copied. 16 bits become 8, 65535 becomes 255; Bayer mosaics are
+    interpolated bilinearly; YUV is that of BT.601 with values from 16 to 235, as OpenCV has it.
 
     Args:
         height: rows.
         width: columns.
-        step: bytes per row.
+        step: bytes per row; of NV12 and NV21, per row of Y.
         encoding: one of `ENCODINGS`.
         data: the message's bytes, as an array or anything else with a buffer.
+        is_bigendian: byte order of 16-bit values.
 
     Returns:
-        `(height, width, 3)` uint8, a view of `data`; strides may be negative, or 0 for grey.
+        `(height, width, 3)` uint8, perhaps a view of `data`; strides may be negative, or 0 for
+        grey.
 
     Raises:
         PixelsError: says what is wrong with the message.
@@ -54,29 +94,35 @@ def decode_rgb(height: int, width: int, step: int, encoding: str, data: Any) -> 
         raise PixelsError(
             "zero_size", f"image of {width} x {height} pixels: check the camera driver"
         )
-    if encoding not in ENCODINGS:
+    layout = _layout(encoding)
+    if layout.is_planar and (width % 2 or height % 2):
         raise PixelsError(
-            "unknown_encoding",
-            f"image encoding {encoding!r} is none of {', '.join(ENCODINGS)}: convert it",
+            "odd_size",
+            f"image of {width} x {height} pixels of {encoding}, which come 2 x 2 at a time: check "
+            "the camera driver",
         )
-    pixel_size, rgb = ENCODINGS[encoding]
-    if step < width * pixel_size:
+    if step < width * layout.pixel_bytes:
         raise PixelsError(
             "wrong_step",
-            f"image has step {step}, but {width} pixels of {encoding} are {width * pixel_size} "
-            "bytes: the camera driver fills step wrongly",
+            f"image has step {step}, but {width} pixels of {encoding} are "
+            f"{width * layout.pixel_bytes} bytes: the camera driver fills step wrongly",
         )
+    rows = height * 3 // 2 if layout.is_planar else height
     size = memoryview(data).nbytes
-    if size < step * height:
+    if size < step * rows:
         raise PixelsError(
             "short_data",
-            f"image has {size} bytes, but step {step} x height {height} are {step * height}: "
+            f"image has {size} bytes, but step {step} x height {rows} are {step * rows}: "
             "the camera driver sends incomplete frames",
         )
-    pixels: np.ndarray = np.ndarray(
-        (height, width, pixel_size), np.uint8, buffer=data, strides=(step, pixel_size, 1)
-    )
-    return np.broadcast_to(pixels[..., rgb], (height, width, 3))
+    itemsize, channels = layout.itemsize, layout.pixel_bytes // layout.itemsize
+    dtype = np.dtype(f"{'>' if is_bigendian else '<'}u{itemsize}")
+    strides = (step, layout.pixel_bytes, itemsize)
+    pixels: np.ndarray = np.ndarray((rows, width, channels), dtype, buffer=data, strides=strides)
+    try:
+        return np.broadcast_to(layout.to_rgb(pixels), (height, width, 3))
+    except ImageError as error:
+        raise PixelsError("unusable_pixels", f"{encoding}: {error}") from None
 
 
 def decode_compressed(layout: str, data: Any) -> np.ndarray:
@@ -92,34 +138,83 @@ def decode_compressed(layout: str, data: Any) -> np.ndarray:
         `(height, width, 3)` uint8; strides may be negative.
 
     Raises:
-        PixelsError: the data is cut off or no JPEG or PNG, or holds no plain 8-bit image, such as
-            depth or a Bayer mosaic.
+        PixelsError: the data is cut off or no JPEG or PNG, or holds something else than a picture,
+            such as depth.
     """
     encoding, _, rest = (part.strip() for part in layout.partition(";"))
     stored = rest.partition(" compressed ")[2] or encoding
-    if rest and stored not in ENCODINGS:
-        raise PixelsError(
-            "unknown_encoding",
-            f"compressed image of encoding {stored!r}, which is none of {', '.join(ENCODINGS)}: "
-            "convert it",
-        )
+    if rest and stored not in _COMPRESSED:
+        raise _unknown(stored)
     try:
-        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG")) as image:
-            mode, pixels = image.mode, np.array(image.convert("RGB"))
-    except Exception as error:  # Pillow's decoders raise many kinds
-        # Without Pillow's words, which count bytes: frames are counted by their reason.
+        pixels = decode_picture(data)
+    except ImageError as error:  # which has no numbers in it: frames are counted by their reason
         raise PixelsError(
-            "bad_compression",
-            f"compressed image ({layout}) is cut off, damaged, or neither JPEG nor PNG: check the "
-            "camera driver",
-        ) from error
-    if mode not in ("L", "RGB", "RGBA"):
-        raise PixelsError(
-            "unknown_encoding",
-            f"compressed image ({layout}) has pixels of Pillow's mode {mode}, none of L, RGB, "
-            "RGBA: convert it",
-        )
+            "bad_compression", f"compressed image ({shown(layout)}): {error}"
+        ) from None
+    if rest and stored in _BAYER:
+        return _convert(_BAYER[stored][0], np.ascontiguousarray(pixels[..., :1]))
     # OpenCV, which image_transport compresses with, takes the first channel for blue. It was red
     # in an image that wasn't converted to BGR before.
     is_swapped = encoding in _COLOR_ENCODINGS and not stored.startswith("bgr")
     return pixels[..., ::-1] if is_swapped and rest else pixels
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How an encoding lays out pixels.
+
+    Attributes:
+        pixel_bytes: bytes per pixel of a row; of planar ones, of a row of Y.
+        to_rgb: from `(rows, width, channels)` to RGB.
+        itemsize: bytes per value.
+        is_planar: whether half as many rows again follow, with the colours of 2 x 2 pixels each.
+    """
+
+    pixel_bytes: int
+    to_rgb: Callable[[np.ndarray], np.ndarray]
+    itemsize: int = 1
+    is_planar: bool = False
+
+
+def _layout(encoding: str) -> _Layout:
+    if encoding in VIEWS:
+        channels, rgb = VIEWS[encoding]
+        return _Layout(channels, lambda pixels: pixels[..., rgb])
+    if encoding in _WIDE:
+        channels, rgb = _WIDE[encoding]
+        return _Layout(2 * channels, lambda pixels: grey_from_16_bits(pixels[..., rgb]), 2)
+    if encoding in _BAYER:
+        code, itemsize = _BAYER[encoding]
+        return _Layout(itemsize, lambda pixels: _convert(code, _narrow(pixels)), itemsize)
+    if encoding in _YUV_422:
+        return _Layout(2, lambda pixels: _from_yuv_422(_YUV_422[encoding], pixels))
+    if encoding in _YUV_420:
+        return _Layout(1, lambda pixels: _convert(_YUV_420[encoding], pixels), is_planar=True)
+    raise _unknown(encoding)
+
+
+def _unknown(encoding: str) -> PixelsError:
+    what = ", which is of depth," if encoding in _DEPTH else ""
+    return PixelsError(
+        "unknown_encoding",
+        f"image encoding {shown(encoding)!r}{what} is none of {', '.join(ENCODINGS)}: convert it",
+    )
+
+
+def _narrow(pixels: np.ndarray) -> np.ndarray:
+    return pixels if pixels.dtype.itemsize == 1 else grey_from_16_bits(pixels)
+
+
+def _from_yuv_422(code: str, pixels: np.ndarray) -> np.ndarray:
+    """Two pixels share U and V; a last one without a partner takes its V from the pair before."""
+    width = pixels.shape[1]
+    if width % 2:
+        pixels = np.concatenate([pixels, pixels[:, -2:-1] if width > 1 else pixels], 1)
+    return _convert(code, pixels)[:, :width]
+
+
+def _convert(code: str, pixels: np.ndarray) -> np.ndarray:
+    import cv2  # which reading labels and points doesn't need
+
+    converted: np.ndarray = cv2.cvtColor(np.ascontiguousarray(pixels), getattr(cv2, code))
+    return converted

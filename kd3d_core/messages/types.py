@@ -31,6 +31,7 @@ class Image:
         encoding: as ROS names it, `rgb8` for example.
         step: bytes per row.
         data: `(step * height,)` uint8.
+        is_bigendian: byte order of values of 16 bits.
     """
 
     ros_type: ClassVar[str] = "sensor_msgs/msg/Image"
@@ -41,6 +42,7 @@ class Image:
     encoding: str
     step: int
     data: np.ndarray
+    is_bigendian: bool = False
 
     @classmethod
     def from_rgb(cls, pixels: np.ndarray, stamp_ns: int, frame_id: str) -> "Image":
@@ -50,8 +52,10 @@ class Image:
         return cls(stamp_ns, frame_id, height, width, "rgb8", 3 * width, data)
 
     def rgb(self) -> np.ndarray:
-        """`(H, W, 3)` uint8 RGB, a view of `data`; `ImageError` as `decode_rgb` has it."""
-        return decode_rgb(self.height, self.width, self.step, self.encoding, self.data)
+        """`(H, W, 3)` uint8 RGB, perhaps a view of `data`; `ImageError` as `decode_rgb` has it."""
+        return decode_rgb(
+            self.height, self.width, self.step, self.encoding, self.data, self.is_bigendian
+        )
 
 
 @dataclass(frozen=True, eq=False)

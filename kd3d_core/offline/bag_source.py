@@ -1,36 +1,27 @@
 """Frames from bags: images with the CameraInfo and the transforms that belong to them."""
 
 import logging
-from bisect import bisect_right
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from kd3d_core.data.bag import BagReader, RawMessage
+from kd3d_core.data.bag.choice import CameraTopics, choose_camera, topics_of
 from kd3d_core.data.kitti_bag import TRUTH_TOPIC
-from kd3d_core.errors import CalibrationError, DataError
+from kd3d_core.errors import shown
 from kd3d_core.frames import Frame
 from kd3d_core.geometry.camera import PinholeCamera
-from kd3d_core.geometry.transforms import TransformBuffer
-from kd3d_core.messages.types import (
-    CameraInfo,
-    CompressedImage,
-    Image,
-    Message,
-    ObjectBoxes,
-    Transform,
-    Transforms,
-)
+from kd3d_core.messages.types import CompressedImage, Image, ObjectBoxes, Transform
 from kd3d_core.offline.image_files import VIRTUAL_FRAME
 from kd3d_core.offline.source import FrameReference, Source
-from kd3d_core.runtime.cameras import CameraSource
-from kd3d_core.runtime.rejection import NotYetError
+from kd3d_core.runtime.bag_cameras import BagCameras, decoded
 
-_TYPE_NAMES = {"image": "sensor_msgs/Image or CompressedImage", "info": "sensor_msgs/CameraInfo"}
-_LOG = logging.getLogger(__name__)
+_RATE_HZ = 10.0
+_SLOWEST_HZ = 1e-3
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,8 +31,8 @@ class BagSettings:
     Attributes:
         image_topic: empty: the only one with images, raw or compressed; raw if it has both.
         info_topic: empty: the only CameraInfo, or the one beside the images.
-        detector_frame: frame of the results, joined to the camera's by `/tf_static`; empty: a
-            virtual one.
+        detector_frame: frame of the results, joined to the camera's by `/tf_static` or `/tf`;
+            empty: a virtual one.
         camera_height: metres over the ground, for the virtual frame.
         rectified: whether the images are rectified already.
     """
@@ -65,11 +56,11 @@ def bag_source(path: Path, settings: BagSettings, wanted: slice) -> Source:
         DataError: the bag can't be read, or it isn't clear which topics are meant.
     """
     with BagReader(path) as reader:
-        images, infos = _topics(reader, settings)
-        count, rate_hz = reader.topics[images].count, _rate_hz(reader, images)
+        topics = choose_camera(reader, settings.image_topic, settings.info_topic)
+        count, rate_hz = reader.topics[topics.images].count, _rate_hz(reader, topics.images)
     numbers = range(count)[wanted]
     results_frame = settings.detector_frame.lstrip("/") or VIRTUAL_FRAME
-    references = _BagImages(path, settings, images, infos, numbers)
+    references = _BagImages(path, settings, topics, numbers)
     return Source(references, tuple(map(_frame_name, numbers)), rate_hz, results_frame)
 
 
@@ -87,7 +78,7 @@ def _frame_name(number: int) -> str:
 
 
 def _rate_hz(reader: BagReader, topic: str) -> float:
-    """Messages per second between the first and the last of a topic; 10 where there is only one.
+    """Messages per second between the first and the last of a topic; 10 where they can't be told.
 
     Other topics may begin earlier and last longer.
     """
@@ -100,167 +91,88 @@ def _rate_hz(reader: BagReader, topic: str) -> float:
         for raw in reader.messages((topic,), from_ns):
             last_ns = raw.stamp_ns
         reach_ns *= 4
-    count = reader.topics[topic].count
-    return (count - 1) * 1e9 / (last_ns - first_ns) if last_ns > first_ns else 10.0
+    if last_ns <= first_ns:
+        return _RATE_HZ
+    rate_hz = (reader.topics[topic].count - 1) * 1e9 / (last_ns - first_ns)
+    if rate_hz < _SLOWEST_HZ:
+        _log.warning(
+            "%s: %s lasts %.3g s by its stamps, of which some must be wrong: a video of it will "
+            "have %g frames per second",
+            *(reader.path, shown(topic), (last_ns - first_ns) / 1e9, _RATE_HZ),
+        )
+        return _RATE_HZ
+    return rate_hz
 
 
 @dataclass(frozen=True)
 class _BagImages:
     path: Path
     settings: BagSettings
-    image_topic: str
-    info_topic: str
+    topics: CameraTopics
     numbers: range
 
     def __iter__(self) -> Iterator[FrameReference]:
-        with BagReader(self.path) as reader:
-            world = _World(reader, self.settings, self.image_topic, self.info_topic)
-            raws = enumerate(reader.messages((self.image_topic,)))
+        settings = self.settings
+        with (
+            BagReader(self.path) as reader,
+            BagCameras(
+                self.path,
+                self.topics,
+                detector_frame=settings.detector_frame,
+                camera_height=settings.camera_height,
+                image_is_rectified=settings.rectified,
+            ) as cameras,
+        ):
+            frames = _Frames(reader, cameras, settings.detector_frame.lstrip("/"))
+            raws = enumerate(reader.messages((self.topics.images,)))
             for number, raw in islice(raws, self.numbers.start, self.numbers.stop):
                 name = _frame_name(number)
-                yield FrameReference(name, partial(world.frame, name, raw))
+                yield FrameReference(name, partial(frames.load, name, raw))
 
 
-class _World:
-    """What a bag knows about its cameras, at the time of an image."""
+class _Frames:
+    """Makes frames of image messages; warns once of what is odd about them."""
 
-    def __init__(
-        self, reader: BagReader, settings: BagSettings, image_topic: str, info_topic: str
-    ) -> None:
+    def __init__(self, reader: BagReader, cameras: BagCameras, detector_frame: str) -> None:
         self._reader = reader
-        self._settings = settings
-        # CameraInfos and transforms are read before the first image: whichever comes later in the
-        # bag, the node would have waited for it.
-        infos = (message for _, message in _decoded(reader, info_topic))
-        self._infos = [info for info in infos if isinstance(info, CameraInfo)]
-        self._infos.sort(key=lambda info: info.stamp_ns)
-        self._info_stamps = [info.stamp_ns for info in self._infos]
-        static = [name for name in _names(reader, Transforms) if name.endswith("tf_static")]
-        self._transforms = deque(
-            (recorded_ns, transform)
-            for recorded_ns, message in _decoded(reader, *static)
-            if isinstance(message, Transforms)
-            for transform in message.transforms
-        )
-        self._frames = TransformBuffer()
-        self._cameras = CameraSource(
-            self._frames,
-            detector_frame=settings.detector_frame,
-            camera_height=settings.camera_height,
-            image_is_rectified=settings.rectified,
-            image_topic=image_topic,
-        )
-        self._doubts: tuple[str, ...] = ()
-        truth = [name for name in _names(reader, ObjectBoxes) if name == TRUTH_TOPIC]
-        truths = (message for _, message in _decoded(reader, *truth))
-        self._misses_truth = False
-        self._truths = {boxes.stamp_ns: boxes for boxes in truths if isinstance(boxes, ObjectBoxes)}
+        self._cameras = cameras
+        self._detector_frame = detector_frame
+        self._warned: set[str] = set()
+        truth = [name for name in topics_of(reader, ObjectBoxes) if name == TRUTH_TOPIC]
+        self._truths = {
+            boxes.stamp_ns or recorded_ns: boxes
+            for recorded_ns, boxes in decoded(reader, *truth)
+            if isinstance(boxes, ObjectBoxes)
+        }
 
-    def frame(self, name: str, raw: RawMessage) -> Frame:
+    def load(self, name: str, raw: RawMessage) -> Frame:
         """The frame of a raw image message; a `Kd3dError` if it can't be used."""
         image = self._reader.decode(raw)
         assert isinstance(image, (Image, CompressedImage))
-        if self._infos:
-            latest = max(bisect_right(self._info_stamps, image.stamp_ns) - 1, 0)
-            self._cameras.set_info(self._infos[latest], self._infos[latest].frame_id)
-        while self._transforms and self._transforms[0][0] <= raw.stamp_ns:
-            self._learn_transform()
+        stamp_ns = image.stamp_ns or raw.stamp_ns
+        if not image.stamp_ns:
+            self._warn(f"images on {shown(raw.topic)} have no stamp: the bag's time is used")
         pixels = image.rgb()
         height, width, _ = pixels.shape
-        camera = self._camera(image.frame_id, width, height)
-        truth = self._truths.get(image.stamp_ns)
-        if truth is not None and truth.frame_id != self._settings.detector_frame.lstrip("/"):
-            if not self._misses_truth:
-                wanted = self._settings.detector_frame or "the virtual frame"
-                _LOG.warning("labels are in %s, not in %s: left out", truth.frame_id, wanted)
-            self._misses_truth = True
+        camera = self._cameras.camera(image.frame_id, width, height, stamp_ns, raw.stamp_ns)
+        for doubt in self._cameras.source.doubts:
+            self._warn(doubt)
+        truth = self._truths.get(stamp_ns)
+        if truth is not None and truth.frame_id != self._detector_frame:
+            wanted = self._detector_frame or "the virtual frame"
+            self._warn(f"labels are in {shown(truth.frame_id)}, not in {wanted}: left out")
             truth = None
-        extrinsics = self._extrinsics(image.stamp_ns, image.frame_id, camera)
-        return Frame(name, image.stamp_ns, pixels, camera, extrinsics, truth)
-
-    def _camera(self, frame_id: str, width: int, height: int) -> PinholeCamera:
-        while True:
-            try:
-                camera = self._cameras.camera(frame_id, width, height)
-                break
-            except NotYetError:
-                if not self._transforms:
-                    raise
-                self._learn_transform()
-        if self._cameras.doubts != self._doubts:
-            self._doubts = self._cameras.doubts
-            for doubt in self._doubts:
-                _LOG.warning("%s", doubt)
-        return camera
+        extrinsics = self._extrinsics(stamp_ns, image.frame_id, camera)
+        return Frame(name, stamp_ns, pixels, camera, extrinsics, truth)
 
     def _extrinsics(self, stamp_ns: int, frame_id: str, camera: PinholeCamera) -> Transform | None:
         """Where the virtual frame is, as the node tells TF: a child of the camera's."""
-        parent = self._cameras.frame_of(frame_id)
-        if not self._cameras.is_virtual or not parent:
+        parent = self._cameras.source.frame_of(frame_id)
+        if not self._cameras.source.is_virtual or not parent:
             return None
         return Transform(stamp_ns, parent, VIRTUAL_FRAME, camera.camera_from_lidar)
 
-    def _learn_transform(self) -> None:
-        _, found = self._transforms.popleft()
-        try:
-            self._frames.add(found.parent, found.child, found.parent_from_child)
-        except CalibrationError as error:
-            _LOG.warning("%s: /tf_static: %s", self._reader.path, error)
-
-
-def _decoded(reader: BagReader, *topics: str) -> Iterator[tuple[int, Message]]:
-    """When messages were recorded, and the messages, in that order; warns of damaged ones."""
-    for raw in reader.messages(topics):
-        try:
-            yield raw.stamp_ns, reader.decode(raw)
-        except DataError as error:
-            _LOG.warning("%s is left out: %s", raw.topic, error)
-
-
-def _topics(reader: BagReader, settings: BagSettings) -> tuple[str, str]:
-    """Names of the topics with images and with their CameraInfo."""
-    images = _names(reader, Image, CompressedImage)
-    if not settings.image_topic:
-        images = [name for name in images if not _is_depth_or_copy(name, images)]
-    image = _chosen(reader, "image", settings.image_topic, images, ())
-    folders = (_raw_name(image).rpartition("/")[0], image.rpartition("/")[0])
-    beside = [f"{folder}/camera_info" for folder in folders]
-    return image, _chosen(reader, "info", settings.info_topic, _names(reader, CameraInfo), beside)
-
-
-def _is_depth_or_copy(topic: str, images: list[str]) -> bool:
-    """Whether a topic has compressed depth, or the same images as another one, compressed."""
-    return topic.endswith("/compressedDepth") or (
-        _raw_name(topic) != topic and _raw_name(topic) in images
-    )
-
-
-def _raw_name(topic: str) -> str:
-    """Where image_transport has the raw images of a topic with compressed ones."""
-    return topic.removesuffix("/compressed")
-
-
-def _names(reader: BagReader, *types: type[Message]) -> list[str]:
-    wanted = [kind.ros_type for kind in types]
-    return [topic.name for topic in reader.topics.values() if topic.type in wanted and topic.count]
-
-
-def _chosen(
-    reader: BagReader, kind: str, given: str, found: list[str], preferred: Sequence[str]
-) -> str:
-    type_name = _TYPE_NAMES[kind]
-    if given:
-        if given not in found:
-            there = ", ".join(found) or "none"
-            raise DataError(f"{reader.path}: no {type_name} on {given}; there is {there}")
-        return given
-    for name in preferred:
-        if name in found:
-            return name
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise DataError(f"{reader.path}: there is no {type_name} in it: `kd3d-bag info` lists it")
-    raise DataError(
-        f"{reader.path}: {type_name} is on {', '.join(found)}: choose with --{kind}-topic"
-    )
+    def _warn(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            _log.warning("%s: %s", self._reader.path, text)

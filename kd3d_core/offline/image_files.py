@@ -12,7 +12,7 @@ import numpy as np
 from kd3d_core.data.camera_file import read_camera_file
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.kitti_bag import CAMERA_FRAME, LIDAR_FRAME, START_NS
-from kd3d_core.data.labels import Label, describe_unusable, label_boxes, usable
+from kd3d_core.data.labels import Label, describe_unusable, label_boxes, unusable, usable
 from kd3d_core.errors import CalibrationError, DataError
 from kd3d_core.files import files_in
 from kd3d_core.frames import Frame
@@ -203,7 +203,7 @@ class _KittiFrames:
         except DataError as error:
             self._warn(f"frames are shown without their labels, which can't be read: {error}")
             return None
-        if left_out := Counter(label.flaw for label in labels if label.is_object and label.flaw):
+        if left_out := unusable(labels, classes=None):
             self._warn(
                 f"labels that can't be shown are left out, the first in frame {files.name}: "
                 f"{describe_unusable(left_out)}"

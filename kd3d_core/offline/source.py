@@ -19,8 +19,8 @@ class Source:
     """A sequence of frames.
 
     Attributes:
-        references: the frames, in order; may be iterated more than once. They are to be loaded in
-            that order.
+        references: the frames, in order; may be iterated more than once. Each is to be loaded
+            before the next one is taken: the files behind it are open until then.
         names: of the frames.
         rate_hz: frames per second, for a video of them.
         results_frame: `frame_id` of the results.

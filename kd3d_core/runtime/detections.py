@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.models.card import ModelCard
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Detections:
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
-    depth: torch.Tensor | None = None
+    depth: "torch.Tensor | None" = None
     timings: dict[str, float] = field(default_factory=dict)
 
     def above(self, thresholds: Sequence[float]) -> "Detections":

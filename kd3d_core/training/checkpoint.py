@@ -11,12 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kd3d_core.errors import DataError, WeightsError, first_line
-from kd3d_core.files import write_whole
+from kd3d_core.errors import DataError, first_line
+from kd3d_core.training.checkpoint_meta import META, unreadable
 
 _STATE = "state.pt"
 _WEIGHTS = "model.safetensors"
-_META = "meta.json"
 
 
 def save(folder: Path, model: nn.Module, state: dict[str, Any], meta: dict[str, Any]) -> None:
@@ -35,7 +34,7 @@ def save(folder: Path, model: nn.Module, state: dict[str, Any], meta: dict[str, 
         tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
         save_file(tensors, new / _WEIGHTS)
         torch.save(state, new / _STATE)
-        (new / _META).write_text(json.dumps(meta, indent=2) + "\n")
+        (new / META).write_text(json.dumps(meta, indent=2) + "\n")
         for path in new.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -47,27 +46,6 @@ def save(folder: Path, model: nn.Module, state: dict[str, Any], meta: dict[str, 
     except (OSError, SafetensorError, RuntimeError) as error:  # all three for a full disk
         shutil.rmtree(new, ignore_errors=True)
         raise DataError(f"checkpoint {folder} can't be written: {first_line(error)}") from None
-
-
-def find(folder: Path) -> Path | None:
-    """The checkpoint of that name, or what a kill between two renames left of it."""
-    for path in (folder, folder.with_name(folder.name + ".old")):
-        if (path / _META).is_file():
-            return path
-    return None
-
-
-def read_meta(folder: Path) -> dict[str, Any]:
-    """What `save` was told for a reader."""
-    try:
-        return json.loads((folder / _META).read_text())
-    except (OSError, ValueError) as error:
-        raise unreadable(folder, error) from None
-
-
-def write_meta(folder: Path, meta: dict[str, Any]) -> None:
-    """Replace what a reader wants to know of a checkpoint."""
-    write_whole(folder / _META, (json.dumps(meta, indent=2) + "\n").encode())
 
 
 def load(folder: Path, model: nn.Module) -> dict[str, Any]:
@@ -102,10 +80,3 @@ def validated_weights(folder: Path) -> dict[str, torch.Tensor]:
         for name, value in average.items()
         if name.startswith(prefix)
     }
-
-
-def unreadable(folder: Path, error: Exception) -> WeightsError:
-    """What to raise when a checkpoint isn't what a run has written."""
-    return WeightsError(
-        f"checkpoint {folder} can't be read: {first_line(error)}; delete it to start again"
-    )

@@ -1,11 +1,9 @@
 """The frames of a run: which there are, and which of them can teach something."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.samples import FrameSamples, MixedSamples
 from kd3d_core.data.splits import listed_frames, split_frames
 from kd3d_core.distill.config import DistillConfig
 from kd3d_core.errors import ConfigError, DataError
@@ -20,13 +18,13 @@ class TrainingSet:
 
     Attributes:
         frames: the frames.
-        share: share of all samples of an epoch that come from here; None for the main set, all
-            frames of which are seen in every epoch.
+        share: share of all samples of an epoch that come from here; 0 for the main set, all frames
+            of which are seen in every epoch.
         use_labels: whether label files count, where there are any.
     """
 
     frames: KittiDataset
-    share: float | None = None
+    share: float = 0.0
     use_labels: bool = True
 
 
@@ -41,6 +39,11 @@ class RunData:
 
     train: tuple[TrainingSet, ...]
     val: KittiDataset
+
+    @property
+    def shares(self) -> list[float]:
+        """The shares of the sets beside the main one."""
+        return [part.share for part in self.train[1:]]
 
     @property
     def all_frames(self) -> tuple[KittiDataset, ...]:
@@ -76,29 +79,6 @@ def run_data(config: DataConfig) -> RunData:
         names = listed_frames(extra.train, extra.root, "data.extra.train")
         train.append(TrainingSet(KittiDataset(extra.root, names), extra.share, extra.use_labels))
     return RunData(tuple(train), val)
-
-
-def mixture(
-    sets: Sequence[TrainingSet], samples: Sequence[FrameSamples], seed: int
-) -> FrameSamples | MixedSamples:
-    """The samples of all sets as one, in the proportions that the sets ask for.
-
-    Args:
-        sets: the sets, the main one first.
-        samples: those of each set.
-        seed: seed of the order in which the frames of the other sets come.
-    """
-    if len(sets) == 1:
-        return samples[0]
-    shares = [part.share or 0.0 for part in sets[1:]]
-    total = len(samples[0]) / (1 - sum(shares))
-    counts = [len(samples[0]), *(max(1, round(share * total)) for share in shares)]
-    text = ", ".join(
-        f"{count} of {len(part.frames)} in {part.frames.root}"
-        for count, part in zip(counts, sets, strict=True)
-    )
-    log.info("frames in each epoch: %s", text)
-    return MixedSamples(samples, counts, seed)
 
 
 def labelled_frames(frames: KittiDataset) -> KittiDataset | None:

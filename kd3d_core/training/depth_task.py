@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kd3d_core.data.samples import Batch, FrameSamples, MixedSamples, batches_of
+from kd3d_core.data.samples import Batch, FrameSamples, MixedSamples, batches_of, mixed
 from kd3d_core.depth.build import make_depth
 from kd3d_core.depth.loss import silog_loss
 from kd3d_core.depth.metrics import depth_totals, finish
@@ -15,9 +15,10 @@ from kd3d_core.errors import ConfigError
 from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig
 from kd3d_core.models.export import export_depth
 from kd3d_core.training.config import TrainConfig
-from kd3d_core.training.data import RunData, mixture
+from kd3d_core.training.data import RunData
 from kd3d_core.training.resume import digests_of
-from kd3d_core.training.task import Digests, Score
+from kd3d_core.training.same_run import Digests
+from kd3d_core.training.task import Score
 
 
 class DepthLosses(nn.Module):
@@ -121,6 +122,6 @@ def make_depth_task(config: TrainConfig, model: ModelConfig, data: RunData) -> D
     ]
     val = FrameSamples(data.val, window, depth=True)
     return DepthTask(
-        depth, model, mixture(data.train, samples, config.seed), val, config.batch_size,
+        depth, model, mixed(samples, data.shares, config.seed), val, config.batch_size,
         digests_of(depth_config),
     )  # fmt: skip

@@ -13,7 +13,7 @@ from torch import nn
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.labels import Label, describe_unusable, unusable, usable
 from kd3d_core.data.object_sampling import ObjectSampler, make_sampler
-from kd3d_core.data.samples import Batch, FrameSamples, MixedSamples
+from kd3d_core.data.samples import Batch, FrameSamples, MixedSamples, mixed
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.models.build import make_detector
@@ -24,10 +24,10 @@ from kd3d_core.progress import progress_of
 from kd3d_core.training.caches import point_source
 from kd3d_core.training.card import with_thresholds
 from kd3d_core.training.config import TrainConfig
-from kd3d_core.training.data import RunData, mixture
+from kd3d_core.training.data import RunData
 from kd3d_core.training.processes import processes
 from kd3d_core.training.resume import digests_of
-from kd3d_core.training.task import Digests
+from kd3d_core.training.same_run import Digests
 from kd3d_core.training.validation import SCORES, DetectionFrames, average_precision, check_classes
 
 log = logging.getLogger(__name__)
@@ -113,11 +113,6 @@ def make_detector_task(
     """
     settings = model.detector
     check_classes(settings.classes)
-    if any(not part.use_labels for part in data.train):
-        raise ConfigError(
-            "data.extra has use_labels: false, and task detector learns from labels alone: use "
-            "task distill, whose teacher stands in for them"
-        )
     detector = make_detector(settings, config.seed, to_train=True)
     sampled = _sampled_objects(config, detector)
     for frames in data.all_frames:
@@ -140,7 +135,7 @@ def make_detector_task(
     return DetectorTask(
         detector,
         model,
-        mixture(data.train, samples, config.seed),
+        mixed(samples, data.shares, config.seed),
         DetectionFrames(data.val, settings, points, config.batch_size),
         digests_of(settings, points),
     )

@@ -11,7 +11,7 @@ from torch import nn
 
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.labels import Label
-from kd3d_core.data.samples import FrameSamples, MixedSamples, PointSource, lidar_points
+from kd3d_core.data.samples import FrameSamples, MixedSamples, PointSource, lidar_points, mixed
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.distill.config import DistillConfig, TeacherConfig
@@ -30,11 +30,10 @@ from kd3d_core.training.data import (
     frames_to_learn_from,
     frames_with_lidar,
     labelled_frames,
-    mixture,
 )
 from kd3d_core.training.processes import processes
 from kd3d_core.training.resume import digests_of
-from kd3d_core.training.task import Digests
+from kd3d_core.training.same_run import Digests
 from kd3d_core.training.validation import SCORES, DetectionFrames, average_precision, check_classes
 
 log = logging.getLogger(__name__)
@@ -228,7 +227,7 @@ def distill_task(
     return DistillTask(
         distiller,
         model,
-        mixture(sets, samples, config.seed),
+        mixed(samples, data.shares, config.seed),
         DetectionFrames(val, model.detector, points, config.batch_size),
         boxes,
         digests,

@@ -41,16 +41,11 @@ from kd3d_core.devices import fixed_precision
 from kd3d_core.errors import Kd3dError
 from kd3d_core.files import write_whole
 from kd3d_core.progress import LINE_EVERY_S
-from kd3d_core.training import checkpoint
+from kd3d_core.training import checkpoint, checkpoint_meta
 from kd3d_core.training.config import OptimizerConfig, TrainConfig
 from kd3d_core.training.processes import on_cpu, processes
-from kd3d_core.training.resume import (
-    check_same_run,
-    check_same_step,
-    restore,
-    run_meta,
-    run_state,
-)
+from kd3d_core.training.resume import check_same_step, restore, run_meta, run_state
+from kd3d_core.training.same_run import check_same_run
 from kd3d_core.training.sampler import epoch_batches
 from kd3d_core.training.sync_norms import share_norms
 from kd3d_core.training.task import Task, rank, reason
@@ -124,16 +119,16 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
     best: dict[str, Any] | None = None
     losses: dict[str, float] = {}
     metrics: dict[str, float] = {}
-    latest = checkpoint.find(out / "latest")
+    latest = checkpoint_meta.find(out / "latest")
     if latest is not None:
-        meta = checkpoint.read_meta(latest)
+        meta = checkpoint_meta.read_meta(latest)
         check_same_run(latest, meta, config, len(samples), world, task.digests)
         state = checkpoint.load(latest, raw_model)
         step = restore(state, latest, total, optimizer, schedule, average, accelerator)
         losses, metrics = meta["losses"], meta["metrics"]
         validated = meta.get("validated", step)
-        found = checkpoint.find(out / "best")
-        best = checkpoint.read_meta(found) if found is not None else None
+        found = checkpoint_meta.find(out / "best")
+        best = checkpoint_meta.read_meta(found) if found is not None else None
         log.info("going on at step %d of %d from %s", step, total, latest)
     check_same_step(step, out)  # which waits until all have read
     if accelerator.is_main_process:
@@ -168,7 +163,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
                     if accelerator.is_main_process:
                         task.export(evaluated, out)
                 if accelerator.is_main_process:
-                    checkpoint.write_meta(out / "latest", meta_now())
+                    checkpoint_meta.write_meta(out / "latest", meta_now())
             if step == total:
                 break
             samples.set_epoch(epoch)

@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,19 +19,9 @@ from kd3d_core.data.samples import PointSource
 from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError
-from kd3d_core.training import checkpoint
-from kd3d_core.training.config import TrainConfig, make_train_config
-from kd3d_core.training.task import Digests
-
-_MAY_CHANGE = {"out", "workers", "precision", "validate_every", "checkpoint_every", "teacher.cache"}
-"""Settings that may change while a run is interrupted."""
-
-_CHANGED = {
-    "model": "{model} has other settings than it had",
-    "points": "the depth network of {model} or its settings aren't those of before",
-    "teacher": "the teacher {teacher} has other weights than it had",
-}
-"""What to say of a digest that differs."""
+from kd3d_core.training import checkpoint_meta
+from kd3d_core.training.config import TrainConfig
+from kd3d_core.training.same_run import Digests
 
 
 def digests_of(
@@ -52,12 +42,6 @@ def digests_of(
     if teacher is not None:
         found["teacher"] = weights_digest(teacher)
     return found
-
-
-def recorded_digests(meta: Mapping[str, Any]) -> Digests:
-    """Those in a checkpoint's `meta.json`; none of what older runs didn't write down."""
-    found = meta.get("digests") or {"teacher": meta.get("teacher_sha256")}
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def run_state(
@@ -115,7 +99,7 @@ def restore(
         if schedule.last_epoch != step:
             raise ValueError(f"its step is {step} and its learning rate's {schedule.last_epoch}")
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise checkpoint.unreadable(source, error) from None
+        raise checkpoint_meta.unreadable(source, error) from None
     return step
 
 
@@ -143,69 +127,6 @@ def run_meta(
     }
 
 
-def check_settings(config: TrainConfig) -> None:
-    """Refuse to go on with a run in `config.out` that has other settings.
-
-    What `check_same_run` does, as far as it can be told before models and data are there.
-
-    Raises:
-        ConfigError: names what differs, and how to start anew.
-    """
-    latest = checkpoint.find(Path(config.out) / "latest")
-    if latest is not None:
-        meta = checkpoint.read_meta(latest)
-        frames, processes = meta.get("frames", 0), meta["processes"]
-        check_same_run(latest, meta, config, frames, processes, recorded_digests(meta))
-
-
-def check_same_run(
-    folder: Path,
-    meta: Mapping[str, Any],
-    config: TrainConfig,
-    frames: int,
-    processes: int,
-    digests: Digests,
-) -> None:
-    """Refuse to go on with a run under other settings: its end would be that of neither.
-
-    How often to validate and to write checkpoints, the precision, the number of workers, the run's
-    folder and whether the teacher's answers are cached may change.
-
-    Args:
-        folder: the checkpoint.
-        meta: of the checkpoint.
-        config: as it is now.
-        frames: number of frames now.
-        processes: number of processes now.
-        digests: of the task now; those that the checkpoint doesn't know are not compared.
-
-    Raises:
-        ConfigError: names what differs, and how to start anew.
-    """
-    old = _flat(asdict(make_train_config(meta.get("config", {}), folder)))
-    new = _flat(asdict(config))
-    for name, now in (("frames", frames), ("processes", processes)):
-        old[f"number of {name}"], new[f"number of {name}"] = meta.get(name), now
-    keys = [key for key in {**old, **new} if key not in _MAY_CHANGE]
-    changed = [
-        f"{key} is {new.get(key)} and was {old.get(key)}"
-        for key in keys
-        if old.get(key) != new.get(key)
-    ]
-    known = recorded_digests(meta)
-    for name, text in _CHANGED.items():
-        if name in known and name in digests and known[name] != digests[name]:
-            teacher = config.teacher.name if config.teacher is not None else ""
-            changed.append(text.format(model=config.model, teacher=teacher))
-    if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-        raise ConfigError(
-            f"{folder} belongs to another run: {', '.join(changed[:3])}{more}; set that back to "
-            f"go on, or give another `out` to start anew (with model: {folder.parent}/model.yaml "
-            "to start from its weights)"
-        )
-
-
 def check_same_step(step: int, out: Path) -> None:
     """Refuse to go on where processes found different checkpoints; to be called by all of them.
 
@@ -218,16 +139,6 @@ def check_same_step(step: int, out: Path) -> None:
             f"{out}: the processes would go on at steps {', '.join(map(str, steps))}: let `out` be "
             "on a disk that all machines share, or copy it to each of them"
         )
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def _random_state(device: torch.device) -> dict[str, torch.Tensor | None]:

@@ -9,9 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-Digests = dict[str, str]
-"""Of what a run depends on besides its settings: `model` (the settings of the network in training),
-`points`, `teacher`."""
+from kd3d_core.training.same_run import Digests
 
 
 @dataclass(frozen=True)

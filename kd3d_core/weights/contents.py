@@ -4,6 +4,8 @@ import json
 import zipfile
 from pathlib import Path
 
+from kd3d_core.errors import shown
+
 _OTHERS = {
     b"\x1f\x8b": "compressed with gzip",
     b"<": "a web page",
@@ -36,7 +38,7 @@ def damage(path: Path, kind: str) -> str:
         elif kind in (".pth", ".bin") and not start.startswith(_OLD_TORCH):
             with zipfile.ZipFile(path) as archive:
                 if (part := archive.testzip()) is not None:
-                    return f"is damaged: {part[:80]} in it fails its checksum"
+                    return f"is damaged: {shown(part)} in it fails its checksum"
     except (ValueError, RecursionError, SafetensorError, zipfile.BadZipFile, EOFError):
         return f"is cut off or damaged: it can't be read as a {kind} file"
     return ""

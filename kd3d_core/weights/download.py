@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kd3d_core.errors import WeightsError
+from kd3d_core.errors import WeightsError, shown
 from kd3d_core.files import locked
 from kd3d_core.weights.contents import damage
 
@@ -182,7 +182,7 @@ def _fetch_once(url: str, partial: _Partial, sha256: str, size: int, on_progress
                 return  # all of it was here already
             partial.discard()
             raise _TryAgainError("the part that was here is longer than the file") from error
-        reason = f"the server answers {error.code} {error.reason[:80]}"
+        reason = f"the server answers {error.code} {shown(error.reason)}"
         if error.code >= 500 or error.code in (408, 429):
             raise _TryAgainError(reason) from error
         raise WeightsError(f"{url} cannot be downloaded: {reason}") from error
@@ -225,11 +225,11 @@ def _unwanted(response: http.client.HTTPResponse, total: int, size: int) -> str:
     """Why an answer isn't the file; empty if it may be."""
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding.lower() != "identity":
-        return f"the server sends it encoded as {encoding[:40]!r}, which it was asked not to"
+        return f"the server sends it encoded as {shown(encoding, 40)!r}, which it was asked not to"
     if response.headers.get_content_type() == "text/html":
         return "the server sends a web page in its place"
     if total < 0:
-        return f"{response.headers['Content-Length'][:40]!r} is no length of a file"
+        return f"{shown(response.headers['Content-Length'], 40)!r} is no length of a file"
     if size and total not in (0, size):
         return f"it has {total} bytes on the server, and should have {size}"
     return ""

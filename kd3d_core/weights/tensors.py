@@ -11,14 +11,14 @@ and boxes that are wrong.
 
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
-from kd3d_core.errors import WeightsError, first_line
+from kd3d_core.errors import WeightsError, first_line, listed, shown
 
 
 class _Inert:
@@ -78,15 +78,9 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     if faults:
         raise WeightsError(
             f"{path} is damaged, {len(faults)} of {len(tensors)} tensors are no weights: "
-            f"{first_few(faults)}; get or export it again"
+            f"{listed(faults, 5)}; get or export it again"
         )
     return tensors
-
-
-def first_few(texts: Sequence[str]) -> str:
-    """Up to five texts, each cut to a length that a line has room for."""
-    shown = [text if len(text) <= 120 else f"{text[:117]}..." for text in texts[:5]]
-    return "; ".join([*shown, f"and {len(texts) - 5} more"] if len(texts) > 5 else shown)
 
 
 def _check_packing(path: Path) -> None:
@@ -118,7 +112,7 @@ def _named_tensors(stored: Any, path: Path) -> dict[str, torch.Tensor]:
             }
             if tensors:
                 return tensors
-    holds = f": it holds {first_few(keys)}" if keys else ""
+    holds = f": it holds {listed(keys, 5)}" if keys else ""
     raise WeightsError(f"{path} has no tensors by name, it is no checkpoint of a model{holds}")
 
 
@@ -145,7 +139,7 @@ def _refusal(path: Path, error: UnpicklingError) -> str:
     if "Unsupported operand" in text:
         return f"{path} can't be read as weights: it is damaged, or no checkpoint of torch"
     named = re.search(r"GLOBAL (\S+)", text)
-    reason = f"it names {named[1][:120]}" if named else "it calls what is no part of a tensor"
+    reason = f"it names {shown(named[1])}" if named else "it calls what is no part of a tensor"
     return (
         f"{path} holds more than weights, and nothing of it was run: {reason}. If you trust its "
         "source, keep only the weights: torch.save({'state_dict': torch.load(FILE, "

@@ -61,7 +61,7 @@ def test_something_needed_is_missing(name, hide, no_imports, capsys, monkeypatch
     assert checks[name]["mend"]
 
 
-@pytest.mark.parametrize("name", ["cv_bridge", "launch_ros", "rerun"])
+@pytest.mark.parametrize("name", ["launch_ros", "rerun"])
 def test_something_optional_is_missing(name, hide, no_imports, capsys, monkeypatch):
     _, ok_before = report(capsys, monkeypatch)
     hide(name)

@@ -42,12 +42,15 @@ def image_message(
     return message
 
 
-def camera_info(width: int = 64, height: int = 48, focal: float = 60.0) -> CameraInfo:
-    """An ideal camera."""
+def camera_info(
+    width: int = 64, height: int = 48, focal: float = 60.0, k1: float = 0.0, binning: int = 0
+) -> CameraInfo:
+    """An ideal camera, but for the lens's `k1`."""
     cx, cy = (width - 1) / 2, (height - 1) / 2
     message = CameraInfo(width=width, height=height, distortion_model="plumb_bob")
     message.header.frame_id = CAMERA_FRAME
-    message.d = [0.0] * 5
+    message.d = [k1, 0.0, 0.0, 0.0, 0.0]
+    message.binning_x = message.binning_y = binning
     message.k = [focal, 0.0, cx, 0.0, focal, cy, 0.0, 0.0, 1.0]
     message.r = np.eye(3).ravel().tolist()
     message.p = [focal, 0.0, cx, 0.0, 0.0, focal, cy, 0.0, 0.0, 0.0, 1.0, 0.0]

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kd3d_core.data.bag import BagReader
+from kd3d_core.data.bag import BagReader, BagWriter
 from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.messages.types import Transforms
 from kd3d_ros import bag
 
 
@@ -87,6 +88,27 @@ def test_info_says_what_a_foreign_bag_lacks(
     for missing in ("CameraInfo", "PointCloud2", "tf_static"):
         assert any("missing" in line and missing in line for line in out.splitlines())
     assert "missing: images" not in out
+
+
+def test_info_names_what_is_odd(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.add_topic("/tf", Transforms.ros_type)
+        writer.add_topic("/" + "a" * 9999, Transforms.ros_type)
+        for stamp in (1, 10**18):
+            writer.write("/tf", stamp, Transforms(()))
+    assert run("info", tmp_path / "bag") == 0
+    out = capsys.readouterr().out
+    assert "odd: from the first to the last stamp it is 31.7 years" in out
+    assert "missing: extrinsics (/tf_static): where camera and LiDAR sit; what /tf says of" in out
+    assert max(map(len, out.splitlines())) < 250
+
+
+def test_output_that_nobody_reads_is_no_traceback(foreign_bags: list[Path]) -> None:
+    words = f"exec {sys.executable} -m kd3d_ros.bag info '{foreign_bags[0]}'"
+    done = subprocess.run(
+        ["sh", "-c", f"({words}) | true"], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
 
 
 def test_help_needs_neither_torch_nor_ros() -> None:

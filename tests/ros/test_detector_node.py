@@ -163,7 +163,7 @@ def test_bad_images_are_counted_and_said_once(
     assert "rejected: images are rejected" in status.message
 
 
-@pytest.mark.parametrize("focal", [float("nan"), 0.0])
+@pytest.mark.parametrize("focal", [float("nan"), 0.0, 1.0])
 def test_impossible_camera_info(start: Start, focal: float) -> None:
     setup = start()
     setup.connect()
@@ -184,6 +184,18 @@ def test_image_and_camera_info_of_different_sizes(start: Start) -> None:
     setup.info()
     setup.send(image_message())
     assert setup.node.counters.processed == 1
+
+
+def test_binning_is_honoured_and_what_cannot_be_told_is_said_once(
+    start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    setup = start()
+    setup.connect()
+    setup.info(width=128, height=96, binning=2, k1=-0.3)
+    setup.send(image_message(), image_message())
+    assert setup.node.counters.processed == 2
+    assert setup.node.counters.noticed["camera_info"] == 1
+    assert capfd.readouterr().err.count("images of /image are taken to be rectified") == 1
 
 
 def test_camera_info_that_never_comes(

@@ -273,6 +273,65 @@ def test_types_that_are_not_installed_are_skipped_and_counted(tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
+def test_a_type_is_not_imported_before_it_is_known_to_be_one() -> None:
+    """A bag may name any module: `antigravity` opens a browser."""
+    sys.modules.pop("antigravity", None)
+    with pytest.raises(MessageTypeError, match="install the ROS package antigravity"):
+        message_class("antigravity/msg/Thing")
+    assert "antigravity" not in sys.modules
+
+
+def test_damaged_messages_are_skipped_and_counted(tmp_path: Path, caplog) -> None:
+    cut_off = b"\x28\xb5\x2f\xfd"
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.add_topic("/image", "sensor_msgs/msg/Image")
+        for index, content in enumerate([image(1), cut_off, image(2), cut_off]):
+            writer.write("/image", START + index, content)
+    summary = play_bag(tmp_path / "bag")
+    assert summary.sent == {"/image": 2}
+    assert summary.skipped["/image"] == ("what should be compressed with zstd isn't", 2)
+    assert caplog.text.count("is skipped") == 1
+
+
+@pytest.mark.parametrize("name", ["", "/1abc", "/a b", f"/{'a' * 5000}"])
+def test_names_that_ros_refuses_are_skipped_and_counted(name: str, tmp_path: Path) -> None:
+    with BagWriter(tmp_path / "bag") as writer:
+        for topic in ("/image", name):
+            writer.add_topic(topic, "sensor_msgs/msg/Image")
+            writer.write(topic, START, image(1))
+    summary = play_bag(tmp_path / "bag")
+    assert summary.sent == {"/image": 1}
+    reason, count = summary.skipped[name]
+    assert count == 1
+    assert reason.startswith("Invalid topic name")
+    assert max(map(len, str(summary).splitlines())) < 200
+
+
+@pytest.mark.parametrize("wrong", [0, START + 200 * 365 * 86400 * 10**9, 2**63 - 2])
+def test_stamps_centuries_away_are_named_and_not_waited_for(
+    wrong: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stamps = sorted([wrong, *(START + index * 10**7 for index in range(5))])
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.add_topic("/image", "sensor_msgs/msg/Image")
+        for stamp in stamps:
+            writer.write("/image", stamp, image(1))
+    stop, sent = threading.Event(), []
+
+    def count(message: Any) -> None:
+        sent.append(message.stamp_ns)
+        if len(sent) == 2 * len(stamps):
+            stop.set()
+
+    began = time.monotonic()
+    play_bag(tmp_path / "bag", loop=True, clock=True, stop=stop, on_sent=count)
+    assert sent == 2 * stamps
+    assert time.monotonic() - began < LIMIT_S
+    (line, again) = [record.message for record in caplog.records]
+    assert line == again
+    assert "the stamp of a message on /image is " in line
+
+
 def test_a_topic_whose_type_is_not_installed_does_not_end_a_recording(
     bag: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

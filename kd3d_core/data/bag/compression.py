@@ -18,6 +18,9 @@ else:
 MAX_BYTES = 2**29
 """Of a message, or of a chunk of messages: 512 MiB are an image of 170 million pixels."""
 
+_RATIO, _PLAUSIBLE_BYTES = 1000, 2**26
+"""More than 64 MiB that were packed to less than a thousandth are empty, or mean ill."""
+
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _FILE_RATIO = 2000
 _FILE_BYTES = 2**30
@@ -30,12 +33,15 @@ def is_zstd(data: bytes) -> bool:
 
 
 def unzstd(data: bytes, limit: int = MAX_BYTES) -> bytes:
-    """One zstd frame unpacked; `DataError` if it is damaged or more than `limit` bytes."""
+    """One zstd frame unpacked; `DataError` if it is damaged or more than `limit` bytes.
+
+    More than 64 MiB must be less than a thousand times what they were packed to.
+    """
     try:
         declared = zstd.get_frame_info(data[:18]).decompressed_size
     except zstd.ZstdError:
         raise DataError("what should be compressed with zstd isn't") from None
-    _check(declared or 0, limit)
+    _check(declared or 0, _believable(data, limit))
     return _unpacked(zstd.ZstdDecompressor(), data, limit)
 
 
@@ -72,6 +78,7 @@ def unzstd_file(path: Path, folder: Path) -> Path:
 
 
 def _unpacked(decompressor: Any, data: bytes, limit: int) -> bytes:
+    limit = _believable(data, limit)
     try:
         content: bytes = decompressor.decompress(data, max_length=limit + 1)
     except MemoryError:
@@ -82,6 +89,10 @@ def _unpacked(decompressor: Any, data: bytes, limit: int) -> bytes:
     if not decompressor.eof:
         raise DataError("compressed messages are cut off")
     return content
+
+
+def _believable(data: bytes, limit: int) -> int:
+    return min(limit, max(_PLAUSIBLE_BYTES, _RATIO * len(data)))
 
 
 def _check(size: int, limit: int) -> None:

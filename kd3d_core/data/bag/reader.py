@@ -25,12 +25,21 @@ from kd3d_core.messages.types import HEADER, Message
 
 @dataclass(frozen=True)
 class RawMessage:
-    """A message as it was recorded: when (nanoseconds), and its CDR bytes."""
+    """A message as it was recorded.
+
+    Attributes:
+        topic: its topic.
+        type: as in `Topic`.
+        stamp_ns: when it was recorded, nanoseconds.
+        data: in CDR.
+        damage: why `data` can't be had and is empty; empty itself if all is well.
+    """
 
     topic: str
     type: str
     stamp_ns: int
     data: bytes
+    damage: str = ""
 
 
 class BagReader:
@@ -105,6 +114,7 @@ class BagReader:
     def close(self) -> None:
         """Close the bag's files."""
         self._stack.close()
+        self._storages = []
 
     @property
     def duration_s(self) -> float:
@@ -117,7 +127,7 @@ class BagReader:
         start_ns: int | None = None,
         stop_ns: int | None = None,
     ) -> Iterator[RawMessage]:
-        """Messages in the order of their stamps.
+        """Messages in the order of their stamps, damaged ones among them.
 
         Args:
             topics: names; default: all.
@@ -127,6 +137,7 @@ class BagReader:
         Raises:
             DataError: a topic isn't in the bag, or the bag is damaged at this place.
         """
+        assert self._storages, "the bag is closed"
         for name in topics or ():
             if name not in self.topics:
                 reason = f" is left out, {self.foreign[name][0]}" if name in self.foreign else ""
@@ -150,11 +161,12 @@ class BagReader:
                 if item is None:
                     return
                 connection, stamp_ns, data = item
-                type_name = ros2_type(connection.msgtype)
-                message = RawMessage(
-                    connection.topic, type_name, stamp_ns, self._as_cdr(type_name, data)
-                )
-            yield message
+            type_name, damage = ros2_type(connection.msgtype), ""
+            try:
+                data = self._as_cdr(type_name, data)
+            except Exception as error:  # rosbags' conversions raise many kinds
+                data, damage = b"", first_line(error)
+            yield RawMessage(connection.topic, type_name, stamp_ns, data, damage)
 
     def decode(self, message: RawMessage) -> Message:
         """kd3d's message for a raw one.
@@ -163,6 +175,8 @@ class BagReader:
             DataError: names bag, topic and stamp, and what is wrong with the message.
         """
         try:
+            if message.damage:
+                raise DataError(message.damage)
             decoded = self._store(message.type).deserialize_cdr(message.data, message.type)
             return decode(decoded, message.type)
         except Exception as error:

@@ -42,12 +42,17 @@ def typestore(type_names: tuple[str, ...]) -> Typestore:
     return store
 
 
-def _definition(name: str) -> Any:
+def definition_file(name: str) -> Path | None:
+    """The `.msg` file of a message type, if it is installed here."""
     package, _, message = name.replace("/msg/", "/").partition("/")
-    for folder in _interface_folders():
-        path = folder / package / "msg" / f"{message}.msg"
-        if path.is_file():
-            return get_types_from_msg(path.read_text(encoding="utf-8"), name)[name]
+    files = (folder / package / "msg" / f"{message}.msg" for folder in _interface_folders())
+    return next((file for file in files if file.is_file()), None)
+
+
+def _definition(name: str) -> Any:
+    path = definition_file(name)
+    if path is not None:
+        return get_types_from_msg(path.read_text(encoding="utf-8"), name)[name]
     bundled = _bundled().fielddefs
     if name not in bundled:
         raise DataError(

@@ -106,7 +106,9 @@ def test_impossible_settings_are_refused(name, bad):
 
 
 def test_black_images_are_refused_with_the_range_that_is_allowed():
-    with pytest.raises(ConfigError, match=r"brightness is 2: .*from 0 to below 1 \(0\.2: factors"):
+    with pytest.raises(
+        ConfigError, match=r"brightness is 2\.0: .*from 0 to below 1 \(0\.2: factors"
+    ):
         AugmentConfig(brightness=2.0)
 
 

@@ -93,6 +93,34 @@ def test_ground_truth_is_the_labels_without_dont_care(frames: KittiDataset, mess
         np.testing.assert_allclose(truth.boxes, boxes, atol=1e-5)
 
 
+def test_labels_without_a_sound_box_are_left_out_and_counted(
+    frames: KittiDataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "data"
+    for part in ("image_2", "calib", "label_2"):
+        (root / part).mkdir(parents=True)
+        source = frames[0].path(part)
+        (root / part / source.name).write_bytes(source.read_bytes())
+    path = root / "label_2" / "000000.txt"
+    sound = len(frames[0].objects())
+    rest = "0 0 0 10 10 90 90"
+    lines = [
+        f"Car {rest} 0 0 0 5 1 10 0",
+        f"Car {rest} -1 -1 -1 5 1 10 0",
+        f"dontcare {rest} -1 -1 -1 -1000 -1000 -1000 -10",
+        f"Car {rest} 1.5 -1.6 4 5 1 10 0",
+        f"Car {rest} 1.5 1.6 4 0 0 0 0",
+    ]
+    path.write_text(path.read_text().rstrip() + "\n" + "\n".join(lines) + "\n")
+    kitti_bag.write_kitti_bag(KittiDataset(root), tmp_path / "bag")
+    with BagReader(tmp_path / "bag") as reader:
+        (raw,) = reader.messages(["/ground_truth"])
+        truth = reader.decode(raw)
+    assert len(truth.boxes) == len(truth.names) == sound
+    assert truth.boxes[:, 3:6].min() > 0
+    assert "left out of /ground_truth: 2 without a 3D box, 1 with a size" in caplog.text
+
+
 def test_calibration_that_changes_is_published_again(
     kitti_object: KittiDataset, tmp_path: Path
 ) -> None:

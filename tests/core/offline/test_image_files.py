@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kd3d_core.offline.frames import Frame
 from PIL import Image
 
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import write_kitti_bag
 from kd3d_core.data.kitti_writer import KittiWriter, calib_of_camera
 from kd3d_core.errors import DataError
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.frames import Frame
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.offline.image_files import HandCalibration, image_source, images_in, kitti_source
 
 CAR = "Car 0 0 0 0 0 0 0 1.5 1.6 4 1 1.6 15 0.3"
@@ -68,11 +69,14 @@ def test_labels_without_a_box_are_not_shown(folder: Path, caplog: pytest.LogCapt
     assert message.endswith("frame 000001: 2 without a 3D box")
 
 
-def test_no_box_without_size_gets_into_a_bag(folder: Path, tmp_path: Path) -> None:
+def test_no_box_without_size_gets_into_a_bag(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from kd3d_core.data.bag import BagReader
 
     label_file(folder, 1).write_text(f"{FLAT}\ndontcare{FLAT[3:]}\nCAR{CAR[3:]}\n")
     write_kitti_bag(KittiDataset(folder), tmp_path / "bag")
+    assert caplog.messages == [f"{folder / 'training'}: labels left out: 1 without a 3D box"]
     with BagReader(tmp_path / "bag") as reader:
         boxes = [reader.decode(raw).boxes for raw in reader.messages(["/ground_truth"])]
     assert [len(part) for part in boxes] == [1, 1, 1]

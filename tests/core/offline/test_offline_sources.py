@@ -289,8 +289,58 @@ def test_transforms_count_from_when_they_were_recorded(tmp_path: Path) -> None:
     assert heights == [1.5, 1.5, 2.5]
     missing = bag_source(path, BagSettings(detector_frame="lidar"), ALL)
     for reference in missing.references:
-        with pytest.raises(Kd3dError, match="unknown: lidar"):
+        with pytest.raises(Kd3dError, match="'lidar' unknown"):
             reference.load()
+
+
+def test_a_camera_on_tf_is_where_it_was_at_the_stamp_of_the_image(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "bag",
+        (1.0, "/info", info(1.0)),
+        (1.0, "/tf", transform(1.0, 1.0)),
+        (1.5, "/image", image(1.25)),
+        (2.0, "/tf", transform(2.0, 3.0)),
+        (2.4, "/image", image(2.25)),
+        (9.0, "/image", image(9.0)),
+    )
+    references = iter(bag_source(path, BagSettings(detector_frame="base"), ALL).references)
+    assert next(references).load().camera.lidar_from_camera[2, 3] == 1.5
+    for reference in references:
+        with pytest.raises(Kd3dError, match=r"'camera' moves .* from 1\.0+ to 2\.0+ s, not at"):
+            reference.load()
+
+
+def test_messages_without_stamps_get_the_bags_time_and_it_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(
+        tmp_path / "bag",
+        (1.0, "/info", info(0.0, 72)),
+        (1.0, "/tf", transform(0.0, 1.0)),
+        (2.0, "/image", image(0.0)),
+        (3.0, "/tf", transform(0.0, 3.0)),
+        (3.0, "/info", info(0.0, 80)),
+        (3.0, "/image", image(0.0)),
+    )
+    frames = loaded(bag_source(path, BagSettings(detector_frame="base"), ALL))
+    assert [frame.stamp_ns for frame in frames] == [2 * 10**9, 3 * 10**9]
+    assert [frame.camera.focal_px for frame in frames] == [72, 80]
+    assert [frame.camera.lidar_from_camera[2, 3] for frame in frames] == [2, 3]
+    assert [record.message for record in caplog.records if "stamp" in record.message] == [
+        f"{path}: images on /image have no stamp: the bag's time is used"
+    ]
+
+
+def test_a_stamp_centuries_away_does_not_decide_the_rate_of_a_video(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(
+        tmp_path / "bag",
+        *((second, "/image", image(1.0)) for second in (1.0, 2.0, 9e9)),
+        (1.0, "/info", info(1.0)),
+    )
+    assert bag_source(path, BagSettings(), ALL).rate_hz == 10
+    assert "some must be wrong" in caplog.text
 
 
 def test_a_bad_transform_is_told_and_left_out(tmp_path: Path, caplog) -> None:
@@ -343,7 +393,7 @@ def test_a_damaged_info_is_told_and_the_others_are_used(tmp_path: Path, caplog) 
 def test_bad_images_of_a_bag_are_bad_frames_and_the_others_are_not(tmp_path: Path) -> None:
     good = image(1.0)
     cut = Image(10**9, "camera", 44, 126, "rgb8", 378, good.data[:-1])
-    unknown = Image(10**9, "camera", 44, 126, "bayer_rggb8", 126, good.data[: 126 * 44])
+    unknown = Image(10**9, "camera", 44, 126, "32FC1", 504, good.data[: 126 * 44])
     path = write(
         tmp_path / "bag",
         (0.5, "/info", info(0.5)),
@@ -354,7 +404,7 @@ def test_bad_images_of_a_bag_are_bad_frames_and_the_others_are_not(tmp_path: Pat
     first, second, third = bag_source(path, BagSettings(), ALL).references
     with pytest.raises(ImageError, match="incomplete"):
         first.load()
-    with pytest.raises(ImageError, match="bayer_rggb8"):
+    with pytest.raises(ImageError, match="32FC1"):
         second.load()
     np.testing.assert_array_equal(third.load().image, picture(50))
 
@@ -385,7 +435,7 @@ def test_topics_are_found_by_type_and_place(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="on /up; there is /left/image, /right/image"):
         bag_source(two, BagSettings(image_topic="/up"), ALL)
     bare = write(tmp_path / "bare", (1.0, "/left/image", image(1.0)))
-    with pytest.raises(DataError, match="no sensor_msgs/CameraInfo"):
+    with pytest.raises(DataError, match=r"no sensor_msgs/CameraInfo in it; it has /left/im"):
         bag_source(bare, BagSettings(), ALL)
 
 
@@ -425,10 +475,11 @@ def test_damaged_compressed_images_are_bad_frames_and_the_others_are_not(tmp_pat
         (1.1, "/image/compressed", CompressedImage(10**9, "camera", "png", good.data)),
         (1.2, "/image/compressed", compressed(good)),
     )
-    *bad, third = bag_source(path, BagSettings(), ALL).references
-    for reference in bad:
-        with pytest.raises(ImageError, match="cut off, damaged"):
-            reference.load()
+    cut_off, other, third = bag_source(path, BagSettings(), ALL).references
+    with pytest.raises(ImageError, match="cut off or damaged"):
+        cut_off.load()
+    with pytest.raises(ImageError, match="neither PNG nor JPEG"):
+        other.load()
     np.testing.assert_array_equal(third.load().image, picture(50))
 
 

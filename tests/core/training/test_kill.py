@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from kd3d_core.training import checkpoint
+from kd3d_core.training import checkpoint, checkpoint_meta
 
 STEPS = 24
 ARGUMENTS = {
@@ -76,11 +76,11 @@ def test_a_kill_at_any_call_while_writing_leaves_a_whole_checkpoint(
         if left_by_an_earlier_kill:
             folder.rename(folder.with_name("latest.old"))
         killed = save_and_die(folder, calls)
-        found = checkpoint.find(folder)
+        found = checkpoint_meta.find(folder)
         assert found is not None, f"nothing is left of a kill at call {calls}"
         model = weights(0)
         state = checkpoint.load(found, model)
-        assert state["step"] == checkpoint.read_meta(found)["step"]
+        assert state["step"] == checkpoint_meta.read_meta(found)["step"]
         assert torch.equal(model.weight, weights(state["step"]).weight)
         seen.add(state["step"])
         calls += 1
@@ -101,8 +101,8 @@ def command(street: Path, model: Path, out: Path, workers: int) -> list[str]:
 
 
 def steps_taken(out: Path) -> int:
-    found = checkpoint.find(out / "latest")
-    return checkpoint.read_meta(found)["step"] if found else 0
+    found = checkpoint_meta.find(out / "latest")
+    return checkpoint_meta.read_meta(found)["step"] if found else 0
 
 
 def run_until(words: list[str], out: Path, step: int, delay_s: float) -> bool:

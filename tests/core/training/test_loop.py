@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kd3d_core.errors import DataError, WeightsError
-from kd3d_core.training import checkpoint
+from kd3d_core.training import checkpoint, checkpoint_meta
 from kd3d_core.training.loop import TrainingError, train
 from kd3d_core.training.task import Score
 
@@ -76,7 +76,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_the_weights_take_it(
     settings = replace(settings, optimizer=replace(settings.optimizer, clip=clip))
     with pytest.raises(TrainingError, match=r"the gradient is not finite for .*frame7"):
         train(settings, Noise(Breaks()))
-    latest = checkpoint.find(tmp_path / "latest")
+    latest = checkpoint_meta.find(tmp_path / "latest")
     if latest is not None:
         assert all(v.isfinite().all() for v in checkpoint.validated_weights(latest).values())
 
@@ -114,7 +114,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_last_checkpoint(
         checkpoint.save(tmp_path / "latest", network, {"step": 4}, {"step": 4})
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["latest"]
-    assert checkpoint.load(checkpoint.find(tmp_path / "latest"), Network())["step"] == 3
+    assert checkpoint.load(checkpoint_meta.find(tmp_path / "latest"), Network())["step"] == 3
 
 
 def test_an_epoch_without_any_loss_stops_the_run(tmp_path):
@@ -138,10 +138,10 @@ def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
     network = Network()
     checkpoint.save(tmp_path / "latest", network, {"step": 3}, {"step": 3})
     (tmp_path / "latest").rename(tmp_path / "latest.old")
-    found = checkpoint.find(tmp_path / "latest")
+    found = checkpoint_meta.find(tmp_path / "latest")
     assert checkpoint.load(found, Network())["step"] == 3
     checkpoint.save(tmp_path / "latest", network, {"step": 4}, {"step": 4})
-    assert checkpoint.load(checkpoint.find(tmp_path / "latest"), Network())["step"] == 4
+    assert checkpoint.load(checkpoint_meta.find(tmp_path / "latest"), Network())["step"] == 4
 
 
 class Scored(Noise):

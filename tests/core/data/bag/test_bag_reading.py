@@ -2,13 +2,10 @@
 
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Ros2Writer
@@ -75,22 +72,6 @@ def test_cut_off_recordings_are_refused_in_one_line(bag: Path, tmp_path: Path, k
         assert str(path) in str(error.value)
         assert "mcap recover" in str(error.value)
         assert "\n" not in str(error.value)
-
-
-@settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(data=st.data())
-def test_damage_raises_data_errors_only(bag: Path, tmp_path: Path, data: st.DataObject) -> None:
-    original = next(bag.glob("*.mcap")).read_bytes()
-    broken = bytearray(original)
-    for _ in range(data.draw(st.integers(1, 4))):
-        broken[data.draw(st.integers(0, len(original) - 1))] = data.draw(st.integers(0, 255))
-    path = tmp_path / "broken.mcap"
-    path.write_bytes(broken)
-    with suppress(DataError), BagReader(path) as reader:
-        for message in reader.messages():
-            reader.decode(message)
 
 
 @pytest.mark.parametrize(

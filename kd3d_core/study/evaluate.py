@@ -1,4 +1,4 @@
-"""Judging a run: its last weights on the validation frames, by KITTI's AP.
+"""Evaluating a run: its last weights on the validation frames, by KITTI's AP.
 
 No validation frame decides anything: the weights are those of the last epoch, averaged if the run
 averages, and not those of the checkpoint that validated best.
@@ -27,8 +27,8 @@ from kd3d_core.models.export import export_detector
 from kd3d_core.study.history import read_history
 from kd3d_core.study.prepare import Prepared
 from kd3d_core.study.runs import StudyRun, last_model
-from kd3d_core.training import checkpoint
-from kd3d_core.training.resume import recorded_digests
+from kd3d_core.training import checkpoint, checkpoint_meta
+from kd3d_core.training.same_run import recorded_digests
 from kd3d_core.training.validation import DetectionFrames
 
 MODERATE = LEVELS.index("moderate")
@@ -36,7 +36,7 @@ _PREFIXES = ("detector.network.", "student.network.")
 """Where the tasks that train a detector keep it."""
 
 
-def judge(run: StudyRun, prepared: Prepared) -> dict[str, Any]:
+def evaluate_run(run: StudyRun, prepared: Prepared) -> dict[str, Any]:
     """Detect in the validation frames, and write detections, model and metrics into the folder.
 
     Args:
@@ -61,9 +61,9 @@ def judge(run: StudyRun, prepared: Prepared) -> dict[str, Any]:
     # Read back, so that kd3d-eval says the same to the last digit.
     judged = read_frames(prepared.val.root / "label_2", run.detections, list(found))
     strict, loose = evaluate_both(judged.ground_truth, judged.detections)
-    latest = checkpoint.find(run.folder / "latest")
+    latest = checkpoint_meta.find(run.folder / "latest")
     assert latest is not None, "last_detector has found it"
-    meta = checkpoint.read_meta(latest)
+    meta = checkpoint_meta.read_meta(latest)
     metrics = {
         "ap": {"strict": strict.to_json(), "loose": loose.to_json()},
         "objects": {name: strict.objects[name][MODERATE] for name in CLASSES},
@@ -85,7 +85,7 @@ def last_detector(folder: Path, config: DetectorConfig) -> AnchorDetector:
     Raises:
         WeightsError: there is no checkpoint, or its tensors aren't the detector's.
     """
-    latest = checkpoint.find(folder / "latest")
+    latest = checkpoint_meta.find(folder / "latest")
     if latest is None:
         raise WeightsError(f"{folder} has no checkpoint: the run has not ended a single epoch")
     tensors = checkpoint.validated_weights(latest)

@@ -1,0 +1,32 @@
+"""What a run needs, checked in a moment: folders, lists and weights, before torch is loaded."""
+
+from kd3d_core.errors import ConfigError
+from kd3d_core.models.config import load_model_config
+from kd3d_core.training.config import TrainConfig
+from kd3d_core.training.data import run_data
+from kd3d_core.weights import resolve
+
+
+def check_run(config: TrainConfig) -> None:
+    """Refuse a run that can't begin, as far as files tell; networks and frames aren't loaded.
+
+    Raises:
+        Kd3dError: models, weights, folders or lists are missing.
+    """
+    weights = list(load_model_config(config.model).weights)
+    if config.teacher is not None:
+        teacher = load_model_config(config.teacher.model).detector
+        weights.append(config.teacher.weights or teacher.weights)
+    for name in weights:
+        if name != "random":
+            resolve(name)
+    data = run_data(config.data)
+    for frames in data.all_frames:
+        frames.require(("image_2", "calib"))
+        if config.task == "depth":
+            frames.require_lidar()
+    if config.task == "detector" and any(not part.use_labels for part in data.train):
+        raise ConfigError(
+            "data.extra has use_labels: false, and task detector learns from labels alone: use "
+            "task distill, whose teacher stands in for them"
+        )
