@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from kd3d_core import ops
 from kd3d_core.cli.app import run
-from kd3d_core.ops import mmcv_ext
+from kd3d_core.detectors.sparse import SparseEncoder
 
 VOXEL_SIZE = (0.05, 0.05, 0.1)
 RANGE = (0.0, -40.0, -3.0, 70.4, 40.0, 1.0)
-SPARSE_SHAPE = [41, 1600, 1408]
+GRID_SHAPE = (40, 1600, 1408)
 POINT_CHANNELS = 128
 SUBMANIFOLD = ((41, 1600, 1408), (3, 3, 3))
 STRIDED = ((41, 1600, 1408), (3, 3, 3), (2, 2, 2), (1, 1, 1))
@@ -60,7 +60,10 @@ def make_cases(device: torch.device) -> list[tuple[str, str, Callable[[], object
     submanifold = ops.submanifold_rulebook(sites, *SUBMANIFOLD)
     boxes, scores = random_boxes(1000, device)
     labels = torch.arange(300, device=device) % 3
-    encoder, encoder_input = build_encoder(device), voxels.features.requires_grad_()
+    encoder, encoder_input = (
+        SparseEncoder(POINT_CHANNELS, GRID_SHAPE).to(device),
+        voxels.features.requires_grad_(),
+    )
 
     def forward() -> Tensor:
         with torch.no_grad():
@@ -101,21 +104,6 @@ def make_cases(device: torch.device) -> list[tuple[str, str, Callable[[], object
             ),
         ),
     ]
-
-
-def build_encoder(device: torch.device) -> nn.Module:
-    """mmdet3d's SparseEncoder as MVX-Net configures it, on our ops."""
-    mmcv_ext.install()
-    import mmdet3d.models  # noqa: F401
-    from mmdet3d.registry import MODELS
-
-    settings = {
-        "type": "SparseEncoder",
-        "in_channels": POINT_CHANNELS,
-        "sparse_shape": SPARSE_SHAPE,
-        "order": ("conv", "norm", "act"),
-    }
-    return MODELS.build(settings).to(device)
 
 
 def scan() -> Tensor:

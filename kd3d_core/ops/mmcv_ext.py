@@ -10,7 +10,6 @@ import importlib
 import importlib.util
 import logging
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -51,8 +50,6 @@ def install() -> bool:
             f"{', '.join(missing)} not found: pip install --no-deps " + " ".join(_PACKAGES.values())
         )
     mmcv = importlib.import_module("mmcv")
-    # Once per frame otherwise, about a line of mmcv's own.
-    warnings.filterwarnings("ignore", "Using a non-tuple sequence", module="mmcv")
     try:
         return isinstance(importlib.import_module(_NAME), _TorchOps)
     except ModuleNotFoundError:

@@ -29,7 +29,7 @@ from kd3d_core.study.runs import StudyRun, model_file
 
 @dataclass(frozen=True)
 class Prepared:
-    """What judging a run needs.
+    """What evaluating a run needs.
 
     Attributes:
         model: of all runs.

@@ -1,35 +1,131 @@
-"""Our way through MVX-Net gives what mmdet3d's own modules give with the same weights."""
+"""Our detectors are mmdet3d's: the same weights, features, boxes, losses and gradients."""
 
-import copy
+import subprocess
+import sys
 from dataclasses import replace
 
+import mmdet3d_networks as mmdet3d
 import pytest
 import torch
-from mmengine.config import ConfigDict
+from mmengine.logging import MMLogger
 
-from kd3d_core.detectors.config import DecodeConfig
-from kd3d_core.detectors.lite import lite_config
-from kd3d_core.detectors.mvxnet import FusionDetector, mvxnet_config
+from kd3d_core.detectors.anchor_detector import AnchorDetector
+from kd3d_core.detectors.build import random_detector, untrained_detector
+from kd3d_core.detectors.config import DetectorConfig
+from kd3d_core.detectors.decode import HeadMaps
+from kd3d_core.detectors.mvxnet import FusionDetector
+from kd3d_core.geometry.window import WindowConfig
 from kd3d_core.ops import dynamic_voxelize
 
 IMAGE_SIZE = (96, 320)
 
 
-def upstream(config: ConfigDict, state: dict[str, torch.Tensor]) -> torch.nn.Module:
-    """The same config on mmdet3d's classes."""
-    from mmdet3d.registry import MODELS
+def config(kind: str) -> DetectorConfig:
+    return DetectorConfig(kind, "random", WindowConfig((1, 1)))
 
-    config = copy.deepcopy(config)
-    config.pts_voxel_encoder.type = "DynamicVFE"
-    config.pts_voxel_encoder.fusion_layer.type = "PointFusion"
-    config.data_preprocessor = None
-    if config.pts_middle_encoder is None:
-        config.pts_middle_encoder = {
-            "type": "PointPillarsScatter", "in_channels": 32, "output_shape": [400, 352],
-        }  # fmt: skip
-    network = MODELS.build(config).eval()
-    network.load_state_dict(state)
-    return network
+
+def assert_same_state(ours: AnchorDetector, theirs: torch.nn.Module) -> None:
+    mine, expected = ours.network.state_dict(), theirs.state_dict()
+    assert list(mine) == list(expected)
+    different = [name for name in mine if not torch.equal(mine[name], expected[name])]
+    assert not different
+
+
+@pytest.mark.parametrize("kind", mmdet3d.KINDS)
+def test_a_seed_means_the_same_weights_in_the_same_order(kind):
+    """Names and order too: an optimizer's state is kept by the order of its parameters."""
+    theirs = mmdet3d.network(kind, seed=3)
+    assert_same_state(random_detector(config(kind), 3), theirs)
+    MMLogger.get_current_instance().setLevel("ERROR")  # it lists every tensor
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        theirs.init_weights()
+    assert_same_state(untrained_detector(config(kind), 3), theirs)
+
+
+@pytest.mark.parametrize("kind", mmdet3d.KINDS)
+def test_the_same_parts_learn(kind):
+    ours, theirs = random_detector(config(kind), 0).network.train(), mmdet3d.network(kind).train()
+    learns = [
+        [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+        for network in (ours, theirs)
+    ]
+    assert learns[0] == learns[1]
+    norms = [
+        {
+            name: (module.training, module.eps, module.momentum)
+            for name, module in network.named_modules()
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+        }
+        for network in (ours, theirs)
+    ]
+    assert norms[0] == norms[1]
+
+
+@pytest.mark.parametrize("kind", mmdet3d.KINDS)
+@pytest.mark.parametrize("size", [(200, 176), (31, 40)])
+def test_the_same_anchors(kind, size):
+    ours, theirs = random_detector(config(kind), 0), mmdet3d.head(mmdet3d.network(kind))
+    (expected,) = theirs.prior_generator.grid_anchors([size], device="cpu")
+    assert torch.equal(ours.anchors(size, torch.device("cpu")), expected.reshape(-1, 7))
+
+
+@pytest.mark.parametrize("kind", mmdet3d.KINDS)
+def test_the_same_losses_and_gradients(kind):
+    """For boxes of all classes, among them one that two classes' anchors fit, and for none."""
+    from mmdet3d.structures import LiDARInstance3DBoxes
+    from mmengine.structures import InstanceData
+
+    ours, theirs = random_detector(config(kind), 0), mmdet3d.head(mmdet3d.network(kind))
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randn(3, 6 * n, 50, 44, generator=generator) for n in (3, 7, 2)]
+    place = torch.rand(12, 2, generator=generator) * torch.tensor([60.0, 60]) + torch.tensor(
+        [4, -30]
+    )
+    labels = torch.arange(12) % 3
+    size = torch.tensor([[0.8, 0.6, 1.73], [1.76, 0.6, 1.73], [3.9, 1.6, 1.56]])[labels]
+    size[1] = size[0]
+    rest = torch.cat([torch.full((12, 1), -1.6), size], 1)
+    boxes = torch.cat([place, rest, torch.rand(12, 1, generator=generator) * 6 - 3], 1)
+    truth = [(boxes[:7], labels[:7]), (boxes[7:], labels[7:]), (boxes[:0], labels[:0])]
+    answers = []
+    for side in ("ours", "theirs"):
+        maps = [map_.clone().requires_grad_() for map_ in drawn]
+        if side == "ours":
+            losses = ours.losses(HeadMaps(*maps), *map(list, zip(*truth, strict=True)))
+        else:
+            instances = [
+                InstanceData(bboxes_3d=LiDARInstance3DBoxes(box), labels_3d=label)
+                for box, label in truth
+            ]
+            found = theirs.loss_by_feat(*([map_] for map_ in maps), instances, [{}] * 3)
+            names = {"cls": "loss_cls", "box": "loss_bbox", "dir": "loss_dir"}
+            losses = {mine: sum(found[name]) for mine, name in names.items()}
+        answers.append((losses, torch.autograd.grad(sum(losses.values()), maps)))
+    (mine, gradients), (expected, references) = answers
+    assert mine == expected
+    assert all(loss > 0 for loss in mine.values())
+    assert all(map(torch.equal, gradients, references))
+
+
+@pytest.mark.parametrize("kind", mmdet3d.KINDS)
+def test_detecting_imports_nothing_of_mmdet3d(kind):
+    code = (
+        "import sys, torch\n"
+        "from kd3d_core.detectors.build import random_detector\n"
+        "from kd3d_core.detectors.config import DetectorConfig\n"
+        "from kd3d_core.geometry.window import WindowConfig\n"
+        f"detector = random_detector(DetectorConfig({kind!r}, 'random', WindowConfig((1, 1)),"
+        " point_cloud_range=(0, -12.8, -3, 25.6, 12.8, 1)), 0)\n"
+        "with torch.inference_mode():\n"
+        "    detector.boxes(detector(torch.ones(9, 4), torch.zeros(9).long(),"
+        " torch.zeros(1, 3, 64, 64), torch.eye(4)[None, :3]))\n"
+        "print({m.split('.')[0] for m in sys.modules} & {'mmcv', 'mmengine', 'mmdet', 'mmdet3d'})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.strip() == "set()", done.stderr
 
 
 def clouds(count: int) -> list[torch.Tensor]:
@@ -40,16 +136,17 @@ def clouds(count: int) -> list[torch.Tensor]:
     return [torch.rand(3000 + 500 * i, 4, generator=generator) * span + low for i in range(count)]
 
 
-@pytest.mark.parametrize("make_config", [lite_config, mvxnet_config])
+@pytest.mark.parametrize("kind", ["lite", "mvxnet"])
 @torch.inference_mode()
-def test_features_and_boxes_equal_mmdet3d(make_config):
+def test_features_and_boxes_equal_mmdet3d(kind):
     from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 
+    ours = random_detector(config(kind), 0)
+    assert isinstance(ours, FusionDetector)
     torch.manual_seed(0)
-    config = make_config()
-    ours = FusionDetector(copy.deepcopy(config), DecodeConfig(score_threshold=0.1)).eval()
     _scramble(ours)
-    theirs = upstream(config, ours.network.state_dict())
+    theirs = mmdet3d.network(kind)
+    theirs.load_state_dict(ours.network.state_dict())
 
     batch = clouds(2)
     projection = torch.tensor(
@@ -76,11 +173,13 @@ def test_features_and_boxes_equal_mmdet3d(make_config):
             for i, cloud in enumerate(inside)
         ]
     )
-    normalised = images.flip(1) if ours.bgr else images
+    preprocessing = mmdet3d.config(kind).data_preprocessor
+    mean, std = (torch.tensor(preprocessing[name]).view(3, 1, 1) for name in ("mean", "std"))
+    normalised = images if preprocessing.bgr_to_rgb else images.flip(1)
     inputs = {
         "points": inside,
         "voxels": {"voxels": torch.cat(inside), "coors": coords},
-        "imgs": (normalised - ours.image_mean) / ours.image_std,
+        "imgs": (normalised - mean) / std,
     }
     meta = {
         "lidar2img": projection.numpy(),
@@ -121,7 +220,7 @@ def _scramble(detector: FusionDetector) -> None:
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.running_mean.uniform_(-0.1, 0.1)
             module.running_var.uniform_(0.3, 0.8)
-    head = detector.network.pts_bbox_head
+    head = detector.head
     for conv in (head.conv_cls, head.conv_reg, head.conv_dir_cls):
         torch.nn.init.normal_(conv.weight, std=0.05)
     head.conv_cls.bias.data.fill_(-2.0)

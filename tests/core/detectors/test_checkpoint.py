@@ -2,30 +2,24 @@
 
 from pathlib import Path
 
+import mmdet3d_networks
 import pytest
 import torch
 
 from kd3d_core.detectors.build import load_detector
 from kd3d_core.detectors.checkpoint import in_mmcv_layout, load_tensors
 from kd3d_core.detectors.config import DetectorConfig
-from kd3d_core.detectors.mvxnet import mvxnet_config
-from kd3d_core.detectors.second import pointpillars_config, second_config
+from kd3d_core.detectors.sparse import SparseConv
 from kd3d_core.errors import WeightsError
 from kd3d_core.geometry.window import WindowConfig
 
-CONFIGS = {"mvxnet": mvxnet_config, "second": second_config, "pointpillars": pointpillars_config}
+KINDS = ("mvxnet", "second", "pointpillars")
 WINDOW = WindowConfig((1, 1))
 
 
 def upstream(kind: str) -> torch.nn.Module:
     """mmdet3d's own network, every tensor different from what ours start with."""
-    from mmdet3d.registry import MODELS
-
-    config = CONFIGS[kind]()
-    if kind == "mvxnet":
-        config.pts_voxel_encoder.type = "DynamicVFE"
-        config.pts_voxel_encoder.fusion_layer.type = "PointFusion"
-    network = MODELS.build({**config, "data_preprocessor": None}).eval()
+    network = mmdet3d_networks.network(kind)
     generator = torch.Generator().manual_seed(7)
     for name, value in network.state_dict().items():
         if value.is_floating_point():
@@ -41,7 +35,7 @@ def spconv2(state: dict) -> dict:
     return {n: v.permute(4, 0, 1, 2, 3) if v.ndim == 5 else v for n, v in state.items()}
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("layout", [dict, spconv2], ids=["mmcv", "spconv2"])
 def test_every_tensor_of_a_file_of_mmdet3d_arrives(kind, layout, tmp_path):
     theirs = upstream(kind)
@@ -87,10 +81,8 @@ class TinySparse(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        from mmcv.ops import SubMConv3d
-
-        self.plain = SubMConv3d(3, 5, 3, bias=False)
-        self.cube = SubMConv3d(3, 3, 3, bias=False)
+        self.plain = SparseConv(3, 5)
+        self.cube = SparseConv(3, 3)
         self.linear = torch.nn.Linear(2, 2)
 
 
@@ -104,7 +96,7 @@ def test_a_weight_of_either_layout_follows_the_others_of_its_file():
     assert torch.equal(
         in_mmcv_layout(mixed, network, Path("f"))["cube.weight"], mixed["cube.weight"]
     )
-    network.other = type(network.plain)(2, 4, 3, bias=False)
+    network.other = SparseConv(2, 4)
     state["other.weight"] = network.other.weight.detach()
     state["plain.weight"] = spconv2(state)["plain.weight"]
     with pytest.raises(WeightsError, match=r"plain\.weight is spconv 2's and other\.weight mmcv's"):

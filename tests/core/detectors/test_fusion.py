@@ -1,20 +1,15 @@
 """The first stage's parts that run differently from mmdet3d's, against plain references."""
 
-import copy
-
 import pytest
 import torch
 from torch.nn import functional
 
 from kd3d_core.detectors.fusion import (
-    BatchedPointFusion,
     ImageFeatures,
-    VoxelFeatureEncoder,
     _reduce,
+    sample_pixels,
 )
-from kd3d_core.detectors.lite import lite_config
 from kd3d_core.detectors.voxels import VoxelAssignment
-from kd3d_core.errors import ConfigError
 
 POINTS, BATCH = 4000, 3
 
@@ -31,17 +26,9 @@ def assignment(points: torch.Tensor, samples: torch.Tensor, voxel: torch.Tensor,
     )
 
 
-def fusion_settings() -> dict:
-    settings = copy.deepcopy(dict(lite_config().pts_voxel_encoder.fusion_layer))
-    settings.pop("type")
-    return settings
-
-
 def test_each_point_sees_its_own_image_and_zeros_beyond():
     """Also within a pixel of the borders, where another sample's map is the neighbour."""
     generator = torch.Generator().manual_seed(0)
-    fusion = BatchedPointFusion(**fusion_settings())
-    fusion.lateral_convs = None
     maps = [
         torch.randn(BATCH, 4, *size, generator=generator, requires_grad=True)
         for size in ((24, 80), (12, 40), (6, 20))
@@ -52,7 +39,7 @@ def test_each_point_sees_its_own_image_and_zeros_beyond():
     samples = torch.randint(0, BATCH, (POINTS,), generator=generator)
     projection = torch.eye(4)[:3].expand(BATCH, 3, 4)
     voxels = assignment(points, samples, samples, BATCH)
-    found = fusion.sample(ImageFeatures(tuple(maps), projection, (6, 20)), voxels)
+    found = sample_pixels(ImageFeatures(tuple(maps), projection, (6, 20)), voxels)
 
     where = points[:, :2] * torch.tensor([2 / 20, 2 / 6]) - 1
     expected = torch.empty(POINTS, 12)
@@ -73,14 +60,6 @@ def test_each_point_sees_its_own_image_and_zeros_beyond():
         torch.testing.assert_close(mine, reference, atol=1e-3, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "other", [{"aligned": False}, {"align_corners": True}, {"padding_mode": "border"}]
-)
-def test_other_ways_of_sampling_are_refused(other):
-    with pytest.raises(ConfigError, match="fusion layer"):
-        BatchedPointFusion(**{**fusion_settings(), **other})
-
-
 def test_many_equal_points_share_a_gradient_in_half_precision():
     """bf16 counts to 256."""
     features = torch.ones(1000, 2, dtype=torch.bfloat16, requires_grad=True)
@@ -92,23 +71,18 @@ def test_many_equal_points_share_a_gradient_in_half_precision():
 def test_maximum_of_a_voxel_and_its_gradient():
     """Against a loop over voxels; equal highest points share the gradient, as in `amax`."""
     generator = torch.Generator().manual_seed(0)
-    settings = {
-        "in_channels": 4, "feat_channels": [8], "voxel_size": (1, 1, 1), "mode": "max",
-        "point_cloud_range": (0, 0, 0, 1, 1, 1),
-    }  # fmt: skip
-    encoder = VoxelFeatureEncoder(**settings).eval()
     points = torch.randn(300, 4, generator=generator)
     points[100:200] = points[:100]
     points.requires_grad_()
     voxel = torch.randint(0, 40, (300,), generator=generator)
     voxel[100:150] = voxel[:50]
     voxel[voxel >= 30] = 50  # of no voxel; 40 to 49 are empty
-    found = encoder(assignment(points, torch.zeros(300).long(), voxel, 50), None)
+    voxels = assignment(points, torch.zeros(300).long(), voxel, 50)
+    found = _reduce(points, voxels, "amax")
 
-    features = encoder.vfe_layers[0](points)
-    expected = torch.zeros(50, 8)
+    expected = torch.zeros(50, 4)
     for row in voxel[voxel < 50].unique():
-        expected[row] = features[voxel == row].amax(0)
+        expected[row] = points[voxel == row].amax(0)
     torch.testing.assert_close(found, expected)
     weights = torch.randn(found.shape, generator=generator)
     (ours,) = torch.autograd.grad((found * weights).sum(), points)

@@ -3,20 +3,21 @@
 import copy
 from dataclasses import replace
 
+import mmdet3d_networks
 import numpy as np
 import pytest
 import torch
 
 from kd3d_core.detectors.build import random_detector, untrained_detector
 from kd3d_core.detectors.config import DecodeConfig, DetectorConfig
-from kd3d_core.detectors.second import PointDetector, pointpillars_config, second_config
+from kd3d_core.detectors.second import PointDetector
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.geometry.window import WindowConfig
 from kd3d_core.models.config import load_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 
-KINDS = {"second": second_config, "pointpillars": pointpillars_config}
+KINDS = ("second", "pointpillars")
 MAX_POINTS = {"second": 5, "pointpillars": 32}
 NEAR = (0.0, -12.8, -3.0, 25.6, 12.8, 1.0)
 NO_IMAGES = torch.zeros(2, 3, 1, 1)
@@ -53,16 +54,14 @@ def enliven(detector: PointDetector) -> None:
 def pair(request) -> tuple[PointDetector, torch.nn.Module]:
     """Our detector and mmdet3d's, with the same weights."""
     from mmdet3d.models.data_preprocessors import Det3DDataPreprocessor
-    from mmdet3d.registry import MODELS
 
-    config = KINDS[request.param]()
     ours = random_detector(DetectorConfig(request.param, "random", WindowConfig((1, 1))), seed=0)
     assert isinstance(ours, PointDetector)
     enliven(ours)
-    preprocessing = {k: v for k, v in config.pop("data_preprocessor").items() if k != "type"}
-    theirs = MODELS.build({**config, "data_preprocessor": None})
+    preprocessing = mmdet3d_networks.config(request.param).data_preprocessor
+    theirs = mmdet3d_networks.network(request.param)
+    preprocessing.pop("type")
     theirs.data_preprocessor = Det3DDataPreprocessor(**preprocessing)
-    theirs.eval()
     theirs.load_state_dict(ours.network.state_dict())
     return ours, theirs
 

@@ -12,7 +12,8 @@ from kd3d_core.data.kitti_bag import write_kitti_bag
 from kd3d_core.data.kitti_writer import KittiWriter, calib_of_camera
 from kd3d_core.errors import DataError
 from kd3d_core.frames import Frame
-from kd3d_core.geometry.camera import PinholeCamera, virtual_lidar_from_camera
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.offline.image_files import HandCalibration, image_source, images_in, kitti_source
 
 CAR = "Car 0 0 0 0 0 0 0 1.5 1.6 4 1 1.6 15 0.3"

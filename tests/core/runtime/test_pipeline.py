@@ -1,6 +1,5 @@
 """CameraDetector: one image in, points and boxes out."""
 
-import copy
 import warnings
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from kd3d_core.detectors.build import random_detector
-from kd3d_core.detectors.fusion import ImageFeatures
+from kd3d_core.detectors.fusion import ImageFeatures, sample_pixels
 from kd3d_core.detectors.voxels import assign_dense
 from kd3d_core.errors import ConfigError, ImageError, WeightsError
 from kd3d_core.geometry.camera import PinholeCamera, rectification_grid
@@ -142,10 +141,8 @@ def test_half_precision_looks_features_up_at_the_right_pixels(lite, camera):
     projection = torch.from_numpy(camera.image_from_lidar).float()[None]
     seen = ImageFeatures((columns,) * 4, projection, (375, 1242))
     voxels = assign_dense(points, torch.zeros(500).long(), None, 1, lite.model.detector.grid)
-    fusion = copy.deepcopy(lite.model.detector.network.pts_voxel_encoder.fusion_layer)
-    fusion.lateral_convs = None
     with torch.autocast("cpu", torch.bfloat16):
-        found = fusion.sample(seen, voxels)[:, 0]
+        found = sample_pixels(seen, voxels)[:, 0]
     pixels, _ = camera.project(points)
     inside = ((pixels > 2) & (pixels < torch.tensor([1239, 372]))).all(1)
     assert inside.sum() > 200

@@ -23,8 +23,8 @@ from kd3d_core.evaluation.kitti_ap import evaluate
 from kd3d_core.evaluation.kitti_files import read_frames
 from kd3d_core.runtime.pipeline import CameraDetector
 from kd3d_core.study import process
+from kd3d_core.study.evaluate import beyond_range
 from kd3d_core.study.history import read_history
-from kd3d_core.study.judge import beyond_range
 from kd3d_core.study.process import RunError
 from kd3d_core.training.loop import train
 from kd3d_core.training.tasks import make_task
@@ -56,7 +56,7 @@ def judged_on(monkeypatch) -> list[np.ndarray]:
             super().__init__(frames, config, points, batch_size)
             clouds.append(points(frames[0]))
 
-    monkeypatch.setattr("kd3d_core.study.judge.DetectionFrames", Seen)
+    monkeypatch.setattr("kd3d_core.study.evaluate.DetectionFrames", Seen)
     return clouds
 
 
