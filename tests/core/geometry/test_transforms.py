@@ -176,7 +176,7 @@ def test_history_is_bounded() -> None:
     for second in range(100):
         frames.add("map", "base", pose(second, 0), second * S)
     assert frames.lookup("map", "base", 97 * S)[0, 3] == 97
-    with pytest.raises(CalibrationError, match=r"known from 97.000 to 99.000 s"):
+    with pytest.raises(CalibrationError, match=r"known from 97.0+ to 99.0+ s"):
         frames.lookup("map", "base", 96 * S)
 
 
@@ -185,7 +185,7 @@ def test_time_may_begin_anew() -> None:
     for second in (100, 101, 10**9, 102, 5, 6):  # one stamp was wrong, then a bag began again
         frames.add("map", "base", pose(second, 0), second * S)
     assert frames.lookup("map", "base", 11 * S // 2)[0, 3] == 5.5
-    with pytest.raises(CalibrationError, match=r"from 5.000 to 6.000 s"):
+    with pytest.raises(CalibrationError, match=r"from 5.0+ to 6.0+ s"):
         frames.lookup("map", "base", 101 * S)
 
 
