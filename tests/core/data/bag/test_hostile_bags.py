@@ -364,12 +364,15 @@ def test_sqlite_with_topics_of_other_kinds(database: Path) -> None:
         assert found == {("/image", ""), ("/odd", "a message isn't bytes")}
 
 
-def test_a_blob_that_a_database_makes_up_is_bounded(database: Path) -> None:
+def test_a_blob_that_a_database_makes_up_is_bounded(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "MAX_BYTES", 10_000)
     change(
         database,
         "DROP TABLE messages",
         "CREATE TABLE messages(id INTEGER, topic_id INTEGER, timestamp INTEGER, "
-        "data BLOB GENERATED ALWAYS AS (zeroblob(999999999)))",
+        "data BLOB GENERATED ALWAYS AS (zeroblob(20000)))",
         "INSERT INTO messages(id, topic_id, timestamp) VALUES(1, 1, 1)",
     )
     with pytest.raises(DataError, match="too big"):
