@@ -393,7 +393,7 @@ def test_a_damaged_info_is_told_and_the_others_are_used(tmp_path: Path, caplog) 
 def test_bad_images_of_a_bag_are_bad_frames_and_the_others_are_not(tmp_path: Path) -> None:
     good = image(1.0)
     cut = Image(10**9, "camera", 44, 126, "rgb8", 378, good.data[:-1])
-    unknown = Image(10**9, "camera", 44, 126, "bayer_rggb8", 126, good.data[: 126 * 44])
+    unknown = Image(10**9, "camera", 44, 126, "32FC1", 504, np.zeros(504 * 44, np.uint8))
     path = write(
         tmp_path / "bag",
         (0.5, "/info", info(0.5)),
@@ -404,7 +404,7 @@ def test_bad_images_of_a_bag_are_bad_frames_and_the_others_are_not(tmp_path: Pat
     first, second, third = bag_source(path, BagSettings(), ALL).references
     with pytest.raises(ImageError, match="incomplete"):
         first.load()
-    with pytest.raises(ImageError, match="bayer_rggb8"):
+    with pytest.raises(ImageError, match="32FC1"):
         second.load()
     np.testing.assert_array_equal(third.load().image, picture(50))
 
@@ -477,7 +477,7 @@ def test_damaged_compressed_images_are_bad_frames_and_the_others_are_not(tmp_pat
     )
     *bad, third = bag_source(path, BagSettings(), ALL).references
     for reference in bad:
-        with pytest.raises(ImageError, match="cut off, damaged"):
+        with pytest.raises(ImageError, match=r"cut off or damaged|neither PNG nor JPEG"):
             reference.load()
     np.testing.assert_array_equal(third.load().image, picture(50))
 
