@@ -76,7 +76,7 @@ def test_no_box_without_size_gets_into_a_bag(
 
     label_file(folder, 1).write_text(f"{FLAT}\ndontcare{FLAT[3:]}\nCAR{CAR[3:]}\n")
     write_kitti_bag(KittiDataset(folder), tmp_path / "bag")
-    assert caplog.messages == ["labels left out of /ground_truth: 1 without a 3D box"]
+    assert caplog.messages == [f"{folder / 'training'}: labels left out: 1 without a 3D box"]
     with BagReader(tmp_path / "bag") as reader:
         boxes = [reader.decode(raw).boxes for raw in reader.messages(["/ground_truth"])]
     assert [len(part) for part in boxes] == [1, 1, 1]
