@@ -53,17 +53,14 @@ def make_cases(device: torch.device) -> list[tuple[str, str, Callable[[], object
     """Label, size and call of everything that is timed."""
     points = scan().to(device)
     coords = ops.dynamic_voxelize(points, VOXEL_SIZE, RANGE)
-    features = torch.randn(len(points), POINT_CHANNELS, device=device)
-    voxels = ops.scatter_points(features, coords, "max")
-    sites = nn.functional.pad(voxels.coords, (1, 0))
+    sites = nn.functional.pad(coords[coords[:, 0] >= 0].unique(dim=0), (1, 0))
+    features = torch.randn(len(sites), POINT_CHANNELS, device=device)
     weight = torch.randn(3, 3, 3, POINT_CHANNELS, 16, device=device)
     submanifold = ops.submanifold_rulebook(sites, *SUBMANIFOLD)
     boxes, scores = random_boxes(1000, device)
     labels = torch.arange(300, device=device) % 3
-    encoder, encoder_input = (
-        SparseEncoder(POINT_CHANNELS, GRID_SHAPE).to(device),
-        voxels.features.requires_grad_(),
-    )
+    encoder = SparseEncoder(POINT_CHANNELS, GRID_SHAPE).to(device)
+    encoder_input = features.clone().requires_grad_()
 
     def forward() -> Tensor:
         with torch.no_grad():
@@ -76,21 +73,12 @@ def make_cases(device: torch.device) -> list[tuple[str, str, Callable[[], object
     return [
         ("dynamic_voxelize", scanned, lambda: ops.dynamic_voxelize(points, VOXEL_SIZE, RANGE)),
         ("hard_voxelize", scanned, lambda: ops.hard_voxelize(points, VOXEL_SIZE, RANGE, 5, 16000)),
-        ("group_points", scanned, lambda: ops.group_points(coords)),
-        *(
-            (
-                f"scatter_points {reduce}",
-                f"{scanned} x {POINT_CHANNELS}",
-                lambda reduce=reduce: ops.scatter_points(features, coords, reduce),
-            )
-            for reduce in ("max", "mean")
-        ),
         ("submanifold_rulebook", occupied, lambda: ops.submanifold_rulebook(sites, *SUBMANIFOLD)),
         ("strided_rulebook", occupied, lambda: ops.strided_rulebook(sites, *STRIDED)),
         (
             "sparse_conv3d",
             f"{occupied}, {POINT_CHANNELS} -> 16",
-            lambda: ops.sparse_conv3d(voxels.features.detach(), weight, submanifold),
+            lambda: ops.sparse_conv3d(features, weight, submanifold),
         ),
         ("SparseEncoder forward", occupied, forward),
         ("SparseEncoder forward + backward", occupied, forward_and_backward),

@@ -8,6 +8,7 @@ import numpy as np
 
 from kd3d_core.geometry.camera import PinholeCamera, rectification_grid
 from kd3d_core.messages.types import ObjectBoxes, PointCloud, Transform
+from kd3d_core.models.card import Caveat
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.visual.frame import draw_frame
 
@@ -57,14 +58,14 @@ class FrameResult:
         detections: the detector's answer.
         class_names: of its labels.
         frame_id: of points and boxes.
-        trained: whether the answer means anything.
+        caveat: what to say beside the answer; None if nothing speaks against it.
     """
 
     frame: Frame
     detections: Detections
     class_names: tuple[str, ...]
     frame_id: str
-    trained: bool
+    caveat: Caveat | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,6 +98,6 @@ class FrameResult:
             self.detections.points,
             self.found,
             self.frame.truth,
-            self.trained,
+            self.caveat.short if self.caveat else "",
             self.frame.name,
         )

@@ -48,6 +48,7 @@ def demo(
         frames: which frames, as a:b, counted from 0 and without b.
     """
     from kd3d_core.data.kitti_bag import write_kitti_bag
+    from kd3d_core.models.card import caveat
     from kd3d_core.models.config import load_model_config
     from kd3d_core.outputs import FRAME_OUTPUTS
     from kd3d_ros import demo_input, demo_results
@@ -82,11 +83,17 @@ def demo(
         seconds = len(dataset) / rate / speed
         print(f"3/4 playing {len(dataset)} frames over DDS, {seconds:.0f} s at speed {speed:g}")
         sent = _play(out / "input", speed, node)
-        counters, is_trained = _drain(len(sent), node)
+        counters, values = _drain(len(sent), node)
 
     print("4/4 drawing what was recorded")
-    weights = {"weights": list(config.weights), "trained": is_trained}
-    played = demo_results.Played(drive, note, model, rate, speed, sent, counters, weights)
+    trained = values["weights"] == "trained"
+    weights = {
+        "weights": list(config.weights),
+        "trained": trained,
+        "trained_on": config.card.trained_on,
+    }
+    doubt = caveat(trained, config.card)
+    played = demo_results.Played(drive, note, model, rate, speed, sent, counters, weights, doubt)
     drawn = demo_results.draw(out, read_results(out / "output", _NODE), played)
     summary = demo_results.summarize(drawn, played)
     text = json.dumps(summary, indent=2)
@@ -94,8 +101,8 @@ def demo(
     demo_results.write_page(out / "report.html", drawn, played, summary)
     print(f"{text}\n{len(drawn)} pictures in {out / 'frames'}, summary in {out / 'summary.json'}")
     print(f"to leaf through in a browser: {out / 'report.html'}")
-    if not is_trained:
-        print("UNTRAINED: the weights are random, the boxes mean nothing")
+    for warning in filter(None, (doubt and doubt.text, values["camera"])):
+        print(warning)
 
 
 @dataclass
@@ -222,9 +229,9 @@ def _stop_without(process: _Process) -> Iterator[Event]:
         watcher.join()
 
 
-def _drain(sent: int, node: _Process) -> tuple[dict[str, int], bool]:
-    """Wait until the node has dealt with all that it received; its counters, and whether its
-    weights are trained."""
+def _drain(sent: int, node: _Process) -> tuple[dict[str, int], dict[str, str]]:
+    """Wait until the node has dealt with all that it received; its counters, and all that its last
+    diagnostics said."""
     from diagnostic_msgs.msg import DiagnosticArray
     from rclpy.executors import SingleThreadedExecutor
 
@@ -248,7 +255,7 @@ def _drain(sent: int, node: _Process) -> tuple[dict[str, int], bool]:
             # Two reports in a row: what is still on its way when the first is made is in the next.
             reports = [_counters(values) for values in latest[-2:]]
             if len(reports) == 2 and reports[0] == reports[1] and _settled(reports[1]):
-                return reports[1], latest[-1]["weights"] == "trained"
+                return reports[1], latest[-1]
         seen = _counters(latest[-1]) if latest else "no diagnostics"
     raise Kd3dError(f"the node is not done with {sent} frames after {_DRAIN_LIMIT_S:g} s: {seen}")
 

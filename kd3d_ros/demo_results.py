@@ -11,6 +11,7 @@ import numpy as np
 
 from kd3d_core.errors import Kd3dError
 from kd3d_core.evaluation.precision import ClassScore, MatchRules, precision_recall
+from kd3d_core.models.card import Caveat
 from kd3d_core.visual.frame import draw_frame
 from kd3d_core.visual.report import DriveFrame, drive_frame, write_report
 from kd3d_ros.demo_recording import Results, recorded_frames
@@ -31,7 +32,8 @@ class Played:
         speed: of playing; 1 is real time.
         sent: when each image was sent, by its header stamp, both in nanoseconds.
         counters: the node's, by name: how many images it received, and what became of them.
-        weights: what the summary says of them; `trained` says whether the answers mean anything.
+        weights: what the summary says of them.
+        caveat: what to say beside the answers; None if nothing speaks against them.
     """
 
     drive: str
@@ -42,6 +44,7 @@ class Played:
     sent: dict[int, int]
     counters: dict[str, int]
     weights: dict[str, Any]
+    caveat: Caveat | None = None
 
     def latency_ms(self, stamp_ns: int, results: Results) -> float | None:
         """From sending the image to the record of its boxes; None if it wasn't sent."""
@@ -60,15 +63,15 @@ def draw(out: Path, results: dict[int, Results], played: Played) -> list[DriveFr
     for old in folder.glob("*.png"):
         old.unlink()
     frames = []
-    trained = played.weights["trained"]
+    doubt = played.caveat.short if played.caveat else ""
     for seconds, frame, result in recorded_frames(out / "input", results):
         title = f"{seconds:.1f} s"
         seen = (frame.image, frame.camera, result.points, result.found, frame.truth)
-        picture = draw_frame(*seen, trained, title)
+        picture = draw_frame(*seen, doubt, title)
         if not cv2.imwrite(str(folder / f"{frame.stamp_ns}.png"), picture[..., ::-1]):
             raise Kd3dError(f"{folder} can't be written: is the disk full?")
         latency_ms = played.latency_ms(frame.stamp_ns, result)
-        frames.append(drive_frame(title, *seen, latency_ms, trained))
+        frames.append(drive_frame(title, *seen, latency_ms, doubt))
     return frames
 
 
@@ -117,6 +120,7 @@ def write_page(
         ),
         facts={
             "model": played.model,
+            "trained on": played.weights["trained_on"],
             "drive": played.drive,
             "images sent": str(summary["frames_sent"]),
             "processed": str(summary["frames_processed"]),
@@ -126,7 +130,7 @@ def write_page(
             "lost": str(summary["frames_lost"]),
             "median latency": "-" if median is None else f"{median:.0f} ms",
         },
-        trained=played.weights["trained"],
+        warning=f"{played.caveat.text}." if played.caveat else "",
         rate_hz=played.rate_hz,
         rules=RULES,
         latency="From sending an image to the record of its boxes, each in a process of its own.",

@@ -49,6 +49,7 @@ from kd3d_core.errors import CalibrationError, ConfigError, Kd3dError
 from kd3d_core.geometry.transforms import TransformBuffer
 from kd3d_core.memory import keep_freed_memory
 from kd3d_core.messages.decode import stamp_ns, transforms
+from kd3d_core.models.card import caveat
 from kd3d_core.runtime.cameras import CameraSource
 from kd3d_core.runtime.detections import Detector
 from kd3d_ros import diagnostics, parameters
@@ -168,9 +169,13 @@ class DetectorNode(LifecycleNode):
         # through all of them every now and then, in the middle of a frame.
         gc.collect()
         gc.freeze()
-        self.get_logger().info(f"loaded {detector.description}")
-        if not detector.trained:
-            self.get_logger().warning("UNTRAINED: weights are random, boxes mean nothing")
+        card = detector.card
+        self.get_logger().info(
+            f"loaded {detector.description}; trained on: {card.trained_on}; score thresholds: "
+            f"{card.describe_thresholds()}"
+        )
+        if doubt := caveat(detector.trained, card):
+            self.get_logger().warning(doubt.text)
         return TransitionCallbackReturn.SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -324,6 +329,8 @@ class DetectorNode(LifecycleNode):
             trouble=self._complaints.last if self._detector else self._why_unconfigured,
             detector=self._detector.description if self._detector else "",
             trained=self._detector.trained if self._detector else True,
+            trained_on=self._detector.card.trained_on if self._detector else "",
+            camera_notices=tuple(self._worker.camera_notices.values()) if self._worker else (),
         )
         message = DiagnosticArray(status=[diagnostics.status(self.get_name(), health)])
         message.header.stamp = self.get_clock().now().to_msg()

@@ -7,6 +7,8 @@ from statistics import median
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from kd3d_core.models.card import UNTRAINED
+
 
 @dataclass
 class FrameCounters:
@@ -122,6 +124,8 @@ class Health:
         trouble: the last error, or why configuring failed; empty if there was none.
         detector: the detector's own description; empty while there is none.
         trained: False if its weights are random.
+        trained_on: which frames, as the model's card says it; empty while there is no detector.
+        camera_notices: how the camera differs from those of the training.
     """
 
     state: str
@@ -134,6 +138,8 @@ class Health:
     trouble: str = ""
     detector: str = ""
     trained: bool = True
+    trained_on: str = ""
+    camera_notices: tuple[str, ...] = ()
 
     def since(self, name: str) -> int:
         """How much a counter grew since the last message."""
@@ -152,6 +158,8 @@ def status(node_name: str, health: Health) -> DiagnosticStatus:
         "state": health.state,
         "detector": health.detector,
         "weights": "trained" if health.trained else "UNTRAINED",
+        "trained_on": health.trained_on,
+        "camera": "; ".join(health.camera_notices),
         "image_topic": health.topic,
         "image_publishers": str(health.publishers),
         **{name: f"{rate:.2f}" for name, rate in rates.items()},
@@ -184,5 +192,6 @@ def _problems(health: Health) -> list[tuple[bytes, str]]:
         who = "nobody publishes there" if health.publishers == 0 else "they have stopped"
         problems.append((warn, f"no images on {health.topic}: {who}"))
     if not health.trained:
-        problems.append((warn, "UNTRAINED: weights are random, boxes mean nothing"))
+        problems.append((warn, UNTRAINED.text))
+    problems += [(warn, text) for text in health.camera_notices]
     return problems

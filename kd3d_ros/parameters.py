@@ -71,10 +71,11 @@ class DetectorParameters:
         ),
     )
     score_threshold: float = field(
-        default=0.0,
+        default=-1.0,
         metadata=_about(
-            "Boxes with a lower score are not published. The model has its own threshold as well.",
-            bounds=(0.0, 1.0),
+            "Boxes with a lower score are not published. Below 0: the model's own thresholds, one "
+            "for each class; 0: all boxes.",
+            bounds=(-1.0, 1.0),
             changeable=True,
         ),
     )

@@ -144,6 +144,7 @@ class _Player:
         self._bag, self._rate, self._stop = bag, rate, stop
         self._on_sent = on_sent
         self._skipped = {} if topics else dict(bag.foreign)
+        self._damaged: dict[str, tuple[str, int]] = {}
         self._publishers: dict[str, Publisher] = {}
         for name in topics or bag.topics:
             if name not in bag.topics:
@@ -251,6 +252,13 @@ class _Player:
                 yield now
 
     def _send(self, message: RawMessage, due: float) -> None:
+        if message.damage:
+            if message.topic not in self._damaged:
+                what = shown(message.topic), message.damage
+                _log.warning("%s: a message on %s is skipped: %s", self._bag.path, *what)
+            _, before = self._damaged.get(message.topic, ("", 0))
+            self._damaged[message.topic] = message.damage, before + 1
+            return
         now = time.monotonic()
         self._publishers[message.topic].publish(message.data)
         self._late[message.topic].append((now - due) * 1e3)
@@ -275,7 +283,7 @@ class _Player:
                 name: float(np.percentile(late, 95)) if late else 0.0
                 for name, late in self._late.items()
             },
-            self._skipped | self._bag.damaged,
+            self._skipped | self._damaged,
             seconds,
             interrupted,
         )

@@ -12,6 +12,7 @@ from kd3d_core.frames import Frame, FrameResult
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.messages.decode import stamp_ns
 from kd3d_core.messages.types import Transform, Transforms
+from kd3d_core.models.card import caveat
 from kd3d_core.outputs import FrameTimes
 from kd3d_core.runtime.cameras import CameraSource
 from kd3d_core.runtime.detections import Detector
@@ -61,7 +62,7 @@ class FrameWorker:
             counters: filled here, apart from `received` and `skipped`.
             stages: filled here.
             complaints: told about frames that can't be used.
-            score_threshold: asked for each frame, as it may change.
+            score_threshold: asked for each frame, as it may change; below 0 for the model's own.
             now_ns: time on the clock that stamps are compared with.
         """
         self._detector = detector
@@ -77,6 +78,7 @@ class FrameWorker:
         self._patience_ends: float | None = None
         self._virtual_frame_of: str | None = None
         self._doubts: tuple[str, ...] = ()
+        self.camera_notices: dict[str, str] = {}
         self._dropped_before = counters.dropped
         self._thread: Thread | None = None
 
@@ -133,6 +135,7 @@ class FrameWorker:
         image = image_view(message)
         camera = self._camera_of(message)
         self._tell_doubts()
+        self._tell_notices(camera)
         self._publish_virtual_frame(message, camera)
         converted = time.perf_counter()
         detections = self._detector(image, camera)
@@ -140,10 +143,10 @@ class FrameWorker:
         self._outputs.results.publish(
             FrameResult(
                 Frame(str(stamp), stamp, image, camera),
-                detections.above(self._score_threshold()),
+                detections.above(self._thresholds()),
                 self._detector.class_names,
                 self._outputs.frame_id,
-                self._detector.trained,
+                caveat(self._detector.trained, self._detector.card),
             )
         )
         published = time.perf_counter()
@@ -162,6 +165,12 @@ class FrameWorker:
             }
         )
         self._outputs.times.publish(FrameTimes(total_ms, 1e-6 * (self._now_ns() - stamp)))
+
+    def _thresholds(self) -> tuple[float, ...]:
+        wanted = self._score_threshold()
+        return self._detector.card.thresholds(
+            self._detector.class_names, None if wanted < 0 else wanted
+        )
 
     def _camera_of(self, image: Image) -> PinholeCamera:
         while True:
@@ -186,6 +195,15 @@ class FrameWorker:
             for doubt in self._doubts:
                 self._counters.noticed["camera_info"] += 1
                 self._complaints.add(doubt, doubt, "noticed/camera_info")
+
+    def _tell_notices(self, camera: PinholeCamera) -> None:
+        """Say how the camera differs from those of the model's training, whenever that changes."""
+        notices = dict(self._detector.notices(camera))
+        if notices != self.camera_notices:
+            self.camera_notices = notices
+            for kind, text in notices.items():
+                self._counters.noticed[kind] += 1
+                self._complaints.add(kind, text, f"noticed/{kind}")
 
     def _publish_virtual_frame(self, image: Image, camera: PinholeCamera) -> None:
         """Tell TF where the virtual frame is, whenever the camera's frame has another name."""

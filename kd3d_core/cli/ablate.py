@@ -37,9 +37,9 @@ def ablate(
         set: values that replace those of the file, as key=value.
     """
     from kd3d_core.config import load_config
-    from kd3d_core.study.conduct import write_results
     from kd3d_core.study.config import StudyConfig
-    from kd3d_core.study.process import hold
+    from kd3d_core.study.process import lock_study
+    from kd3d_core.study.run import write_results
     from kd3d_core.study.runs import student_runs, teacher_run
     from kd3d_core.training.same_run import check_settings
 
@@ -51,7 +51,7 @@ def ablate(
         _print_table(wanted)
         return 0
     runs = _chosen(wanted, only, seeds)
-    with exit_on_sigterm(), hold(Path(wanted.out)) as lock:
+    with exit_on_sigterm(), lock_study(Path(wanted.out)) as lock:
         for each in (teacher_run(wanted), *student_runs(wanted)):
             check_settings(each.config)
         failed = _conduct(wanted, runs, lock, workers)
@@ -85,9 +85,9 @@ def _conduct(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from kd3d_core.study.conduct import conduct
     from kd3d_core.study.prepare import prepare
-    from kd3d_core.study.table import brief
+    from kd3d_core.study.run import run_study
+    from kd3d_core.study.table import summary_line
 
     prepared = prepare(study, workers)
     console = Console(stderr=True)
@@ -105,18 +105,18 @@ def _conduct(
         def on_run(each: "StudyRun") -> None:
             if begun:
                 progress.advance(bar)
-                print(f"  {brief(begun[-1], study)}", flush=True)
+                print(f"  {summary_line(begun[-1], study)}", flush=True)
             begun.append(each)
             print(f"{len(begun)}/{len(runs)} {each.name}: {each.log}", flush=True)
             progress.update(bar, description=each.name, said="")
 
-        failed = conduct(
+        failed = run_study(
             study, runs, prepared, lock, on_run,
             lambda line: progress.update(bar, said=line[-100:]),
         )  # fmt: skip
         progress.advance(bar)
         if begun:
-            print(f"  {brief(begun[-1], study)}", flush=True)
+            print(f"  {summary_line(begun[-1], study)}", flush=True)
     return failed
 
 

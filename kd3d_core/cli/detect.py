@@ -32,7 +32,7 @@ def detect(
     model: str = "demo",
     device: str = "auto",
     precision: Precision = "auto",
-    score_threshold: float = 0.0,
+    score_threshold: float | None = None,
     frames: str = ":",
     results: Path = Path("out/detect"),
     overwrite: bool = False,
@@ -59,7 +59,8 @@ def detect(
         model: a name in config/models or weights, or a YAML file.
         device: auto, cpu, cuda or cuda:N.
         precision: of the networks; auto suits the device.
-        score_threshold: boxes with a lower score are left out.
+        score_threshold: boxes with a lower score are left out; default: the model's own thresholds,
+            one for each class. Give 0 to keep all, as files for an evaluation must.
         frames: which frames, as a:b, counted from 0 and without b; all by default.
         results: folder that keeps what was detected; a run that was interrupted, or that asks for
             other outputs, takes from it what the same model found in the same images.
@@ -74,11 +75,13 @@ def detect(
         detector_frame: frame of the results from a bag, joined to the camera's by /tf_static;
             default: one that is made up under the camera.
     """
+    from kd3d_core.models.card import caveat
     from kd3d_core.models.config import load_model_config
 
+    card = load_model_config(model).card
     if not 0 < rate < 1e6:
         raise Kd3dError(f"--rate {rate:g}: give frames per second, more than 0")
-    if not 0 <= score_threshold <= 1:
+    if score_threshold is not None and not 0 <= score_threshold <= 1:
         raise Kd3dError(f"--score-threshold {score_threshold:g}: scores are between 0 and 1")
     paths = [Path(word).expanduser() for word in inputs]
     missing = [path for path in paths if not path.exists()]
@@ -110,18 +113,25 @@ def detect(
     if not source.count:
         raise DataError(f"--frames {frames} selects none of the frames in {inputs[0]}")
     outputs = _Outputs(kitti, png, mp4, bag, html, rerun, overwrite)
-    sinks = _sinks(outputs, source, {"from": str(paths[0]), "model": model})
-    from kd3d_core.runtime.pipeline import (
-        CameraDetector,  # loads torch: after all that may be wrong
-    )
+    facts = {"from": str(paths[0]), "model": model, "trained on": card.trained_on}
+    sinks = _sinks(outputs, source, facts)
+
+    # Loads torch: after all that may be wrong.
+    from kd3d_core.runtime.pipeline import CameraDetector
 
     detector = CameraDetector.from_config(model, device, precision)
     store = ResultStore(results, model_digest(detector.model.config, detector.description))
     with exit_on_sigterm(), progress_of("detecting", source.count) as step:
         outcome = detect_frames(source, detector, store, sinks, score_threshold, step)
     _report(outcome)
-    if not detector.trained:
-        print("UNTRAINED: the weights are random, the boxes mean nothing")
+    print(f"the model was trained on: {card.trained_on}")
+    if score_threshold is None and card.score_thresholds:
+        print(
+            f"boxes from these scores on: {card.describe_thresholds()}; an evaluation needs all, "
+            "from --score-threshold 0"
+        )
+    if doubt := caveat(detector.trained, card):
+        print(doubt.text)
     return 1 if outcome.bad else 0
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kd3d_core.data.kitti import LIDAR, KittiFrame
+from kd3d_core.data.kitti import LIDAR, KittiDataset, KittiFrame
 from kd3d_core.data.labels import label_boxes
 from kd3d_core.errors import Kd3dError
 from kd3d_core.geometry.boxes import points_in_boxes
@@ -139,7 +139,7 @@ def warn_if_calibration_looks_wrong(
         log(f"the calibration looks wrong: {line}")
 
 
-def few_samples(frames: Sequence[KittiFrame]) -> Iterator[CalibrationSample]:
+def few_samples(frames: KittiDataset) -> Iterator[CalibrationSample]:
     """Samples of up to `FEW` frames, spread evenly; those that can't be read are left out."""
     for index in sorted({round(place) for place in np.linspace(0, len(frames) - 1, FEW)}):
         try:

@@ -117,7 +117,13 @@ def assign_dense(
     batch_size: int,
     grid: VoxelGrid,
 ) -> VoxelAssignment:
-    """Every pillar of the grid is a voxel, empty or not. Shapes never depend on the points."""
+    """Every pillar of the grid is a voxel, empty or not. Shapes never depend on the points.
+
+    >>> grid = VoxelGrid((1.0, 1.0, 4.0), (0, 0, -3, 4, 4, 1))
+    >>> points = torch.tensor([[2.5, 1.5, 0.0, 0.5], [9.0, 0.0, 0.0, 0.5]])
+    >>> assign_dense(points, torch.zeros(2, dtype=torch.int64), None, 1, grid).voxel_of_point
+    tensor([ 6, 16])
+    """
     _, ny, nx = grid.shape
     coords, inside = _voxelize(points, valid, grid)
     count = batch_size * ny * nx
@@ -132,7 +138,13 @@ def assign_sparse(
     grid: VoxelGrid,
 ) -> VoxelAssignment:
     """Voxels that hold a point. Their number is known once the device has counted them, twice:
-    the points that are inside, and their different voxels."""
+    the points that are inside, and their different voxels.
+
+    >>> grid = VoxelGrid((1.0, 1.0, 4.0), (0, 0, -3, 4, 4, 1))
+    >>> points = torch.tensor([[2.5, 1.5, 0.0, 0.5], [9.0, 0.0, 0.0, 0.5]])
+    >>> assign_sparse(points, torch.zeros(2, dtype=torch.int64), None, grid).voxel_coords
+    tensor([[0, 0, 1, 2]], dtype=torch.int32)
+    """
     nz, ny, nx = grid.shape
     coords, inside = _voxelize(points, valid, grid)
     points, samples, coords = points[inside], samples[inside], coords[inside]
@@ -156,6 +168,11 @@ def fill_voxels(
     """The first `max_points` points of each of the first `max_voxels` voxels of every sample.
 
     Waits for the device once, to learn how many voxels there are.
+
+    >>> grid = VoxelGrid((1.0, 1.0, 4.0), (0, 0, -3, 4, 4, 1))
+    >>> points = torch.tensor([[2.5, 1.5, 0.0, 0.5], [2.6, 1.5, 0.0, 0.5], [9.0, 0.0, 0.0, 0.5]])
+    >>> fill_voxels(points, torch.zeros(3, dtype=torch.int64), None, 1, grid, 5, 100).num_points
+    tensor([2], dtype=torch.int32)
     """
     filled = []
     for sample in range(batch_size):

@@ -181,8 +181,21 @@ possible; calibrate the camera at this size
 
 
 def rectification_grid(camera: PinholeCamera) -> np.ndarray:
-    """`(H, W, 2)` float32 for `grid_sample(align_corners=True)`: where in the raw image each pixel
-    of the rectified image comes from."""
+    """Where in the raw image each pixel of the rectified image comes from.
+
+    Args:
+        camera: one with a distortion.
+
+    Returns:
+        `(H, W, 2)` float32 for `grid_sample(align_corners=True)`: column and row, -1 for the first
+        pixel and 1 for the last.
+
+    >>> intrinsics = np.array([[5.0, 0, 2, 0], [0, 5, 1, 0], [0, 0, 1, 0]])
+    >>> lens = Distortion("plumb_bob", np.zeros(5), intrinsics[:, :3], np.eye(3))
+    >>> grid = rectification_grid(PinholeCamera(intrinsics, 5, 3, np.eye(4), lens))
+    >>> grid[1].tolist()
+    [[-1.0, 0.0], [-0.5, 0.0], [0.0, 0.0], [0.5, 0.0], [1.0, 0.0]]
+    """
     assert camera.distortion is not None
     u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
     homogeneous = np.stack([u, v, np.ones_like(u)], -1).astype(np.float64)

@@ -174,10 +174,10 @@ def _pose_at(child: str, poses: list[_Pose], stamp_ns: int | None) -> tuple[str,
     if stamp_ns is None:
         raise CalibrationError(f"{link}, so a time is needed")
     if not first.stamp_ns <= stamp_ns <= last.stamp_ns:
-        raise CalibrationError(
-            f"{link} and is known from {first.stamp_ns / 1e9:.3f} to {last.stamp_ns / 1e9:.3f} s, "
-            f"not at {stamp_ns / 1e9:.3f} s"
-        )
+        known = f"from {_seconds(first.stamp_ns)} to {_seconds(last.stamp_ns)} s"
+        if first is last:
+            known = f"at {_seconds(first.stamp_ns)} s alone"
+        raise CalibrationError(f"{link} and is known {known}, not at {_seconds(stamp_ns)} s")
     index = bisect_left(poses, stamp_ns, key=_stamp)
     after = poses[index]
     if after.stamp_ns == stamp_ns:
@@ -186,7 +186,7 @@ def _pose_at(child: str, poses: list[_Pose], stamp_ns: int | None) -> tuple[str,
     if before.parent != after.parent:
         raise CalibrationError(
             f"{_quoted(child)} goes from {_quoted(before.parent)} to {_quoted(after.parent)} "
-            f"between {before.stamp_ns / 1e9:.3f} and {after.stamp_ns / 1e9:.3f} s"
+            f"between {_seconds(before.stamp_ns)} and {_seconds(after.stamp_ns)} s"
         )
     share = (stamp_ns - before.stamp_ns) / (after.stamp_ns - before.stamp_ns)
     return after.parent, interpolated(before.parent_from_child, after.parent_from_child, share)
@@ -212,6 +212,10 @@ def interpolated(first: np.ndarray, second: np.ndarray, share: float) -> np.ndar
     matrix[:3, :3] = Slerp([0.0, 1.0], turns)(share).as_matrix()
     matrix[:3, 3] = (1 - share) * first[:3, 3] + share * second[:3, 3]
     return matrix
+
+
+def _seconds(stamp_ns: int) -> str:
+    return f"{stamp_ns / 1e9:.6f}"
 
 
 def _quoted(name: str) -> str:

@@ -31,3 +31,15 @@ def virtual_lidar_from_camera(camera_height: float) -> np.ndarray:
     matrix[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
     matrix[2, 3] = camera_height - KITTI_LIDAR_HEIGHT
     return matrix
+
+
+def camera_height(lidar_from_camera: np.ndarray) -> float:
+    """Height of a camera over the ground in metres, in a detector frame as models need it.
+
+    Args:
+        lidar_from_camera: 4x4, into a frame that is `KITTI_LIDAR_HEIGHT` over the ground.
+
+    >>> round(camera_height(virtual_lidar_from_camera(0.8)), 3)
+    0.8
+    """
+    return float(lidar_from_camera[2, 3]) + KITTI_LIDAR_HEIGHT

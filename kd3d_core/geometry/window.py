@@ -150,6 +150,12 @@ class ImageWindow:
 
         Returns:
             First row, row after the last, first column, column after the last.
+
+        >>> import numpy as np
+        >>> projection = np.array([[500.0, 0, 320, 0], [0, 500, 240, 0], [0, 0, 1, 0]])
+        >>> window = ImageWindow(scale=1, left=-30, top=100, width=700, height=300)
+        >>> window.inside(PinholeCamera(projection, 640, 480, np.eye(4)))
+        (0, 300, 30, 670)
         """
         scaled = camera.resized(self.scale)
         return (
@@ -206,6 +212,13 @@ class ImageWindow:
         Returns:
             `(B, H, W)`; between pixels of the window it is interpolated, and what the window
             doesn't show is 0.
+
+        >>> import numpy as np, torch
+        >>> projection = np.array([[5.0, 0, 2, 0], [0, 5, 1, 0], [0, 0, 1, 0]])
+        >>> window = ImageWindow(scale=1, left=1, top=0, width=2, height=1)
+        >>> depth = torch.tensor([[[7.0, 8.0]]])
+        >>> window.restored(depth, PinholeCamera(projection, 4, 2, np.eye(4)))[0].tolist()
+        [[0.0, 7.0, 8.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
         """
         columns, rows = (
             (_centers(size, maps) * self.scale - start) * 2 / side - 1

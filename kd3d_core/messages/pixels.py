@@ -58,8 +58,8 @@ class PixelsError(ImageError):
     """An image message contradicts itself, is damaged, or has an encoding not in `ENCODINGS`.
 
     Attributes:
-        kind: `zero_size`, `wrong_step`, `short_data`, `unknown_encoding`, `unusable_pixels` or
-            `bad_compression`.
+        kind: `zero_size`, `odd_size`, `wrong_step`, `short_data`, `unknown_encoding`,
+            `unusable_pixels` or `bad_compression`.
     """
 
     def __init__(self, kind: str, reason: str) -> None:
@@ -95,11 +95,11 @@ def decode_rgb(
             "zero_size", f"image of {width} x {height} pixels: check the camera driver"
         )
     layout = _layout(encoding)
-    if width % layout.columns or height % layout.rows:
+    if layout.is_planar and (width % 2 or height % 2):
         raise PixelsError(
-            "zero_size",
-            f"image of {width} x {height} pixels of {encoding}, which come {layout.columns} x "
-            f"{layout.rows} at a time: check the camera driver",
+            "odd_size",
+            f"image of {width} x {height} pixels of {encoding}, which come 2 x 2 at a time: check "
+            "the camera driver",
         )
     if step < width * layout.pixel_bytes:
         raise PixelsError(
@@ -167,20 +167,13 @@ class _Layout:
         pixel_bytes: bytes per pixel of a row; of planar ones, of a row of Y.
         to_rgb: from `(rows, width, channels)` to RGB.
         itemsize: bytes per value.
-        columns: pixels side by side that share values.
-        rows: pixels above each other that share values.
+        is_planar: whether half as many rows again follow, with the colours of 2 x 2 pixels each.
     """
 
     pixel_bytes: int
     to_rgb: Callable[[np.ndarray], np.ndarray]
     itemsize: int = 1
-    columns: int = 1
-    rows: int = 1
-
-    @property
-    def is_planar(self) -> bool:
-        """Whether half as many rows again follow, with the colours."""
-        return self.rows > 1
+    is_planar: bool = False
 
 
 def _layout(encoding: str) -> _Layout:
@@ -194,9 +187,9 @@ def _layout(encoding: str) -> _Layout:
         code, itemsize = _BAYER[encoding]
         return _Layout(itemsize, lambda pixels: _convert(code, _narrow(pixels)), itemsize)
     if encoding in _YUV_422:
-        return _Layout(2, lambda pixels: _convert(_YUV_422[encoding], pixels), columns=2)
+        return _Layout(2, lambda pixels: _from_yuv_422(_YUV_422[encoding], pixels))
     if encoding in _YUV_420:
-        return _Layout(1, lambda pixels: _convert(_YUV_420[encoding], pixels), columns=2, rows=2)
+        return _Layout(1, lambda pixels: _convert(_YUV_420[encoding], pixels), is_planar=True)
     raise _unknown(encoding)
 
 
@@ -210,6 +203,14 @@ def _unknown(encoding: str) -> PixelsError:
 
 def _narrow(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.dtype.itemsize == 1 else grey_from_16_bits(pixels)
+
+
+def _from_yuv_422(code: str, pixels: np.ndarray) -> np.ndarray:
+    """Two pixels share U and V; a last one without a partner takes its V from the pair before."""
+    width = pixels.shape[1]
+    if width % 2:
+        pixels = np.concatenate([pixels, pixels[:, -2:-1] if width > 1 else pixels], 1)
+    return _convert(code, pixels)[:, :width]
 
 
 def _convert(code: str, pixels: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.files import write_whole
+from kd3d_core.models.card import ModelCard
 from kd3d_core.paths import share_dir
 
 _SHIPPED = "demo"  # the default of commands and node
@@ -62,6 +63,7 @@ class PseudoLidarModelConfig:
         detector: the detector.
         pseudo_lidar: how depth becomes points.
         seed: draws weights that are `random`.
+        card: what the weights were trained on; training writes it.
         type: what tells the types apart in a YAML file.
     """
 
@@ -69,7 +71,11 @@ class PseudoLidarModelConfig:
     detector: DetectorConfig
     pseudo_lidar: PseudoLidarConfig = field(default_factory=PseudoLidarConfig)
     seed: int = 0
+    card: ModelCard = field(default_factory=ModelCard)
     type: Literal["pseudo_lidar"] = "pseudo_lidar"
+
+    def __post_init__(self) -> None:
+        _check_thresholds(self)
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -84,12 +90,17 @@ class LidarModelConfig:
     Attributes:
         detector: a detector that reads no image.
         seed: draws weights that are `random`.
+        card: what the weights were trained on; training writes it.
         type: what tells the types apart in a YAML file.
     """
 
     detector: DetectorConfig
     seed: int = 0
+    card: ModelCard = field(default_factory=ModelCard)
     type: Literal["lidar"] = "lidar"
+
+    def __post_init__(self) -> None:
+        _check_thresholds(self)
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -98,6 +109,15 @@ class LidarModelConfig:
 
 
 ModelConfig = PseudoLidarModelConfig | LidarModelConfig
+
+
+def _check_thresholds(config: ModelConfig) -> None:
+    classes = config.detector.classes
+    if unknown := [name for name in config.card.score_thresholds if name not in classes]:
+        raise ConfigError(
+            f"card.score_thresholds has {unknown[0]!r}, and the classes are {', '.join(classes)}"
+        )
+
 
 MODEL_TYPES: dict[str, type[ModelConfig]] = {
     "pseudo_lidar": PseudoLidarModelConfig,
@@ -153,6 +173,8 @@ def _file_of(name: str) -> Path:
 def save_model_config(config: ModelConfig, path: Path) -> None:
     """Write a YAML file that `load_model_config` reads."""
     settings = plain(config)
+    if config.card == ModelCard():
+        del settings["card"]  # nothing is known
     ordered = {"type": settings.pop("type"), **settings}
     write_whole(path, yaml.safe_dump(ordered, sort_keys=False).encode())
 

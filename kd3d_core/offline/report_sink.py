@@ -24,7 +24,7 @@ class ReportSink:
         self._facts = facts
         self._rate_hz = rate_hz
         self._frames: list[DriveFrame] = []
-        self._trained = True
+        self._warning = ""
 
     def __enter__(self) -> object:
         return self
@@ -32,7 +32,7 @@ class ReportSink:
     def add(self, result: FrameResult) -> None:
         """Draw the frame; its pictures are kept, compressed, until the page is written."""
         frame, detections = result.frame, result.detections
-        self._trained = result.trained
+        self._warning = f"{result.caveat.text}." if result.caveat else ""
         self._frames.append(
             drive_frame(
                 frame.name,
@@ -42,7 +42,7 @@ class ReportSink:
                 result.found,
                 frame.truth,
                 sum(detections.timings.values()) if detections.timings else None,
-                result.trained,
+                result.caveat.short if result.caveat else "",
             )
         )
 
@@ -58,7 +58,7 @@ class ReportSink:
                 self._title,
                 self._frames,
                 facts=self._facts,
-                trained=self._trained,
+                warning=self._warning,
                 rate_hz=self._rate_hz,
                 latency="Times of the detector alone, added up over its stages.",
             )

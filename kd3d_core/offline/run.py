@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from kd3d_core.data.calibration_check import CalibrationSample, check_calibration
 from kd3d_core.errors import Kd3dError
 from kd3d_core.frames import FrameResult
+from kd3d_core.models.card import caveat
 from kd3d_core.offline.sinks import Sink
 from kd3d_core.offline.source import Source
 from kd3d_core.offline.store import ResultStore
@@ -44,7 +45,7 @@ def detect_frames(
     detector: Detector,
     store: ResultStore,
     sinks: Sequence[Sink],
-    score_threshold: float = 0.0,
+    score_threshold: float | None = None,
     on_frame: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Detect in all frames, and give what was found to the sinks, in the frames' order.
@@ -55,7 +56,8 @@ def detect_frames(
         store: keeps every answer as soon as it is there.
         sinks: entered before the first frame and left after the last. What an error or Ctrl-C
             cuts off leaves none of the outputs that are one file.
-        score_threshold: boxes with a lower score are kept in `store` only.
+        score_threshold: boxes with a lower score are kept in `store` only; default: the model's
+            own thresholds, by class.
         on_frame: called after each frame, bad ones included.
 
     Raises:
@@ -64,6 +66,7 @@ def detect_frames(
     """
     detected = kept = 0
     bad = []
+    thresholds = detector.card.thresholds(detector.class_names, score_threshold)
     said: set[str] = set()
     with ExitStack() as stack:
         for sink in sinks:
@@ -71,10 +74,15 @@ def detect_frames(
         for reference in source.references:
             try:
                 frame = reference.load()
-                for finding in check_calibration(CalibrationSample(frame.name, frame.camera)):
-                    if finding.kind not in said:
-                        log.warning("%s: calibration looks wrong: %s", frame.name, finding.text)
-                        said.add(finding.kind)
+                findings = check_calibration(CalibrationSample(frame.name, frame.camera))
+                notices = {
+                    **{each.kind: f"calibration looks wrong: {each.text}" for each in findings},
+                    **detector.notices(frame.camera),
+                }
+                for kind, text in notices.items():
+                    if kind not in said:
+                        log.warning("%s: %s", frame.name, text)
+                        said.add(kind)
                 found = store.read(frame)
                 is_new = found is None
                 found = detector(frame.image, frame.camera) if found is None else found
@@ -87,10 +95,10 @@ def detect_frames(
             detected, kept = detected + is_new, kept + (not is_new)
             result = FrameResult(
                 frame,
-                found.above(score_threshold),
+                found.above(thresholds),
                 detector.class_names,
                 source.results_frame,
-                detector.trained,
+                caveat(detector.trained, detector.card),
             )
             for sink in sinks:
                 sink.add(result)

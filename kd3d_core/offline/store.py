@@ -9,6 +9,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,9 @@ def model_digest(config: ModelConfig, description: str) -> str:
         config: the configuration, whose weights must be on this machine.
         description: where and how it runs, from `CameraDetector.description`.
     """
-    digest = hashlib.sha256(settings_digest([FORMAT, config, description]).encode())
+    settings = asdict(config)
+    del settings["card"]  # what is known of a model changes none of its answers
+    digest = hashlib.sha256(settings_digest([FORMAT, settings, description]).encode())
     for weights in config.weights:
         if weights != "random":
             for path in _files(resolve(weights)):

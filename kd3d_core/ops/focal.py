@@ -19,6 +19,9 @@ def sigmoid_focal_loss(logits: Tensor, target: Tensor, gamma: float, alpha: floa
 
     Returns:
         (N, C), not reduced.
+
+    >>> sigmoid_focal_loss(torch.zeros(1, 2), torch.tensor([0]), gamma=2.0, alpha=0.25)
+    tensor([[0.0433, 0.1300]])
     """
     classes = torch.arange(logits.shape[1], device=logits.device)
     is_class = target[:, None] == classes

@@ -28,6 +28,11 @@ def box_iou_rotated(
     Returns:
         (N, M), or (N,) if `aligned`, in [0, 1]; 0 where a box has no area. Memory: about 25 times
         the result (100 MB for 1000 x 1000 in float32).
+
+    >>> car = torch.tensor([[0.0, 0.0, 4.0, 2.0, 0.0]])
+    >>> others = torch.tensor([[1.0, 0.0, 4.0, 2.0, 0.0], [0.0, 0.0, 4.0, 2.0, torch.pi / 2]])
+    >>> box_iou_rotated(car, others)
+    tensor([[0.6000, 0.3333]])
     """
     if not aligned:
         boxes, others = boxes[:, None], others[None]
@@ -46,6 +51,10 @@ def box_iou_axis_aligned(boxes: Tensor, offset: float = 0.0) -> Tensor:
 
     Returns:
         (N, N) in [0, 1]; 0 where a box has no area.
+
+    >>> box_iou_axis_aligned(torch.tensor([[0.0, 0.0, 4.0, 2.0], [2.0, 0.0, 6.0, 2.0]]))
+    tensor([[1.0000, 0.3333],
+            [0.3333, 1.0000]])
     """
     low = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
     high = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
@@ -72,6 +81,10 @@ def nms_rotated(
 
     Returns:
         (K,) int64, indices of the kept boxes by falling score.
+
+    >>> boxes = torch.tensor([[0, 0, 4, 2, 0], [1, 0, 4, 2, 0], [9, 0, 4, 2, 0.0]])
+    >>> nms_rotated(boxes, torch.tensor([0.5, 0.9, 0.3]), 0.5)
+    tensor([1, 2])
     """
     order, suppresses = _suppression(box_iou_rotated(boxes, boxes), scores, iou_threshold, groups)
     return order[_keep_until_stable(suppresses)]
@@ -80,7 +93,12 @@ def nms_rotated(
 def nms_axis_aligned(
     boxes: Tensor, scores: Tensor, iou_threshold: float, offset: float = 0.0
 ) -> Tensor:
-    """As `nms_rotated`, for boxes (N, 4) x1, y1, x2, y2; `offset` as in `box_iou_axis_aligned`."""
+    """As `nms_rotated`, for boxes (N, 4) x1, y1, x2, y2; `offset` as in `box_iou_axis_aligned`.
+
+    >>> boxes = torch.tensor([[0, 0, 4, 2], [1, 0, 5, 2], [9, 0, 12, 2.0]])
+    >>> nms_axis_aligned(boxes, torch.tensor([0.5, 0.9, 0.3]), 0.5)
+    tensor([1, 2])
+    """
     iou = box_iou_axis_aligned(boxes, offset)
     order, suppresses = _suppression(iou, scores, iou_threshold, None)
     return order[_keep_until_stable(suppresses)]
@@ -109,6 +127,10 @@ def nms_rotated_mask(
 
     Returns:
         (N,) bool in the order of the input.
+
+    >>> boxes = torch.tensor([[0, 0, 4, 2, 0], [1, 0, 4, 2, 0], [9, 0, 4, 2, 0.0]])
+    >>> nms_rotated_mask(boxes, torch.tensor([0.5, 0.9, 0.3]), 0.5)
+    tensor([False,  True,  True])
     """
     iou = box_iou_rotated(boxes, boxes)
     order, suppresses = _suppression(iou, scores, iou_threshold, groups, valid)

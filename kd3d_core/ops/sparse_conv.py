@@ -1,4 +1,4 @@
-"""3D sparse convolution: submanifold, strided, transposed and inverse, forward and backward.
+"""3D sparse convolution: submanifold and strided, forward and backward.
 
 A convolution is two steps. A `Rulebook` says which input feeds which output through which place in
 the kernel; it depends on coordinates only, so layers that share coordinates share it. The features
@@ -44,10 +44,6 @@ class Rulebook:
     inputs_of_outputs: Tensor
     outputs_of_inputs: Tensor
 
-    def inverse(self, in_coords: Tensor, in_shape: Sequence[int]) -> "Rulebook":
-        """The rulebook of the convolution that leads back to the inputs' coordinates."""
-        return Rulebook(in_coords, tuple(in_shape), self.outputs_of_inputs, self.inputs_of_outputs)
-
 
 def submanifold_rulebook(
     coords: Tensor,
@@ -64,6 +60,12 @@ def submanifold_rulebook(
         spatial_shape: extents of the grid along z, y, x.
         kernel_size: odd extents of the kernel along z, y, x.
         dilation: distance between the kernel's places along z, y, x; 1 if not given.
+
+    >>> sites = torch.tensor([[0, 0, 0, 3], [0, 0, 0, 4]])
+    >>> submanifold_rulebook(sites, (1, 1, 8), (1, 1, 3)).inputs_of_outputs
+    tensor([[-1,  0],
+            [ 0,  1],
+            [ 1, -1]], dtype=torch.int32)
     """
     if any(size % 2 == 0 for size in kernel_size):
         raise Kd3dError(
@@ -109,6 +111,11 @@ def strided_rulebook(
         coords: (N, 1 + D) integer: sample, z, y, x; distinct and inside the grid.
         spatial_shape: extents of the input grid along z, y, x.
         kernel_size, stride, padding, dilation: along z, y, x, as in `torch.nn.Conv3d`.
+
+    >>> sites = torch.tensor([[0, 0, 0, 3], [0, 0, 0, 4]])
+    >>> strided_rulebook(sites, (1, 1, 8), (1, 1, 3), (1, 1, 2), (0, 0, 1)).out_coords
+    tensor([[0, 0, 0, 1],
+            [0, 0, 0, 2]], dtype=torch.int32)
     """
     dilation = _steps(dilation, kernel_size)
     settings = list(zip(spatial_shape, kernel_size, stride, padding, dilation, strict=True))
@@ -119,33 +126,6 @@ def strided_rulebook(
         place = torch.div(position, s, rounding_mode="floor")
         # Between two outputs there is none: say so with a place outside of the grid.
         places.append(torch.where(place * s == position, place, -1))
-    return _rulebook_to(coords, places, out_shape)
-
-
-def transposed_rulebook(
-    coords: Tensor,
-    spatial_shape: Sequence[int],
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int] | None = None,
-    output_padding: Sequence[int] | None = None,
-) -> Rulebook:
-    """Rulebook of a transposed convolution: `o = i * stride - padding + k * dilation`.
-
-    Arguments as for `strided_rulebook`; `output_padding` as in `torch.nn.ConvTranspose3d`.
-    """
-    dilation = _steps(dilation, kernel_size)
-    extra = output_padding or [0] * len(kernel_size)
-    settings = list(zip(spatial_shape, kernel_size, stride, padding, dilation, strict=True))
-    out_shape = tuple(
-        (n - 1) * s - 2 * p + d * (k - 1) + 1 + more
-        for (n, k, s, p, d), more in zip(settings, extra, strict=True)
-    )
-    places = [
-        column * s - p + torch.arange(k, device=coords.device)[:, None] * d
-        for column, (_, k, s, p, d) in zip(coords[:, 1:].long().unbind(1), settings, strict=True)
-    ]
     return _rulebook_to(coords, places, out_shape)
 
 
@@ -163,6 +143,12 @@ def sparse_conv3d(features: Tensor, weight: Tensor, rulebook: Rulebook) -> Tenso
 
     Returns:
         (N_out, C_out); row i belongs to `rulebook.out_coords[i]`.
+
+    >>> sites = torch.tensor([[0, 0, 0, 3], [0, 0, 0, 4]])
+    >>> rulebook = submanifold_rulebook(sites, (1, 1, 8), (1, 1, 3))
+    >>> sparse_conv3d(torch.tensor([[1.0], [10.0]]), torch.ones(1, 1, 3, 1, 1), rulebook)
+    tensor([[11.],
+            [11.]])
     """
     return _SparseConv.apply(
         features, weight, rulebook.inputs_of_outputs, rulebook.outputs_of_inputs

@@ -33,6 +33,9 @@ def grid_size(voxel_size: Tensor, point_cloud_range: Tensor) -> Tensor:
 
     Returns:
         (3,) whole numbers in the dtype of the arguments.
+
+    >>> grid_size(torch.tensor([0.2, 0.2, 4.0]), torch.tensor([0, -40, -3, 70.4, 40, 1]))
+    tensor([352., 400.,   1.])
     """
     return ((point_cloud_range[3:] - point_cloud_range[:3]) / voxel_size).round()
 
@@ -50,6 +53,11 @@ def dynamic_voxelize(points: Tensor, voxel_size: Vector, point_cloud_range: Vect
 
     Returns:
         (N, 3) int32 in the order z, y, x; -1 in all three where the point is out of range.
+
+    >>> points = torch.tensor([[0.3, 0.1, -1.0], [99.0, 0.0, 0.0]])
+    >>> dynamic_voxelize(points, (0.2, 0.2, 4.0), (0, -40, -3, 70.4, 40, 1))
+    tensor([[  0, 200,   1],
+            [ -1,  -1,  -1]], dtype=torch.int32)
     """
     xyz = points[:, :3].to(torch.promote_types(points.dtype, torch.float32))
     size = _constant(voxel_size, xyz)
@@ -78,6 +86,11 @@ def hard_voxelize(
         point_cloud_range: (6,) x_min, y_min, z_min, x_max, y_max, z_max in metres.
         max_points: points kept per voxel.
         max_voxels: voxels kept.
+
+    >>> points = torch.tensor([[0.3, 0.1, -1.0], [0.3, 0.1, 0.0], [99.0, 0.0, 0.0]])
+    >>> voxels = hard_voxelize(points, (0.2, 0.2, 4.0), (0, -40, -3, 70.4, 40, 1), 5, 100)
+    >>> voxels.features.shape, voxels.num_points[:3]
+    (torch.Size([100, 5, 3]), tensor([2, 0, 0], dtype=torch.int32))
     """
     coords = dynamic_voxelize(points, voxel_size, point_cloud_range)
     voxel, rank = _first_seen_order(coords)

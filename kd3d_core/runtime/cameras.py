@@ -123,7 +123,8 @@ class CameraSource:
         except CalibrationError as error:
             raise NotYetError(
                 "no_transform",
-                f"{error}: publish it on /tf_static or /tf, or leave detector_frame empty",
+                f"{error}: publish it, on /tf_static if it never moves, or leave detector_frame "
+                "empty",
             ) from None
 
 

@@ -1,11 +1,13 @@
 """What a detector says about one image."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.models.card import ModelCard
 
 if TYPE_CHECKING:
     import torch
@@ -32,9 +34,9 @@ class Detections:
     depth: "torch.Tensor | None" = None
     timings: dict[str, float] = field(default_factory=dict)
 
-    def above(self, score_threshold: float) -> "Detections":
-        """The same without boxes of a lower score."""
-        keep = self.scores >= score_threshold
+    def above(self, thresholds: Sequence[float]) -> "Detections":
+        """The same without boxes of a lower score; a threshold for each class of the detector."""
+        keep = self.scores >= np.asarray(thresholds, self.scores.dtype)[self.labels]
         if keep.all():
             return self
         return replace(
@@ -48,5 +50,9 @@ class Detector(Protocol):
     class_names: tuple[str, ...]
     trained: bool
     description: str
+    card: ModelCard
 
     def __call__(self, image: np.ndarray, camera: PinholeCamera) -> Detections: ...
+
+    def notices(self, camera: PinholeCamera) -> Mapping[str, str]:
+        """How a camera differs from those of the training; see `camera_notices`."""

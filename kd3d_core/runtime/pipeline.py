@@ -17,7 +17,9 @@ from kd3d_core.errors import ConfigError, ImageError
 from kd3d_core.geometry.camera import PinholeCamera, rectification_grid
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.models.build import load_model
+from kd3d_core.models.card import camera_notices
 from kd3d_core.models.chain import Model
+from kd3d_core.models.config import PseudoLidarModelConfig
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.runtime.timing import StageTimer
 
@@ -30,6 +32,7 @@ class CameraDetector:
         class_names: names of the labels.
         trained: False if any weights are random; then nothing it says means anything.
         description: model, weights, device and precision in one line.
+        card: what it was trained on.
     """
 
     def __init__(self, model: Model, device: str = "cpu") -> None:
@@ -54,6 +57,8 @@ class CameraDetector:
         self.description = f"{model.description}, {self.device}, {model.precision}" + (
             "" if self.trained else ", UNTRAINED"
         )
+        self.card = model.config.card
+        self._noticed: tuple[PinholeCamera, dict[str, str]] | None = None
         self._upload_buffer: torch.Tensor | None = None
         self._rectify_grid: tuple[PinholeCamera, torch.Tensor] | None = None
 
@@ -74,6 +79,14 @@ class CameraDetector:
         """
         device = usable_device(device)
         return cls(load_model(model, torch.device(device), precision), device)
+
+    def notices(self, camera: PinholeCamera) -> dict[str, str]:
+        """How a camera differs from those of the training; see `camera_notices`."""
+        if self._noticed is None or self._noticed[0] is not camera:
+            config = self.model.config
+            window = config.depth.window if isinstance(config, PseudoLidarModelConfig) else None
+            self._noticed = camera, camera_notices(self.card.camera, camera, window)
+        return self._noticed[1]
 
     def warm_up(self) -> None:
         """Run once on a blank image, so that the first real one isn't held up by set-up work."""

@@ -16,6 +16,7 @@ from kd3d_core.data.splits import listed_frames
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.files import write_whole
 from kd3d_core.models.build import make_pseudo_lidar
+from kd3d_core.models.card import ModelCard
 from kd3d_core.models.config import (
     PseudoLidarModelConfig,
     load_model_config,
@@ -29,7 +30,7 @@ from kd3d_core.study.runs import StudyRun, model_file
 
 @dataclass(frozen=True)
 class Prepared:
-    """What judging a run needs.
+    """What evaluating a run needs.
 
     Attributes:
         model: of all runs.
@@ -66,7 +67,9 @@ def prepare(study: StudyConfig, workers: int) -> Prepared:
             f"depth is {study.depth}, whose depth network is untrained: train one "
             "(config/train/synth_depth.yaml) and name the model.yaml that the run leaves"
         )
-    model = PseudoLidarModelConfig(named.depth, study.detector, study.pseudo_lidar)
+    model = PseudoLidarModelConfig(
+        named.depth, study.detector, study.pseudo_lidar, card=ModelCard(depth=named.card.depth)
+    )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pseudo_lidar = make_pseudo_lidar(model, device)
     _render(study, workers)

@@ -24,7 +24,7 @@ class RunError(Kd3dError):
     """A training run ended without its last checkpoint."""
 
 
-def hold(out: Path) -> AbstractContextManager[int]:
+def lock_study(out: Path) -> AbstractContextManager[int]:
     """Hold a study's folder; gives the descriptor that holds it.
 
     Training processes inherit it: if this one is killed, the folder stays taken until they end.
@@ -45,7 +45,7 @@ def train(run: StudyRun, lock: int, on_line: Callable[[str], None]) -> None:
 
     Args:
         run: the run; its settings are written to `train.yaml`, what is said to `train.log`.
-        lock: see `hold`.
+        lock: see `lock_study`.
         on_line: called about once a second with the newest line of the log.
 
     Raises:

@@ -56,7 +56,7 @@ class StudyRun:
         return not Path(teacher.model).is_file()
 
     def result(self) -> dict[str, Any] | None:
-        """What `judge` wrote; None if the run isn't finished, or the last attempt failed."""
+        """What `evaluate_run` wrote; None if the run isn't finished, or the last attempt failed."""
         path = self.folder / "metrics.json"
         if not path.is_file() or self._failure.is_file():
             return None
@@ -64,7 +64,7 @@ class StudyRun:
             return json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise DataError(
-                f"{path}: cannot be read: {error}; delete it to judge the run again"
+                f"{path}: cannot be read: {error}; delete it to evaluate the run again"
             ) from None
 
     def failure(self) -> str | None:
@@ -118,7 +118,7 @@ def model_file(study: StudyConfig) -> Path:
 
 
 def last_model(folder: Path) -> Path:
-    """The model with the last weights of the run in `folder`; `judge` writes it."""
+    """The model with the last weights of the run in `folder`; `evaluate_run` writes it."""
     return folder / "last" / "model.yaml"
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from kd3d_core.files import write_whole
 from kd3d_core.study.config import TEACHER, Metric, StudyConfig
-from kd3d_core.study.judge import MODERATE
+from kd3d_core.study.evaluate import MODERATE
 from kd3d_core.study.runs import StudyRun, student_runs, teacher_run
 
 
@@ -70,7 +70,7 @@ class Table:
     Attributes:
         study: its settings.
         rows: teacher first, then the variants in their order.
-        results: by variant and seed, what `judge` wrote.
+        results: by variant and seed, what `evaluate_run` wrote.
         failures: by the run's name, why it failed.
     """
 
@@ -126,7 +126,7 @@ def make_table(study: StudyConfig) -> Table:
     return Table(study, rows, results, failures)
 
 
-def brief(run: StudyRun, study: StudyConfig) -> str:
+def summary_line(run: StudyRun, study: StudyConfig) -> str:
     """A finished run's numbers, or why there are none, in a line."""
     result = run.result()
     if result is None:

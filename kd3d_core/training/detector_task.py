@@ -22,6 +22,7 @@ from kd3d_core.models.export import export_detector
 from kd3d_core.paths import cache_dir
 from kd3d_core.progress import progress_of
 from kd3d_core.training.caches import point_source
+from kd3d_core.training.card import with_thresholds
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.data import RunData
 from kd3d_core.training.processes import processes
@@ -74,9 +75,10 @@ class DetectorTask:
         self._val = val
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """See `average_precision`."""
+        """See `average_precision`; `export` writes the thresholds that are best here."""
         found = self.detect(model, device)
         truth = {name: self._val.frames.frame(name).ground_truth() for name in found}
+        self._model_config = with_thresholds(self._model_config, truth, found, "labels")
         return average_precision(truth, found, self._model_config.detector.classes)
 
     def detect(self, model: nn.Module, device: torch.device) -> dict[str, list[Label]]:

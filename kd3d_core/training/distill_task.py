@@ -23,6 +23,7 @@ from kd3d_core.models.build import make_detector
 from kd3d_core.models.config import ModelConfig, load_model_config
 from kd3d_core.models.export import export_detector
 from kd3d_core.training.caches import can_keep_answers, point_source, teacher_answers
+from kd3d_core.training.card import with_thresholds
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.data import (
     RunData,
@@ -74,13 +75,15 @@ class DistillTask:
         self._teacher_boxes = teacher_boxes
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """See `average_precision`."""
+        """See `average_precision`; `export` writes the thresholds that are best here."""
         assert isinstance(model, Distiller)
         found = self._val.detect(model.student, device)
         if self._teacher_boxes is not None:
-            truth = self._teacher_boxes.labels(device)
+            truth, labels = self._teacher_boxes.labels(device), "boxes of the teacher"
         else:
             truth = {name: self._val.frames.frame(name).ground_truth() for name in found}
+            labels = "labels"
+        self._model_config = with_thresholds(self._model_config, truth, found, labels)
         return average_precision(truth, found, self._model_config.detector.classes)
 
     def export(self, model: nn.Module, out: Path) -> None:

@@ -1,12 +1,19 @@
 """The task that a configuration asks for."""
 
+import logging
+from dataclasses import replace
+
+from kd3d_core.data.calibration_check import few_samples, warn_if_calibration_looks_wrong
 from kd3d_core.models.config import load_model_config
+from kd3d_core.training.card import card_of_run
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.data import run_data
 from kd3d_core.training.depth_task import make_depth_task
 from kd3d_core.training.detector_task import make_detector_task
 from kd3d_core.training.distill_task import make_distill_task
 from kd3d_core.training.task import Task
+
+log = logging.getLogger(__name__)
 
 
 def make_task(config: TrainConfig, keep: bool = True) -> Task:
@@ -21,6 +28,9 @@ def make_task(config: TrainConfig, keep: bool = True) -> Task:
         Kd3dError: data or weights are missing or don't fit.
     """
     model, data = load_model_config(config.model), run_data(config.data)
+    for part in data.train:
+        warn_if_calibration_looks_wrong(few_samples(part.frames), log.warning)
+    model = replace(model, card=card_of_run(model.card, config.task, data))
     match config.task:
         case "depth":
             return make_depth_task(config, model, data)

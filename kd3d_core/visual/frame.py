@@ -6,7 +6,7 @@ from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual.bev import BevView, draw_cloud, draw_footprints
 from kd3d_core.visual.colors import TRUTH_COLOR, class_color
-from kd3d_core.visual.image import draw_boxes, line_width, mark_untrained, write
+from kd3d_core.visual.image import draw_boxes, line_width, write, write_caveat
 
 
 def draw_frame(
@@ -15,7 +15,7 @@ def draw_frame(
     points: np.ndarray,
     found: ObjectBoxes,
     truth: ObjectBoxes | None = None,
-    trained: bool = True,
+    caveat: str = "",
     title: str = "",
 ) -> np.ndarray:
     """Annotated `(H, W, 3)` RGB picture of a frame: the image, and under it the scene from above.
@@ -26,10 +26,10 @@ def draw_frame(
         points: `(N, 3+)` in the detector frame.
         found: detections, drawn in the colours of their classes.
         truth: labels, drawn in white, if there are any.
-        trained: if False, UNTRAINED is written into the corner.
+        caveat: why not to trust the detections, written into the corner.
         title: text in the corner of the scene from above.
     """
-    picture = draw_image(image, camera, found, truth, trained)
+    picture = draw_image(image, camera, found, truth, caveat)
     view = BevView(width=picture.shape[1])
     return np.vstack([picture, draw_above(view, points, found, truth, title)])
 
@@ -39,7 +39,7 @@ def draw_image(
     camera: PinholeCamera,
     found: ObjectBoxes,
     truth: ObjectBoxes | None = None,
-    trained: bool = True,
+    caveat: str = "",
 ) -> np.ndarray:
     """A copy of the image with boxes; arguments as in `draw_frame`."""
     picture = np.ascontiguousarray(image).copy()
@@ -50,8 +50,8 @@ def draw_image(
     texts = [f"{name} {score:.2f}" for name, score in zip(names, found.scores[order], strict=True)]
     colors = [class_color(name) for name in names]
     draw_boxes(picture, found.boxes[order], camera, colors, texts)
-    if not trained:
-        mark_untrained(picture)
+    if caveat:
+        write_caveat(picture, caveat)
     return picture
 
 

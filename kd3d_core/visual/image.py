@@ -118,10 +118,9 @@ def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def mark_untrained(image: np.ndarray) -> None:
-    """Write into the upper left corner that the weights are random."""
-    place = (line_width(image, 8), line_width(image, 22))
-    write(image, "UNTRAINED: random weights", place, (255, 70, 70), 0.7)
+def write_caveat(image: np.ndarray, text: str) -> None:
+    """Write into the upper left corner why not to trust what the picture shows."""
+    write(image, text, (line_width(image, 8), line_width(image, 22)), (255, 70, 70), 0.7)
 
 
 def _clip_near(

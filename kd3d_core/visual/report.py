@@ -4,7 +4,7 @@ frames = [
     drive_frame("000010", image, camera, points, found, truth, latency_ms=52.0),
     ...
 ]
-write_report(Path("report.html"), "Drive", frames, facts={"model": "lite"}, trained=True)
+write_report(Path("report.html"), "Drive", frames, facts={"model": "lite"})
 """
 
 from collections import Counter
@@ -33,9 +33,6 @@ from kd3d_core.visual.page import (
     Table,
     write_page,
 )
-
-UNTRAINED = "UNTRAINED: the weights are random, so the boxes mean nothing."
-"""Warning of a page whose model has random weights."""
 
 _ABOVE_WIDTH_PX = 760
 _MOST_ROWS = 12
@@ -66,7 +63,7 @@ def drive_frame(
     found: ObjectBoxes,
     truth: ObjectBoxes | None = None,
     latency_ms: float | None = None,
-    trained: bool = True,
+    caveat: str = "",
 ) -> DriveFrame:
     """Draw and compress a frame for `write_report`.
 
@@ -78,9 +75,9 @@ def drive_frame(
         found: detections in the detector frame.
         truth: labels in the detector frame, if there are any.
         latency_ms: time from image to result, if known.
-        trained: if False, the picture says UNTRAINED.
+        caveat: why not to trust the detections, written into the picture.
     """
-    column = frame_column(image, camera, points, found, truth, trained)
+    column = frame_column(image, camera, points, found, truth, caveat)
     return DriveFrame(Frame(title, (column,)), found, truth, latency_ms)
 
 
@@ -90,7 +87,7 @@ def frame_column(
     points: np.ndarray,
     found: ObjectBoxes,
     truth: ObjectBoxes | None = None,
-    trained: bool = True,
+    caveat: str = "",
     heading: str = "",
 ) -> Column:
     """Image, scene from above and a table of detections; arguments as in `drive_frame`."""
@@ -98,7 +95,7 @@ def frame_column(
     summary = _summary(found, truth)
     return Column(
         (
-            Picture.encode(draw_image(image, camera, found, truth, trained), f"Camera: {summary}"),
+            Picture.encode(draw_image(image, camera, found, truth, caveat), f"Camera: {summary}"),
             Picture.encode(draw_above(view, points, found, truth), f"From above: {summary}"),
         ),
         _detection_table(found),
@@ -113,7 +110,7 @@ def write_report(
     *,
     lead: str = "",
     facts: Mapping[str, str] | None = None,
-    trained: bool = True,
+    warning: str = "",
     rate_hz: float = 10.0,
     rules: MatchRules = MatchRules(),  # noqa: B008 - frozen
     latency: str = "From an image to its result.",
@@ -127,7 +124,7 @@ def write_report(
         frames: in the order of the drive.
         lead: a sentence below the title.
         facts: names and values, for the top of the page.
-        trained: if False, the page says UNTRAINED.
+        warning: sentence at the top, said loudly.
         rate_hz: frames per second when played.
         rules: rules of precision and recall, where frames have labels.
         latency: sentence on what the latency includes.
@@ -144,7 +141,6 @@ def write_report(
     latency_ms = [frame.latency_ms for frame in frames if frame.latency_ms is not None]
     if latency_ms:
         sections.append(_latency_section(latency_ms, latency))
-    warning = "" if trained else UNTRAINED
     page = Page(title, lead, tuple((facts or {}).items()), tuple(sections), warning, tuple(notes))
     write_page(path, page)
 

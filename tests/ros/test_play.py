@@ -281,6 +281,18 @@ def test_a_type_is_not_imported_before_it_is_known_to_be_one() -> None:
     assert "antigravity" not in sys.modules
 
 
+def test_damaged_messages_are_skipped_and_counted(tmp_path: Path, caplog) -> None:
+    cut_off = b"\x28\xb5\x2f\xfd"
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.add_topic("/image", "sensor_msgs/msg/Image")
+        for index, content in enumerate([image(1), cut_off, image(2), cut_off]):
+            writer.write("/image", START + index, content)
+    summary = play_bag(tmp_path / "bag")
+    assert summary.sent == {"/image": 2}
+    assert summary.skipped["/image"] == ("what should be compressed with zstd isn't", 2)
+    assert caplog.text.count("is skipped") == 1
+
+
 @pytest.mark.parametrize("name", ["", "/1abc", "/a b", f"/{'a' * 5000}"])
 def test_names_that_ros_refuses_are_skipped_and_counted(name: str, tmp_path: Path) -> None:
     with BagWriter(tmp_path / "bag") as writer:

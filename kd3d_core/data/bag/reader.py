@@ -1,6 +1,5 @@
 """Reads bags."""
 
-import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,17 +22,24 @@ from kd3d_core.errors import DataError, first_line, listed, shown
 from kd3d_core.messages.decode import decode
 from kd3d_core.messages.types import HEADER, Message
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class RawMessage:
-    """A message as it was recorded: when (nanoseconds), and its CDR bytes."""
+    """A message as it was recorded.
+
+    Attributes:
+        topic: its topic.
+        type: as in `Topic`.
+        stamp_ns: when it was recorded, nanoseconds.
+        data: in CDR.
+        damage: why `data` can't be had and is empty; empty itself if all is well.
+    """
 
     topic: str
     type: str
     stamp_ns: int
     data: bytes
+    damage: str = ""
 
 
 class BagReader:
@@ -45,7 +51,6 @@ class BagReader:
     Attributes:
         topics: name to `Topic`.
         foreign: topics without ROS 2 messages, which aren't read: why not, and how many messages.
-        damaged: topics with messages that had to be left out: why, and how many so far.
         start_ns: stamp of the first message.
         end_ns: stamp of the last message.
 
@@ -57,7 +62,6 @@ class BagReader:
         self.path = Path(path).expanduser()
         self.topics: dict[str, Topic] = {}
         self.foreign: dict[str, tuple[str, int]] = {}
-        self.damaged: dict[str, tuple[str, int]] = {}
         self._definitions: dict[str, MessageDefinition] = {}
         self._stores: dict[str, Typestore] = {}
         self._from_ros1: dict[str, Callable[[bytes], memoryview]] = {}
@@ -123,7 +127,7 @@ class BagReader:
         start_ns: int | None = None,
         stop_ns: int | None = None,
     ) -> Iterator[RawMessage]:
-        """Messages in the order of their stamps. Single damaged ones are left out and counted.
+        """Messages in the order of their stamps, damaged ones among them.
 
         Args:
             topics: names; default: all.
@@ -157,18 +161,12 @@ class BagReader:
                 if item is None:
                     return
                 connection, stamp_ns, data = item
-            type_name = ros2_type(connection.msgtype)
+            type_name, damage = ros2_type(connection.msgtype), ""
             try:
-                content = self._as_cdr(type_name, data)
+                data = self._as_cdr(type_name, data)
             except Exception as error:  # rosbags' conversions raise many kinds
-                self._leave_out(connection.topic, first_line(error))
-                continue
-            yield RawMessage(connection.topic, type_name, stamp_ns, content)
-
-    def _leave_out(self, topic: str, reason: str) -> None:
-        if topic not in self.damaged:
-            _log.warning("%s: a message on %s is left out: %s", self.path, shown(topic), reason)
-        self.damaged[topic] = reason, self.damaged.get(topic, ("", 0))[1] + 1
+                data, damage = b"", first_line(error)
+            yield RawMessage(connection.topic, type_name, stamp_ns, data, damage)
 
     def decode(self, message: RawMessage) -> Message:
         """kd3d's message for a raw one.
@@ -177,6 +175,8 @@ class BagReader:
             DataError: names bag, topic and stamp, and what is wrong with the message.
         """
         try:
+            if message.damage:
+                raise DataError(message.damage)
             decoded = self._store(message.type).deserialize_cdr(message.data, message.type)
             return decode(decoded, message.type)
         except Exception as error:

@@ -2,10 +2,15 @@
 
 from pathlib import Path
 
+import mmcv
+import mmcv_voxels
 import torch
 from mmengine.config import Config, ConfigDict
 
-import kd3d_core.detectors.upstream  # noqa: F401  (mmcv's ops, before mmdet3d asks for them)
+import kd3d_core.detectors.upstream  # noqa: F401  (makes mmcv._ext, before mmdet3d asks for it)
+
+for op in mmcv_voxels.OPS:
+    setattr(mmcv._ext, op.__name__, op)
 
 KINDS = ("lite", "mvxnet", "second", "pointpillars")
 _FILES = {

@@ -4,11 +4,13 @@ import pytest
 import torch
 from torch.nn import functional
 
+from kd3d_core.detectors.config import DecodeConfig
 from kd3d_core.detectors.fusion import (
     ImageFeatures,
     _reduce,
     sample_pixels,
 )
+from kd3d_core.detectors.lite import lite
 from kd3d_core.detectors.voxels import VoxelAssignment
 
 POINTS, BATCH = 4000, 3
@@ -89,3 +91,18 @@ def test_maximum_of_a_voxel_and_its_gradient():
     (theirs,) = torch.autograd.grad((expected * weights).sum(), points)
     torch.testing.assert_close(ours, theirs)
     assert ours[:50].any()
+
+
+@pytest.mark.parametrize(("capability", "expected"), [("AVX2", True), ("AVX512", False)])
+def test_the_canvas_to_train_on_is_laid_out_for_the_cpu(monkeypatch, capability, expected):
+    """Its numbers are the same, and those that detect are never copied."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    detector = lite(DecodeConfig(), (0.0, -12.8, -3.0, 25.6, 12.8, 1.0), (0.4, 0.4, 4.0))
+    cloud, image = torch.rand(50, 4), torch.rand(1, 3, 64, 64)
+    inputs = (cloud, torch.zeros(50, dtype=torch.int64), image, torch.eye(4)[None, :3], None)
+    canvas = detector.eval().bev_input(*inputs)
+    assert canvas.is_contiguous() == expected
+    with torch.no_grad():
+        same = detector.bev_input(*inputs)
+    assert torch.equal(canvas, same)
+    assert not same.is_contiguous()

@@ -63,7 +63,7 @@ def in_process(rank: int, folder: str) -> None:
     found = {}
     for name, config in CONFIGS.items():
         module = share_norms(distiller(config).train(), torch.device("cpu"))
-        wrapped = DistributedDataParallel(module, find_unused_parameters=config.parts_rest)
+        wrapped = DistributedDataParallel(module, find_unused_parameters=module.has_idle_parameters)
         found[name] = [gradients(wrapped, frame(whole, rank)) for whole in frames()]
     torch.save(found, Path(folder) / f"{rank}.pt")
     distributed.destroy_process_group()
@@ -76,7 +76,7 @@ def expected(config: DistillConfig) -> list[dict[str, torch.Tensor]]:
 
 def test_two_processes_have_the_gradients_of_one_with_the_double_batch(tmp_path):
     """The second batch leaves one process without anything for its teacher to see."""
-    assert [config.parts_rest for config in CONFIGS.values()] == [False, True]
+    assert [distiller(config).has_idle_parameters for config in CONFIGS.values()] == [False, True]
     multiprocessing.spawn(in_process, (str(tmp_path),), nprocs=2)
     both = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
     for name, config in CONFIGS.items():

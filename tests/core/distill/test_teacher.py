@@ -50,9 +50,9 @@ def test_other_classes():
 
 
 def test_another_range():
-    message = refusal(grid={"point_cloud_range": (0.0, -12.8, -3.0, 25.6, 12.8, 2.0)})
-    assert "12.8, 2.0)" in message
-    assert "12.8, 1.0)" in message
+    message = refusal(grid={"point_cloud_range": (0.0, -12.8, -3.0, 24.0, 12.8, 1.0)})
+    assert "24.0, 12.8, 1.0)" in message
+    assert "25.6, 12.8, 1.0)" in message
 
 
 def test_other_voxels():

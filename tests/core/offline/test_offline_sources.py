@@ -306,7 +306,7 @@ def test_a_camera_on_tf_is_where_it_was_at_the_stamp_of_the_image(tmp_path: Path
     references = iter(bag_source(path, BagSettings(detector_frame="base"), ALL).references)
     assert next(references).load().camera.lidar_from_camera[2, 3] == 1.5
     for reference in references:
-        with pytest.raises(Kd3dError, match=r"'camera' moves .* from 1\.000 to 2\.000 s, not at"):
+        with pytest.raises(Kd3dError, match=r"'camera' moves .* from 1\.0+ to 2\.0+ s, not at"):
             reference.load()
 
 
@@ -393,7 +393,7 @@ def test_a_damaged_info_is_told_and_the_others_are_used(tmp_path: Path, caplog) 
 def test_bad_images_of_a_bag_are_bad_frames_and_the_others_are_not(tmp_path: Path) -> None:
     good = image(1.0)
     cut = Image(10**9, "camera", 44, 126, "rgb8", 378, good.data[:-1])
-    unknown = Image(10**9, "camera", 44, 126, "bayer_rggb8", 126, good.data[: 126 * 44])
+    unknown = Image(10**9, "camera", 44, 126, "32FC1", 504, good.data[: 126 * 44])
     path = write(
         tmp_path / "bag",
         (0.5, "/info", info(0.5)),
@@ -404,7 +404,7 @@ def test_bad_images_of_a_bag_are_bad_frames_and_the_others_are_not(tmp_path: Pat
     first, second, third = bag_source(path, BagSettings(), ALL).references
     with pytest.raises(ImageError, match="incomplete"):
         first.load()
-    with pytest.raises(ImageError, match="bayer_rggb8"):
+    with pytest.raises(ImageError, match="32FC1"):
         second.load()
     np.testing.assert_array_equal(third.load().image, picture(50))
 
@@ -475,10 +475,11 @@ def test_damaged_compressed_images_are_bad_frames_and_the_others_are_not(tmp_pat
         (1.1, "/image/compressed", CompressedImage(10**9, "camera", "png", good.data)),
         (1.2, "/image/compressed", compressed(good)),
     )
-    *bad, third = bag_source(path, BagSettings(), ALL).references
-    for reference in bad:
-        with pytest.raises(ImageError, match="cut off, damaged"):
-            reference.load()
+    cut_off, other, third = bag_source(path, BagSettings(), ALL).references
+    with pytest.raises(ImageError, match="cut off or damaged"):
+        cut_off.load()
+    with pytest.raises(ImageError, match="neither PNG nor JPEG"):
+        other.load()
     np.testing.assert_array_equal(third.load().image, picture(50))
 
 

@@ -14,7 +14,6 @@ from kd3d_core.ops import (
     sparse_conv3d,
     strided_rulebook,
     submanifold_rulebook,
-    transposed_rulebook,
 )
 
 SHAPE = (6, 9, 8)
@@ -125,48 +124,6 @@ class TestStrided:
         reached = conv(occupied, torch.ones(1, 1, *kernel))[:, 0].nonzero()
         assert as_rows(rulebook.out_coords) == as_rows(reached)
         assert rulebook.out_coords.tolist() == sorted(rulebook.out_coords.tolist())
-
-    @pytest.mark.parametrize(("kernel", "stride", "padding", "dilation"), STRIDED[:3])
-    def test_inverse_is_the_transpose(self, device, kernel, stride, padding, dilation):
-        """<conv(x), y> = <x, inverse(y)> with the kernel's channels exchanged."""
-        coords = random_sites(device, fill=0.1)
-        rulebook = strided_rulebook(coords, SHAPE, kernel, stride, padding, dilation)
-        back = rulebook.inverse(coords, SHAPE)
-        x = torch.randn(len(coords), 3, device=device, dtype=torch.float64)
-        y = torch.randn(len(rulebook.out_coords), 5, device=device, dtype=torch.float64)
-        weight = torch.randn(*kernel, 3, 5, device=device, dtype=torch.float64)
-        there = (sparse_conv3d(x, weight, rulebook) * y).sum()
-        again = (x * sparse_conv3d(y, weight.transpose(-1, -2), back)).sum()
-        close(there, again)
-        assert back.out_shape == SHAPE
-
-
-class TestTransposed:
-    @pytest.mark.parametrize(
-        ("kernel", "stride", "padding", "output_padding"),
-        [
-            ((3, 3, 3), (2, 2, 2), (1, 1, 1), (1, 0, 1)),
-            ((2, 3, 1), (2, 1, 1), (0, 1, 0), (0, 0, 0)),
-        ],
-    )
-    def test_is_a_dense_transposed_convolution(
-        self, device, dtype, kernel, stride, padding, output_padding
-    ):
-        coords = random_sites(device, fill=0.1)
-        features = torch.randn(len(coords), 3, device=device, dtype=dtype)
-        weight = torch.randn(*kernel, 3, 5, device=device, dtype=dtype)
-        rulebook = transposed_rulebook(
-            coords, SHAPE, kernel, stride, padding, output_padding=output_padding
-        )
-        out = sparse_conv3d(features, weight, rulebook)
-        dense = F.conv_transpose3d(
-            densify(features, coords).double().cpu(),
-            weight.permute(3, 4, 0, 1, 2).double().cpu(),
-            stride=stride,
-            padding=padding,
-            output_padding=output_padding,
-        )
-        close(densify(out, rulebook.out_coords, rulebook.out_shape).cpu(), dense)
 
 
 def small_rulebook(kind: str, coords: Tensor) -> Rulebook:

@@ -39,7 +39,7 @@ def study(tmp_path) -> StudyConfig:
 
 @pytest.fixture
 def pretend(study) -> Callable[..., None]:
-    """Writes the metrics of a run as `judge` would: AP at the strict and at the loose IoU."""
+    """Writes the metrics of a run as `evaluate_run` would: AP at the strict and loose IoU."""
 
     def write(
         variant: str, seed: int, strict: float, loose: float, seconds: float = 60,

@@ -10,7 +10,7 @@ import pytest
 
 from kd3d_core.errors import DataError
 from kd3d_core.study import process
-from kd3d_core.study.process import RunError, hold
+from kd3d_core.study.process import RunError, lock_study
 from kd3d_core.study.runs import student_runs
 
 LIMIT_S = 60
@@ -32,7 +32,7 @@ def interpreter(tmp_path, monkeypatch):
 def test_a_run_has_its_settings_and_its_log(study, tmp_path, interpreter):
     interpreter('echo "arguments $@"; echo said >&2')
     run = student_runs(study)[1]
-    with hold(tmp_path / "study") as lock:
+    with lock_study(tmp_path / "study") as lock:
         process.train(run, lock, lambda line: None)
     settings = run.folder / "train.yaml"
     assert run.log.read_text() == f"arguments -m kd3d_core.cli.train {settings}\nsaid\n"
@@ -48,7 +48,7 @@ def test_a_run_has_its_settings_and_its_log(study, tmp_path, interpreter):
 )
 def test_a_run_that_fails_says_why(study, tmp_path, interpreter, script, reason):
     interpreter(script)
-    with hold(tmp_path / "study") as lock, pytest.raises(RunError, match=reason):
+    with lock_study(tmp_path / "study") as lock, pytest.raises(RunError, match=reason):
         process.train(student_runs(study)[0], lock, lambda line: None)
 
 
@@ -61,7 +61,7 @@ def test_a_study_that_is_interrupted_ends_its_run(study, tmp_path, interpreter, 
         if line.isdigit():
             raise KeyboardInterrupt
 
-    with hold(tmp_path / "study") as lock, pytest.raises(KeyboardInterrupt):
+    with lock_study(tmp_path / "study") as lock, pytest.raises(KeyboardInterrupt):
         process.train(run, lock, interrupt)
     with pytest.raises(ProcessLookupError):
         os.kill(int(run.log.read_text()), 0)
@@ -69,9 +69,9 @@ def test_a_study_that_is_interrupted_ends_its_run(study, tmp_path, interpreter, 
 
 def test_a_folder_is_taken_until_the_last_run_of_a_killed_study_ends(tmp_path):
     out = tmp_path / "study"
-    with hold(out) as lock:
+    with lock_study(out) as lock:
         left_behind = subprocess.Popen(["sleep", "600"], pass_fds=(lock,))
-        with pytest.raises(DataError, match="in use by another kd3d-ablate"), hold(out):
+        with pytest.raises(DataError, match="in use by another kd3d-ablate"), lock_study(out):
             pass
     try:
         with pytest.raises(DataError, match="or by a training run that one left behind"):
@@ -86,7 +86,7 @@ def wait_for_lock(out: Path, seconds: float) -> None:
     ends = time.monotonic() + seconds
     while True:
         try:
-            with hold(out):
+            with lock_study(out):
                 return
         except DataError:
             if time.monotonic() >= ends:

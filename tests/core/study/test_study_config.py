@@ -96,7 +96,7 @@ def test_frames_that_are_there_need_nothing_that_renders(tmp_path):
     script = (
         "import sys; sys.modules['embreex'] = None\n"
         "from kd3d_core.cli import ablate\n"
-        "import kd3d_core.study.conduct, kd3d_core.study.prepare\n"
+        "import kd3d_core.study.run, kd3d_core.study.prepare\n"
         "sys.exit(ablate.main())"
     )
     path = write_study(tmp_path)

@@ -9,8 +9,8 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from kd3d_core.cli import ablate as command
-from kd3d_core.study.conduct import write_results
 from kd3d_core.study.plots import students_over_epochs
+from kd3d_core.study.run import write_results
 from kd3d_core.study.runs import student_runs
 from kd3d_core.study.table import Spread, make_table, markdown
 

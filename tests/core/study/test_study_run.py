@@ -23,8 +23,8 @@ from kd3d_core.evaluation.kitti_ap import evaluate
 from kd3d_core.evaluation.kitti_files import read_frames
 from kd3d_core.runtime.pipeline import CameraDetector
 from kd3d_core.study import process
+from kd3d_core.study.evaluate import beyond_range
 from kd3d_core.study.history import read_history
-from kd3d_core.study.judge import beyond_range
 from kd3d_core.study.process import RunError
 from kd3d_core.training.loop import train
 from kd3d_core.training.tasks import make_task
@@ -56,7 +56,7 @@ def judged_on(monkeypatch) -> list[np.ndarray]:
             super().__init__(frames, config, points, batch_size)
             clouds.append(points(frames[0]))
 
-    monkeypatch.setattr("kd3d_core.study.judge.DetectionFrames", Seen)
+    monkeypatch.setattr("kd3d_core.study.evaluate.DetectionFrames", Seen)
     return clouds
 
 
@@ -222,7 +222,7 @@ def test_the_command_renders_trains_in_processes_and_survives_a_kill(ready):
         data={"root": str(ready / "train"), "val_root": str(ready / "val")},
         render={
             "train": {"frames": 4, "seed": 1, "camera": camera},
-            "val": {"frames": 2, "seed": 2, "camera": camera},
+            "val": {"frames": 2, "seed": 2, "camera": dict(camera)},  # once more: no YAML alias
         },
         seeds=[0],
     )

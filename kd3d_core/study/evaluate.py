@@ -1,4 +1,4 @@
-"""Judging a run: its last weights on the validation frames, by KITTI's AP.
+"""Evaluating a run: its last weights on the validation frames, by KITTI's AP.
 
 No validation frame decides anything: the weights are those of the last epoch, averaged if the run
 averages, and not those of the checkpoint that validated best.
@@ -36,7 +36,7 @@ _PREFIXES = ("detector.network.", "student.network.")
 """Where the tasks that train a detector keep it."""
 
 
-def judge(run: StudyRun, prepared: Prepared) -> dict[str, Any]:
+def evaluate_run(run: StudyRun, prepared: Prepared) -> dict[str, Any]:
     """Detect in the validation frames, and write detections, model and metrics into the folder.
 
     Args:

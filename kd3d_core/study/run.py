@@ -1,4 +1,4 @@
-"""Conducting a study: what isn't finished is run, one run after the other."""
+"""Running a study: the runs that aren't finished, one after the other."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from kd3d_core.data.pseudo_cache import weights_digest
 from kd3d_core.errors import Kd3dError, first_line
 from kd3d_core.study import process
 from kd3d_core.study.config import StudyConfig
-from kd3d_core.study.judge import judge
+from kd3d_core.study.evaluate import evaluate_run
 from kd3d_core.study.plots import write_plots
 from kd3d_core.study.prepare import Prepared
 from kd3d_core.study.runs import StudyRun
@@ -15,7 +15,7 @@ from kd3d_core.study.table import make_table, write_table
 from kd3d_core.training.distill_task import load_teacher
 
 
-def conduct(
+def run_study(
     study: StudyConfig,
     runs: Sequence[StudyRun],
     prepared: Prepared,
@@ -23,13 +23,13 @@ def conduct(
     on_run: Callable[[StudyRun], None],
     on_line: Callable[[str], None],
 ) -> list[StudyRun]:
-    """Train and judge the runs that aren't finished; the table follows each of them, and the end.
+    """Train and evaluate the runs that aren't finished; the table is written after each of them.
 
     Args:
         study: the study.
         runs: in their order, the teacher's before those that it teaches.
         prepared: what all share.
-        lock: see `process.hold`.
+        lock: see `process.lock_study`.
         on_run: called before each run, finished or not.
         on_line: told what a run in training says.
 
@@ -48,8 +48,8 @@ def conduct(
             if run.lacks_teacher:
                 raise Kd3dError("its teacher has no weights: the teacher's run failed")
             process.train(run, lock, on_line)
-            on_line("judging")
-            judge(run, prepared)
+            on_line("evaluating")
+            evaluate_run(run, prepared)
         except (Kd3dError, RuntimeError, OSError) as error:
             run.fail(first_line(error))
             failed.append(run)
