@@ -188,6 +188,8 @@ def test_small_images_are_enlarged():
 
 def test_a_narrow_view_leaves_the_window_empty():
     """640 x 480 at 520 px, as many webcams have."""
-    text = the_one(camera_notices(TRAINED, camera(focal=520, size=(640, 480)), WINDOW), "camera_view")
+    text = the_one(
+        camera_notices(TRAINED, camera(focal=520, size=(640, 480)), WINDOW), "camera_view"
+    )
     assert "images fill 72% of the side of the network's input, those of the training 100%" in text
     assert "too short" in text
