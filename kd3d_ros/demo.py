@@ -88,7 +88,7 @@ def demo(
     print("4/4 drawing what was recorded")
     trained = values["weights"] == "trained"
     weights = {
-        "weights": list(config.weights),
+        **config.weights,
         "trained": trained,
         "trained_on": config.card.trained_on,
     }
