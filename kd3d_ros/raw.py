@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import rclpy
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from kd3d_core.data.bag import definition_file
 from kd3d_core.errors import Kd3dError, shown
@@ -86,4 +87,21 @@ def ros_qos(qos: QosProfile) -> QoSProfile:
         ),
         history=HistoryPolicy.KEEP_ALL if qos.history == "keep_all" else HistoryPolicy.KEEP_LAST,
         depth=max(qos.depth, 1),
+    )
+
+
+def offered_qos(publishers: Iterable[TopicEndpointInfo], depth: int = 10) -> QosProfile:
+    """The strictest QoS that all these publishers of a topic offer.
+
+    Args:
+        publishers: as `Node.get_publishers_info_by_topic` gives them, at least one.
+        depth: of the profile, because discovery doesn't tell any.
+    """
+    profiles = [publisher.qos_profile for publisher in publishers]
+    reliable = all(profile.reliability == ReliabilityPolicy.RELIABLE for profile in profiles)
+    latched = all(profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for profile in profiles)
+    return QosProfile(
+        "reliable" if reliable else "best_effort",
+        "transient_local" if latched else "volatile",
+        depth=depth,
     )
