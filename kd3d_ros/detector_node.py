@@ -411,6 +411,7 @@ class DetectorNode(LifecycleNode):
             topic=self._image_topic,
             publishers=images.publishers if images else 0,
             connected=images.connected if images else 0,
+            reliability=images.reliability if images else "",
             camera_frame=self._cameras.frame_of("") if self._cameras else "",
             conflict=self._conflict(),
             trouble=self._complaints.last if self._detector else self._why_unconfigured,

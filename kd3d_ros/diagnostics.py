@@ -133,6 +133,7 @@ class Health:
         topic: where images are expected.
         publishers: how many publish there.
         connected: from how many of them this node gets images.
+        reliability: of the subscription to images.
         camera_frame: frame of the latest image; empty before the first.
         conflict: who else publishes the frame of the results; empty if nobody does.
         trouble: the last error, or why configuring failed; empty if there was none.
@@ -148,6 +149,7 @@ class Health:
     topic: str
     publishers: int
     connected: int
+    reliability: str = ""
     camera_frame: str = ""
     conflict: str = ""
     trouble: str = ""
@@ -178,6 +180,7 @@ def status(node_name: str, health: Health) -> DiagnosticStatus:
         "weights": "trained" if health.trained else "UNTRAINED",
         "image_topic": health.topic,
         "image_publishers": str(health.connected),
+        "image_reliability": health.reliability,
         "camera_frame": health.camera_frame,
         **{name: f"{rate:.2f}" for name, rate in rates.items()},
         **{name: str(count) for name, count in health.counters.items()},

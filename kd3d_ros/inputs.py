@@ -97,6 +97,11 @@ class Input:
             self._subscription = None
 
     @property
+    def reliability(self) -> str:
+        """What is asked for: `reliable` or `best_effort`."""
+        return self._qos.reliability
+
+    @property
     def publishers(self) -> int:
         """How many publish the topic."""
         return self._node.count_publishers(self._topic)
