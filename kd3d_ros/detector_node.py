@@ -67,6 +67,7 @@ from kd3d_core.runtime.rejection import RejectedError
 from kd3d_ros import diagnostics, parameters
 from kd3d_ros.inputs import Input, MessageT, parse
 from kd3d_ros.parameters import NODE_NAME, Precision
+from kd3d_ros.raw import use_profile
 from kd3d_ros.results import NodeOutputs
 from kd3d_ros.worker import FrameWorker, ReceivedImage
 
@@ -473,6 +474,7 @@ def main(
         Exit status: 0, or 1 if a parameter was refused.
     """
     keep_freed_memory()
+    use_profile("fastdds_detector.xml")
     # Not rclpy's own handlers: those invalidate the context at once, and what the frame in the
     # model results in could no longer be published.
     stop = _stop_signals()
@@ -517,7 +519,7 @@ def _stop_signals() -> Event:
         ends_at_once_from = time.monotonic() + _ONE_SIGNAL_S
         stop.set()
         with suppress(OSError):  # not print, which the signal may have interrupted
-            os.write(2, b"stopping, when what is under way is done; a second signal ends at once\n")
+            os.write(2, b"stopping, when what is under way is done; one more signal ends at once\n")
 
     for number in numbers:
         signal.signal(number, on_signal)

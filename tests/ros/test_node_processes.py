@@ -1,8 +1,10 @@
 """The node in a process of its own: what answers while it loads, and what DDS loses."""
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,3 +145,28 @@ def test_lost_images_are_counted_and_the_profile_is_named() -> None:
         assert "config/fastdds.xml" in told()[0]
         assert "--shm-size" in told()[0]
         assert 0 < int(listener.value("lost")) <= 30
+
+
+def test_ports_stay_on_this_machine_where_discovery_does(
+    camera: Camera, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+    monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE")
+    with running(start_fake_node()) as node, Spinner(camera) as spinner:
+        spinner.until("the node subscribes", camera.is_connected)
+        # Ports of DDS; those that sockets for sending get are above.
+        listening = {address: port for address, port in udp_sockets(node.pid) if port < 32768}
+        assert set(listening) == {"127.0.0.1"}
+
+
+def udp_sockets(pid: int) -> list[tuple[str, int]]:
+    """Local addresses and ports of the UDP sockets of a process."""
+    links = (os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir())
+    own = {link[8:-1] for link in links if link.startswith("socket:")}
+    sockets = []
+    for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
+        _, local, *rest = line.split()
+        if rest[7] in own:
+            address, port = (bytes.fromhex(word) for word in local.split(":"))
+            sockets.append((".".join(map(str, address[::-1])), int.from_bytes(port, "big")))
+    return sockets
