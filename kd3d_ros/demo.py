@@ -24,13 +24,15 @@ _NODE = "kd3d_detector"
 _START_LIMIT_S = 300.0
 _DRAIN_LIMIT_S = 60.0
 _STOP_LIMIT_S = 30.0
-# Becomes the command that follows, which gets SIGINT when its parent dies, even by SIGKILL (Linux
-# only: PR_SET_PDEATHSIG). Not by preexec_fn, which isn't safe where there are threads.
+# Becomes the command that follows, which gets SIGTERM when its parent dies, even by SIGKILL (Linux
+# only: PR_SET_PDEATHSIG), and obeys SIGINT also where the parent, as a job in the background,
+# ignores it. Not by preexec_fn, which isn't safe where there are threads.
 _END_WITH_PARENT = """
 import ctypes, os, signal, sys
 prctl = getattr(ctypes.CDLL(None), "prctl", None)
 if prctl is not None:
-    prctl(1, int(signal.SIGINT))
+    prctl(1, int(signal.SIGTERM))
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """

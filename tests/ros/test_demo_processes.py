@@ -65,12 +65,13 @@ def test_sigterm_ends_the_children(tmp_path: Path) -> None:
         parent.wait()
 
 
-# Writes a file on SIGINT, as the recorder does with its bag.
+# Writes a file on SIGINT and SIGTERM, as the recorder does with its bag.
 FINISH = [
     sys.executable,
     "-c",
     "import signal, sys; from pathlib import Path;"
-    "signal.signal(signal.SIGINT, lambda *_: (Path('finished').touch(), sys.exit(0)));"
+    "finish = lambda *_: (Path('finished').touch(), sys.exit(0));"
+    "signal.signal(signal.SIGINT, finish); signal.signal(signal.SIGTERM, finish);"
     "Path('ready').touch(); signal.pause()",
 ]
 
@@ -100,6 +101,24 @@ def test_children_finish_their_work_when_the_demo_is_ended(tmp_path: Path, numbe
     finally:
         parent.kill()
         parent.wait()
+
+
+def test_children_obey_sigint_where_the_demo_runs_in_the_background(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "_STOP_LIMIT_S", LIMIT_S)
+    command = [sys.executable, "-c", "print(1, flush=True); import signal; signal.pause()"]
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(Kd3dError, match="KeyboardInterrupt"):
+            wait_and_end(command, tmp_path / "log")
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def wait_and_end(command: list[str], log: Path) -> None:
+    with demo._process("node", command, log):
+        wait_for(log.read_text)
 
 
 def test_what_a_killed_recorder_leaves_is_removed(tmp_path: Path) -> None:
