@@ -27,6 +27,9 @@ def kitti(
 ) -> None:
     """Average precision of detections, with the rules of the official devkit.
 
+    With `--iou loose` also the scores from which on showing detections is best, as a model's card
+    in `model.yaml` has them.
+
     Args:
         labels: folder of label files, one per frame.
         detections: folder of detection files; a frame without one has no detections.
@@ -35,14 +38,20 @@ def kitti(
             bev and 3d.
         json: write the result to this file too.
     """
+    from kd3d_core.classes import BENCHMARK_CLASSES
     from kd3d_core.data.splits import read_split
     from kd3d_core.evaluation.kitti_ap import evaluate
     from kd3d_core.evaluation.kitti_files import read_frames
     from kd3d_core.evaluation.notes import ap_notes
+    from kd3d_core.evaluation.thresholds import best_thresholds
 
     frames = read_frames(labels, detections, None if ids is None else read_split(ids))
     result = evaluate(frames.ground_truth, frames.detections, iou)
     _print_ap(result)
+    if iou == "loose":
+        best = best_thresholds(frames.ground_truth, frames.detections, BENCHMARK_CLASSES)
+        scores = ", ".join(f"{name} {score:g}" for name, score in best.items()) or "none"
+        print(f"\nscore thresholds with the best F1 (3d, moderate): {scores}")
     for note in ap_notes(frames, result, detections, all_frames=ids is None):
         print(f"note: {note}")
     if json is not None:

@@ -3,8 +3,12 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kd3d_core.cli.app import run
+
+if TYPE_CHECKING:
+    from kd3d_core.training.config import TrainConfig
 
 _OWN_OPTIONS = {"set", "dry-run", "help", "config", "print_config", "settings"}
 
@@ -18,47 +22,49 @@ def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) ->
         dry_run: load models and data, take one step, and write nothing.
     """
     import fcntl
-    import logging
+    import os
     from contextlib import nullcontext
     from dataclasses import replace
     from tempfile import TemporaryDirectory
 
+    from kd3d_core.files import locked
     from kd3d_core.training.config import load_train_config
-    from kd3d_core.training.precheck import check_run
-    from kd3d_core.training.same_run import check_settings
 
     wanted = load_train_config(configuration, set)
+    is_main = int(os.environ.get("RANK", "0")) == 0
     if dry_run:
-        # No process to load frames: they may need the depth network, and the GPU it is on.
-        wanted = replace(wanted, workers=0)
-    else:
-        check_settings(wanted)
+        with TemporaryDirectory() as folder:
+            # No process to load frames: they may need the depth network, and the GPU it is on.
+            _train(replace(wanted, workers=0, out=folder), is_main, dry_run)
+        return
+    refusal = f"{wanted.out} is in use by another kd3d-train: wait for it, or give another `out`"
+    # Not flock, which the processes that load frames would hold on to for a while after a kill.
+    with locked(Path(wanted.out), fcntl.lockf, refusal) if is_main else nullcontext():
+        _train(wanted, is_main, dry_run)
+
+
+def _train(wanted: "TrainConfig", is_main: bool, dry_run: bool) -> None:
+    import logging
+
+    from kd3d_core.training.precheck import check_run
+
     check_run(wanted)
 
     from rich.console import Console
     from rich.table import Table
 
-    from kd3d_core.files import locked
     from kd3d_core.training.loop import train as run_training
-    from kd3d_core.training.processes import processes
     from kd3d_core.training.tasks import make_task
 
-    if not processes().is_main_process:
+    if not is_main:
         logging.getLogger().setLevel(logging.ERROR)
-    if dry_run:
-        task = make_task(wanted, keep=False)
-        with TemporaryDirectory() as folder:
-            summary = run_training(replace(wanted, out=folder), task, max_steps=1)
-        losses = ", ".join(f"{name} {value:.4g}" for name, value in summary.losses.items())
-        if processes().is_main_process:
-            print(f"{len(task.samples)} frames; one step gives {losses}; nothing was written")
+    task = make_task(wanted, keep=not dry_run)
+    summary = run_training(wanted, task, max_steps=1 if dry_run else None)
+    if not is_main:
         return
-    refusal = f"{wanted.out} is in use by another kd3d-train: wait for it, or give another `out`"
-    # Not flock, which the processes that load frames would hold on to for a while after a kill.
-    lock = locked(Path(wanted.out), fcntl.lockf, refusal)
-    with lock if processes().is_main_process else nullcontext():
-        summary = run_training(wanted, make_task(wanted))
-    if not processes().is_main_process:
+    if dry_run:
+        losses = ", ".join(f"{name} {value:.4g}" for name, value in summary.losses.items())
+        print(f"{len(task.samples)} frames; one step gives {losses}; nothing was written")
         return
     table = Table("", "", title=f"{wanted.out}: {summary.steps} steps")
     for name, value in {**summary.losses, **summary.metrics}.items():

@@ -100,7 +100,7 @@ def write_kitti_bag(
                     pose = message.transforms[0].parent_from_child
             on_frame()
         if flaws:
-            _log.warning("labels left out of %s: %s", TRUTH_TOPIC, describe_unusable(flaws))
+            _log.warning("%s: labels left out: %s", dataset.root, describe_unusable(flaws))
         return dict(writer.counts)
 
 

@@ -14,6 +14,7 @@ from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.samples import image_tensor
 from kd3d_core.depth.metrics import Crop, DepthScores, crop_mask, depth_totals, finish, judged
 from kd3d_core.errors import ConfigError, DataError, Kd3dError
+from kd3d_core.files import files_in
 from kd3d_core.geometry.points import depth_map
 from kd3d_core.models.build import make_pseudo_lidar
 from kd3d_core.models.config import PseudoLidarModelConfig, load_model_config
@@ -272,8 +273,8 @@ def _prediction_files(folder: Path, dataset: KittiDataset) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder of depth maps")
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix in _SUFFIXES and files.setdefault(path.stem, path) != path:
+    for path in files_in(folder, _SUFFIXES):
+        if files.setdefault(path.stem, path) != path:
             raise DataError(f"{path}: there is {files[path.stem].name} too: keep one of them")
     missing = [name for name in dataset.names if name not in files]
     if missing:

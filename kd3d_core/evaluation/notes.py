@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+from kd3d_core.data.labels import describe_unusable
 from kd3d_core.evaluation.kitti_ap import POSITIONS, KittiAP
 from kd3d_core.evaluation.kitti_files import LabelledFrames
 from kd3d_core.evaluation.kitti_rules import LEVELS, exclusions
@@ -26,6 +27,8 @@ def ap_notes(
         all_frames: whether all frames that have labels are evaluated, and not those of a list.
     """
     notes = without_ap(Objects.from_frames(frames.ground_truth), result)
+    if frames.unusable:
+        notes.append(f"labels that no class counts: {describe_unusable(frames.unusable)}")
     if frames.without_file:
         notes.append(
             f"{len(frames.without_file)} of {len(frames.names)} frames have no file in "

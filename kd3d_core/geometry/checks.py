@@ -30,7 +30,13 @@ def finite(name: str, value: Any, shape: tuple[int, ...] | None) -> np.ndarray:
 
 
 def check_focal(name: str, matrix: np.ndarray) -> None:
-    """Both focal lengths of a 3x3 or 3x4 matrix must be positive."""
+    """Both focal lengths of a 3x3 or 3x4 matrix must be positive.
+
+    >>> check_focal("K", np.diag([500.0, 0.0, 1.0]))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    kd3d_core.errors.CalibrationError: K's focal lengths are 500 and 0: they must be positive; ...
+    """
     if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
         raise CalibrationError(
             f"{name}'s focal lengths are {matrix[0, 0]:g} and {matrix[1, 1]:g}: "
@@ -39,7 +45,13 @@ def check_focal(name: str, matrix: np.ndarray) -> None:
 
 
 def check_rotation(name: str, rotation: np.ndarray) -> None:
-    """A 3x3 matrix must be orthonormal to 1e-3, and no mirror."""
+    """A 3x3 matrix must be orthonormal to 1e-3, and no mirror.
+
+    >>> check_rotation("R", np.diag([1.0, 1.0, -1.0]))
+    Traceback (most recent call last):
+        ...
+    kd3d_core.errors.CalibrationError: R is no rotation: it is 0 off orthonormal
+    """
     error = np.abs(rotation @ rotation.T - np.eye(3)).max()
     if error > 1e-3 or np.linalg.det(rotation) < 0:
         raise CalibrationError(f"{name} is no rotation: it is {error:.2g} off orthonormal")

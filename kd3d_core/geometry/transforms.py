@@ -215,7 +215,8 @@ def interpolated(first: np.ndarray, second: np.ndarray, share: float) -> np.ndar
 
 
 def _seconds(stamp_ns: int) -> str:
-    return f"{stamp_ns / 1e9:.6f}"
+    second, nanosecond = divmod(stamp_ns, 10**9)
+    return f"{second}.{nanosecond:09d}"
 
 
 def _quoted(name: str) -> str:

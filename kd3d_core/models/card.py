@@ -19,8 +19,11 @@ NOT_KNOWN = "not known"
 # How far a camera may be from those of the training before anything is said.
 _HEIGHT_TOLERANCE = 0.1
 _FOCAL_TOLERANCE = 0.1
-_PITCH_TOLERANCE_DEG = 2.0
+_PITCH_TOLERANCE_DEG = 1.0
 _LARGEST_ENLARGEMENT = 1.5
+_LEAST_FILLED = 0.85
+
+_TRAIN = "train on frames of this camera"
 
 
 @dataclass(frozen=True)
@@ -242,7 +245,7 @@ def camera_notices(
     lines = {
         "camera_height": _height_notice(trained, camera),
         "camera_pitch": _pitch_notice(trained, camera),
-        "camera_focal": _focal_notice(trained, camera, window),
+        **_image_notices(trained, camera, window),
     }
     return {kind: line for kind, line in lines.items() if line}
 
@@ -254,7 +257,7 @@ def _height_notice(trained: CameraRange, camera: PinholeCamera) -> str:
     return (
         f"the camera is {height:.2f} m over the ground, and the model was trained with "
         f"{_range(trained.height_m, 2)} m: {_distances(nearest / height if height > 0 else 0)}; "
-        "check camera_height or the extrinsics, mount the camera so, or train on its own frames"
+        f"check camera_height or the extrinsics, mount it as in the training, or {_TRAIN}"
     )
 
 
@@ -264,33 +267,74 @@ def _pitch_notice(trained: CameraRange, camera: PinholeCamera) -> str:
     if abs(off) <= _PITCH_TOLERANCE_DEG:
         return ""
     return (
-        f"the camera looks {pitch:.1f} degrees down, and the model was trained with "
-        f"{_range(trained.pitch_deg, 1)}: expect wrong distances; check the extrinsics, mount the "
-        "camera so, or train on its own frames"
+        f"the camera looks {abs(pitch):.1f} degrees {'down' if pitch > 0 else 'up'}, and the model "
+        f"was trained with {_range(trained.pitch_deg, 1)} degrees (down is positive): expect "
+        f"distances that are too {'long' if off > 0 else 'short'}; check the extrinsics, mount it "
+        f"as in the training, or {_TRAIN}"
     )
 
 
-def _focal_notice(trained: CameraRange, camera: PinholeCamera, window: WindowConfig | None) -> str:
-    """Windows scale images; what counts is how large the network sees an object at a distance."""
+def _image_notices(
+    trained: CameraRange, camera: PinholeCamera, window: WindowConfig | None
+) -> dict[str, str]:
+    """Windows scale and cut images: what counts is what the network sees of them."""
     usual = trained.typical()
-    scale, usual_scale = (
-        (1.0, 1.0) if window is None else (window.window(each).scale for each in (camera, usual))
-    )
-    factor = usual.focal_px * usual_scale / (camera.focal_px * scale)
-    text = (
-        f"the focal length is {camera.focal_px:.0f} px in images {camera.width} px wide, and the "
-        f"model was trained with {_range(trained.focal_px, 0)} px in "
-        f"{_range(trained.image_width, 0)} px"
-    )
-    if abs(factor - 1) > _FOCAL_TOLERANCE:
-        return f"{text}: {_distances(factor)}; train on frames of this camera"
-    if scale / usual_scale > _LARGEST_ENLARGEMENT:
-        return (
-            f"{text}: images are enlarged {scale / usual_scale:.1f} times as much, so expect to "
-            "find less that is far away; use images of a higher resolution, or train on frames of "
-            "this camera"
+    seen, usually = (_Seen.of(each, window) for each in (camera, usual))
+    within = all(
+        low * (1 - _FOCAL_TOLERANCE) <= value <= high * (1 + _FOCAL_TOLERANCE)
+        for value, (low, high) in (
+            (camera.focal_px, trained.focal_px),
+            (camera.width, trained.image_width),
+            (camera.height, trained.image_height),
         )
-    return ""
+    )
+    if within:
+        return {}
+    lines = {}
+    text = (
+        f"the focal length is {camera.focal_px:.0f} px in images of {camera.width} x "
+        f"{camera.height}, and the model was trained with {_range(trained.focal_px, 0)} px in "
+        f"{_range(trained.image_width, 0)} x {_range(trained.image_height, 0)}"
+    )
+    factor = usually.focal_px / seen.focal_px
+    if abs(factor - 1) > _FOCAL_TOLERANCE:
+        lines["camera_focal"] = f"{text}: {_distances(factor)}; {_TRAIN}"
+    elif seen.scale / usually.scale > _LARGEST_ENLARGEMENT:
+        lines["camera_resolution"] = (
+            f"{text}: images are enlarged {seen.scale / usually.scale:.1f} times as much, so "
+            f"expect to find less that is far away; use larger images, or {_TRAIN}"
+        )
+    if seen.filled < _LEAST_FILLED * usually.filled:
+        lines["camera_view"] = (
+            f"{text}: images fill {seen.filled:.0%} of the height of the network's input, those of "
+            f"the training {usually.filled:.0%}, so expect distances that are too short, and to "
+            f"find little; use a wider lens or uncropped images, or {_TRAIN}"
+        )
+    return lines
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a network sees of a camera's images.
+
+    Attributes:
+        scale: of the image.
+        focal_px: in the network's input, pixels.
+        filled: share of the input's height that shows the image. What is missing at the sides is
+            not seen, but changes nothing in the rest (weights/demo/README.md).
+    """
+
+    scale: float
+    focal_px: float
+    filled: float
+
+    @classmethod
+    def of(cls, camera: PinholeCamera, window: WindowConfig | None) -> "_Seen":
+        if window is None:
+            return cls(1.0, camera.focal_px, 1.0)
+        part = window.window(camera)
+        top, bottom, _, _ = part.inside(camera)
+        return cls(part.scale, camera.focal_px * part.scale, (bottom - top) / part.height)
 
 
 def _distances(factor: float) -> str:

@@ -11,6 +11,7 @@ from kd3d_core.data.bag import BagReader, RawMessage
 from kd3d_core.data.bag.choice import CameraTopics, choose_camera, topics_of
 from kd3d_core.data.kitti_bag import TRUTH_TOPIC
 from kd3d_core.errors import shown
+from kd3d_core.files import files_in
 from kd3d_core.frames import Frame
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.messages.types import CompressedImage, Image, ObjectBoxes, Transform
@@ -67,9 +68,7 @@ def bag_source(path: Path, settings: BagSettings, wanted: slice) -> Source:
 def is_bag(path: Path) -> bool:
     """Whether a path looks like a bag: by its ending, or by what a folder holds."""
     if path.is_dir():
-        return (path / "metadata.yaml").is_file() or any(
-            file.suffix in (".mcap", ".db3") for file in path.iterdir()
-        )
+        return (path / "metadata.yaml").is_file() or bool(files_in(path, (".mcap", ".db3")))
     return path.suffix in (".mcap", ".db3", ".bag")
 
 

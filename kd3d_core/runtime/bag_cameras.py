@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+
 from kd3d_core.data.bag import BagReader
 from kd3d_core.data.bag.choice import CameraTopics, topics_of
-from kd3d_core.errors import CalibrationError, DataError, shown
+from kd3d_core.errors import CalibrationError, DataError, listed, shown
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.transforms import TransformBuffer
 from kd3d_core.messages.types import CameraInfo, Message, Transform, Transforms
@@ -26,7 +28,8 @@ class BagCameras:
     """Cameras of a bag's images, asked for in the order of the images; a context manager.
 
     CameraInfos and `/tf_static` are read at once: whichever comes later in the bag than an image,
-    a node would have waited for it. `/tf` is read along with the images, a second ahead of them.
+    a node would have waited for it. `/tf` is read along with the images, a second ahead of them;
+    where it doesn't help, frames that have one and the same pose in all of it are taken for fixed.
 
     Attributes:
         source: makes the cameras; says which frame an image is in, and what had to be assumed.
@@ -68,6 +71,7 @@ class BagCameras:
         self._static = deque(self._transforms_on(static, None))
         self._moving: Iterator[tuple[int, Transform]] | None = None
         self._next: tuple[int, Transform] | None = None
+        self._unmoved: set[str] | None = None
         self.transforms = TransformBuffer(_HISTORY_NS)
         self.source = CameraSource(
             self.transforms,
@@ -116,9 +120,12 @@ class BagCameras:
             try:
                 return self.source.camera(frame_id, width, height, stamp_ns)
             except NotYetError:
-                if not self._static:
+                if self._static:
+                    self._learn(self._static.popleft()[1], None)
+                elif self._needs_transforms and self._unmoved is None:
+                    self._unmoved = self._fix_unmoved()
+                else:
                     raise
-                self._learn(self._static.popleft()[1], None)
 
     def _follow(self, recorded_ns: int) -> None:
         """Read transforms of moving frames, from some time before an image to some time after."""
@@ -128,8 +135,27 @@ class BagCameras:
             self._next = next(self._moving, None)
         while self._next is not None and self._next[0] <= recorded_ns + _LOOK_AHEAD_NS:
             at_ns, found = self._next
-            self._learn(found, found.stamp_ns or at_ns)
+            if found.child not in (self._unmoved or ()):
+                self._learn(found, found.stamp_ns or at_ns)
             self._next = next(self._moving, None)
+
+    def _fix_unmoved(self) -> set[str]:
+        """Take frames for fixed that have one pose in all of `/tf`; their names."""
+        first: dict[str, Transform] = {}
+        moved = set()
+        for _, found in self._transforms_on(self._moving_topics, None):
+            known = first.setdefault(found.child, found)
+            if found.parent != known.parent or not np.array_equal(
+                found.parent_from_child, known.parent_from_child
+            ):
+                moved.add(found.child)
+        unmoved = first.keys() - moved
+        for child in unmoved:
+            self._learn(first[child], None)
+        if unmoved:
+            what = self._reader.path, listed(sorted(unmoved))
+            _log.warning("%s: /tf has one pose only, which is taken for fixed, of %s", *what)
+        return set(unmoved)
 
     def _transforms_on(
         self, topics: list[str], start_ns: int | None

@@ -4,6 +4,7 @@ from kd3d_core.errors import ConfigError
 from kd3d_core.models.config import load_model_config
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.data import run_data
+from kd3d_core.training.same_run import check_settings
 from kd3d_core.weights import resolve
 
 
@@ -11,8 +12,10 @@ def check_run(config: TrainConfig) -> None:
     """Refuse a run that can't begin, as far as files tell; networks and frames aren't loaded.
 
     Raises:
-        Kd3dError: models, weights, folders or lists are missing.
+        Kd3dError: models, weights, folders or lists are missing, or the run in `config.out` has
+            other settings.
     """
+    check_settings(config)
     weights = list(load_model_config(config.model).weights)
     if config.teacher is not None:
         teacher = load_model_config(config.teacher.model).detector

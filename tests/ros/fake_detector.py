@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.models.card import ModelCard
 from kd3d_core.runtime.detections import Detections
 
 
@@ -35,6 +36,8 @@ class FakeDetector:
     Attributes:
         calls: image copies and cameras, one pair for each frame.
         before: called for each frame before answering; may wait or raise.
+        card: what it says of its training.
+        camera_notices: what it says of every camera.
     """
 
     class_names = ("Car", "Pedestrian", "Cyclist")
@@ -45,11 +48,18 @@ class FakeDetector:
         detections: Detections | None = None,
         before: Callable[[], object] = lambda: None,
         trained: bool = True,
+        card: ModelCard = ModelCard(),  # noqa: B008 - frozen
+        camera_notices: dict[str, str] | None = None,
     ) -> None:
         self.detections = answer() if detections is None else detections
         self.before = before
         self.trained = trained
+        self.card = card
+        self.camera_notices = camera_notices or {}
         self.calls: list[tuple[np.ndarray, PinholeCamera]] = []
+
+    def notices(self, camera: PinholeCamera) -> dict[str, str]:
+        return self.camera_notices
 
     def __call__(self, image: np.ndarray, camera: PinholeCamera) -> Detections:
         self.calls.append((image.copy(), camera))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kd3d_core.messages.types import ObjectBoxes
+from kd3d_core.models.card import ONLY_RENDERED, UNTRAINED
 from kd3d_core.visual.page import Frame
 from kd3d_core.visual.report import DriveFrame
 from kd3d_ros.demo_results import Played, summarize, write_page
@@ -22,7 +23,7 @@ PLAYED = Played(
         **{"received": 15, "processed": 2, "dropped": 3},
         **{"skipped": 0, "rejected": 4, "failed": 6},
     },
-    weights={"depth": "d", "detector": "e", "trained": True},
+    weights={"weights": ["d", "e"], "trained": True, "trained_on": "all streets <here>"},
 )
 
 
@@ -85,7 +86,8 @@ def test_summary_and_page_say_which_model_which_drive_and_what_became_of_frames(
         assert part in text
     for name, count in (("dropped", 3), ("rejected", 4), ("failed", 6), ("lost", 1)):
         assert f"<dt>{name}</dt><dd>{count}</dd>" in text
-    assert "UNTRAINED" not in text
-    random = replace(PLAYED, weights={**PLAYED.weights, "trained": False})
-    write_page(tmp_path / "random.html", [], random, summary)
-    assert "UNTRAINED" in (tmp_path / "random.html").read_text()
+    assert "<dt>trained on</dt><dd>all streets &lt;here&gt;</dd>" in text
+    assert 'role="alert"' not in text
+    for doubt in (UNTRAINED, ONLY_RENDERED):
+        write_page(tmp_path / "doubt.html", [], replace(PLAYED, caveat=doubt), summary)
+        assert f'role="alert">{doubt.text}.' in (tmp_path / "doubt.html").read_text()

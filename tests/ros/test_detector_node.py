@@ -18,6 +18,7 @@ from tf2_msgs.msg import TFMessage
 from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry.pose import matrix_from_pose
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
+from kd3d_core.models.card import ONLY_RENDERED, ModelCard, TrainingFrames
 from kd3d_ros import results, worker
 
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -343,6 +344,47 @@ def test_score_threshold_can_be_changed(start: Start) -> None:
     assert len(scores[0]) == 8
     assert scores[1] == [score for score in scores[0] if score >= 0.5]
     assert 0 < len(scores[1]) < 8
+
+
+def test_thresholds_are_those_of_the_model_by_default(start: Start) -> None:
+    """The fake detector's boxes alternate between three classes, with falling scores."""
+    card = ModelCard(score_thresholds={"Car": 0.75, "Pedestrian": 1.0})
+    setup = start(FakeDetector(answer(boxes=8), card=card))
+    setup.connect()
+    setup.info()
+    setup.send(image_message())
+    setup.node.set_parameters([Parameter("score_threshold", value=0.0)])
+    setup.send(image_message())
+    detections = setup.camera.detections
+    setup.spinner.until("boxes", lambda: len(detections) == 2)
+    chosen, everything = (
+        [d.results[0].hypothesis.class_id for d in message.detections] for message in detections
+    )
+    assert chosen == ["Car", "Cyclist", "Cyclist"]
+    assert len(everything) == 8
+
+
+def test_a_camera_unlike_those_of_the_training_is_told_once(
+    start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scenes = TrainingFrames("7 rendered scenes", rendered=True)
+    notices = {"camera_height": "the camera is 9 m over the ground"}
+    setup = start(FakeDetector(card=ModelCard(scenes, scenes), camera_notices=notices))
+    setup.connect()
+    setup.info()
+    for _ in range(2):
+        setup.send(image_message())
+    setup.spinner.until("boxes", lambda: len(setup.camera.detections) == 2)
+    status = setup.fresh_status()
+    assert status.level == DiagnosticStatus.WARN
+    assert status.message == notices["camera_height"]
+    assert setup.camera.value("camera") == notices["camera_height"]
+    assert setup.camera.value("trained_on") == "7 rendered scenes"
+    assert setup.camera.value("noticed/camera_height") == "1"
+    said = capfd.readouterr().err
+    assert said.count("9 m over the ground") == 1
+    assert "trained on: 7 rendered scenes" in said
+    assert ONLY_RENDERED.text in said
 
 
 def test_times(start: Start) -> None:

@@ -55,7 +55,7 @@ def test_declared_with_descriptions(make_node: MakeNode) -> None:
             changeable.add(spec.name)
     assert changeable == {"score_threshold", "lazy"}
     (bounds,) = node.describe_parameter("score_threshold").floating_point_range
-    assert (bounds.from_value, bounds.to_value) == (0.0, 1.0)
+    assert (bounds.from_value, bounds.to_value) == (-1.0, 1.0)
 
 
 def test_values_given_at_start(make_node: MakeNode) -> None:

@@ -32,6 +32,7 @@ from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
 from kd3d_core.data.bag.compression import MAX_BYTES, unbz2, unlz4, unzstd, unzstd_file
 from kd3d_core.errors import DataError, Kd3dError, first_line, listed
+from kd3d_core.files import files_in
 
 Storage = McapReader | Sqlite3Reader | Ros1Reader
 """A file of a bag: `connections`, and `messages` of some of them in the order of their stamps."""
@@ -108,7 +109,7 @@ def _files(path: Path, stack: ExitStack) -> list[Path]:
     elif (path / "metadata.yaml").is_file():
         files = _listed_files(path / "metadata.yaml")
     else:
-        files = sorted(file for file in path.iterdir() if file.suffix in (".mcap", ".db3"))
+        files = files_in(path, (".mcap", ".db3"))
         if not files:
             raise DataError(f"{path}: no bag: there is no metadata.yaml, .mcap or .db3 in it")
     if any(file.suffix == ".zstd" for file in files):

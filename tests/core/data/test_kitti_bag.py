@@ -118,7 +118,7 @@ def test_labels_without_a_sound_box_are_left_out_and_counted(
         truth = reader.decode(raw)
     assert len(truth.boxes) == len(truth.names) == sound
     assert truth.boxes[:, 3:6].min() > 0
-    assert "left out of /ground_truth: 2 without a 3D box, 1 with a size" in caplog.text
+    assert "labels left out: 2 without a 3D box, 1 with a size" in caplog.text
 
 
 def test_calibration_that_changes_is_published_again(

@@ -72,22 +72,21 @@ def test_the_same_anchors(kind, size):
 
 @pytest.mark.parametrize("kind", mmdet3d.KINDS)
 def test_the_same_losses_and_gradients(kind):
-    """For boxes of all classes, among them one that two classes' anchors fit, and for none."""
+    """For boxes of all classes, some of another class's size, and for a sample without any."""
     from mmdet3d.structures import LiDARInstance3DBoxes
     from mmengine.structures import InstanceData
 
     ours, theirs = random_detector(config(kind), 0), mmdet3d.head(mmdet3d.network(kind))
     generator = torch.Generator().manual_seed(0)
-    drawn = [torch.randn(3, 6 * n, 50, 44, generator=generator) for n in (3, 7, 2)]
-    place = torch.rand(12, 2, generator=generator) * torch.tensor([60.0, 60]) + torch.tensor(
-        [4, -30]
-    )
-    labels = torch.arange(12) % 3
-    size = torch.tensor([[0.8, 0.6, 1.73], [1.76, 0.6, 1.73], [3.9, 1.6, 1.56]])[labels]
-    size[1] = size[0]
-    rest = torch.cat([torch.full((12, 1), -1.6), size], 1)
-    boxes = torch.cat([place, rest, torch.rand(12, 1, generator=generator) * 6 - 3], 1)
-    truth = [(boxes[:7], labels[:7]), (boxes[7:], labels[7:]), (boxes[:0], labels[:0])]
+    drawn = [torch.randn(3, 6 * n, 100, 88, generator=generator) for n in (3, 7, 2)]
+    count = 60
+    place = torch.rand(count, 2, generator=generator) * 60 + torch.tensor([4.0, -30])
+    labels = torch.arange(count) % 3
+    sizes = torch.tensor([[0.8, 0.6, 1.73], [1.76, 0.6, 1.73], [3.9, 1.6, 1.56]])[labels]
+    sizes[1::6] = sizes[0]
+    rest = torch.cat([torch.full((count, 1), -1.6), sizes], 1)
+    boxes = torch.cat([place, rest, torch.rand(count, 1, generator=generator) * 6 - 3], 1)
+    truth = [(boxes[:40], labels[:40]), (boxes[40:], labels[40:]), (boxes[:0], labels[:0])]
     answers = []
     for side in ("ours", "theirs"):
         maps = [map_.clone().requires_grad_() for map_ in drawn]
@@ -189,6 +188,11 @@ def test_features_and_boxes_equal_mmdet3d(kind):
     data_samples = [Det3DDataSample(metainfo=dict(meta)) for _ in range(2)]
     _, features = theirs.extract_feat(inputs, [sample.metainfo for sample in data_samples])
     (logits,), (deltas,), (directions,) = theirs.pts_bbox_head(features)
+    # Apart, for it hardly moves the answers of an untrained network.
+    pyramid = theirs.img_neck(theirs.img_backbone(inputs["imgs"]))
+    for level, expected in zip(ours.image_features(images), pyramid, strict=True):
+        assert level.std() > 0
+        assert torch.equal(level, expected)
     torch.testing.assert_close(maps.logits, logits, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(maps.deltas, deltas, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(maps.directions, directions, atol=1e-4, rtol=1e-4)

@@ -14,6 +14,7 @@ from kd3d_core.detectors.second import PointDetector
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.geometry.window import WindowConfig
+from kd3d_core.models.chain import PseudoLidar, PseudoLidarModel
 from kd3d_core.models.config import load_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 
@@ -157,6 +158,14 @@ def test_one_step_lowers_the_loss(kind):
     assert not without
 
 
+class Street(torch.nn.Module):
+    """A cheap stand-in for a depth network: near below and far above."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rows = torch.linspace(60, 5, images.shape[2])
+        return rows[None, :, None].expand(1, -1, images.shape[3])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_camera_detector_runs_on_points_alone(kind):
     config = load_model_config("lite")
@@ -165,13 +174,9 @@ def test_camera_detector_runs_on_points_alone(kind):
         point_cloud_range=NEAR,
     )  # fmt: skip
     config = replace(config, detector=detector)
-    network = random_detector(detector, seed=0)
-
-    def street(images: torch.Tensor) -> torch.Tensor:
-        rows = torch.linspace(60, 5, images.shape[2])
-        return rows[None, :, None].expand(1, -1, images.shape[3])
-
-    camera_detector = CameraDetector(config, street, network)
+    chain = PseudoLidar(Street(), config.depth, config.pseudo_lidar, "fp32")
+    model = PseudoLidarModel(config, chain, random_detector(detector, seed=0))
+    camera_detector = CameraDetector(model)
     projection = np.array([[360.0, 0, 310, 0], [0, 360.0, 86, 0], [0, 0, 1, 0]])
     camera = PinholeCamera(projection, 621, 187, virtual_lidar_from_camera(1.65))
     noise = np.random.default_rng(0).integers(0, 255, (187, 621, 3), np.uint8)

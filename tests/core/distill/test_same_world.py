@@ -117,4 +117,4 @@ def test_a_batch_knows_whose_points_are_whose_and_what_is_known(frames, write_fr
 def test_objects_are_not_pasted_into_a_world_with_a_teacher(frames):
     sampler = object.__new__(ObjectSampler)
     with pytest.raises(ConfigError, match="sample_objects"):
-        FrameSamples(frames, WINDOW, PSEUDO, CLASSES, None, 0, sampler, teacher_points=TRUE)
+        FrameSamples(frames, WINDOW, PSEUDO, CLASSES, sampler=sampler, teacher_points=TRUE)

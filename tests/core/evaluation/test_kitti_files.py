@@ -8,6 +8,7 @@ from PIL import Image
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.evaluation.kitti_ap import evaluate
 from kd3d_core.evaluation.kitti_files import read_frames
+from kd3d_core.evaluation.notes import ap_notes
 from kd3d_core.evaluation.objects import Objects, share_in_dont_care
 
 CAR = "Car 0 0 0 0 0 0 0 1.5 1.6 4 {x} 1.6 15 0.3"
@@ -62,3 +63,10 @@ def test_notes_of_macos_are_no_files(tmp_path: Path) -> None:
         (folder / "._000000.txt").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X")
     frames = read_frames(labels, detections)
     assert (frames.names, frames.left_out) == (("000000",), ())
+
+
+def test_what_is_ignored_is_noted(tmp_path: Path) -> None:
+    flat = "Car 0 0 0 680 150 770 260 0 0 0 0 0 0 0"
+    frames = read_frames(*write(tmp_path, f"{CAR.format(x=-2)}\n{flat}\n"))
+    notes = ap_notes(frames, evaluate(frames.ground_truth, frames.detections), tmp_path, True)
+    assert "labels that no class counts: 1 without a 3D box" in notes

@@ -6,6 +6,7 @@ import numpy as np
 
 from kd3d_core.errors import ImageError
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.models.card import ModelCard
 from kd3d_core.runtime.detections import Detections
 
 YAML = """\
@@ -32,10 +33,15 @@ class SeeingDetector:
     class_names = ("Pedestrian", "Cyclist", "Car")
     trained = True
     description = "a detector for tests"
+    card = ModelCard()
 
     def __init__(self, before: Callable[[np.ndarray], object] = lambda image: None) -> None:
         self.calls: list[int] = []
         self.before = before
+
+    def notices(self, camera: PinholeCamera) -> dict[str, str]:
+        """Says that any camera is at another height."""
+        return {"camera_height": "the camera is 9 m over the ground"}
 
     def __call__(self, image: np.ndarray, camera: PinholeCamera) -> Detections:
         height, width = image.shape[:2]

@@ -310,6 +310,25 @@ def test_a_camera_on_tf_is_where_it_was_at_the_stamp_of_the_image(tmp_path: Path
             reference.load()
 
 
+def test_a_frame_that_tf_never_moves_is_taken_for_fixed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(
+        tmp_path / "bag",
+        (1.0, "/info", info(1.0)),
+        (1.0, "/tf", transform(0.5, 2.0)),
+        (2.0, "/image", image(2.0)),
+        (3.0, "/tf", transform(2.5, 2.0)),
+        (5.0, "/tf", transform(5.0, 2.0)),
+        (9.0, "/image", image(9.0)),
+    )
+    frames = loaded(bag_source(path, BagSettings(detector_frame="base"), ALL))
+    assert [frame.camera.lidar_from_camera[2, 3] for frame in frames] == [2, 2]
+    assert caplog.messages == [
+        f"{path}: /tf has one pose only, which is taken for fixed, of camera"
+    ]
+
+
 def test_messages_without_stamps_get_the_bags_time_and_it_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -24,7 +24,7 @@ def result(brightness: int, width: int = 126, height: int = 44) -> FrameResult:
     camera = PinholeCamera(projection, width, height, virtual_lidar_from_camera(1.65))
     frame = Frame(f"{brightness:06}", 0, image, camera)
     detector = SeeingDetector()
-    return FrameResult(frame, detector(image, camera), detector.class_names, "lidar", True)
+    return FrameResult(frame, detector(image, camera), detector.class_names, "lidar")
 
 
 def write(path: Path, results: Iterable[FrameResult]) -> None:

@@ -158,7 +158,7 @@ def test_points_outside_the_view_are_left_out():
     np.testing.assert_array_equal(draw_cloud(view, far), draw_cloud(view, far[:0]))
 
 
-def test_a_frame_shows_detections_truth_and_untrained(camera):
+def test_a_frame_shows_detections_truth_and_why_not_to_trust_it(camera):
     image = np.full((150, 400, 3), 90, np.uint8)
     boxes = np.array([[15.0, 2.0, -1.7, 4.0, 1.8, 1.5, 0.0]], np.float32)
     found = ObjectBoxes(0, "lidar", boxes, ("Car",), np.array([0.8]))
@@ -169,7 +169,7 @@ def test_a_frame_shows_detections_truth_and_untrained(camera):
     assert (image == 90).all()
     assert plain.shape[1] == 400
     assert (draw_frame(image, camera, points, found, truth) != plain).any()
-    untrained = draw_frame(image, camera, points, found, trained=False)
-    changed = np.nonzero((untrained != plain).any(-1))
+    doubtful = draw_frame(image, camera, points, found, caveat="UNTRAINED: random weights")
+    changed = np.nonzero((doubtful != plain).any(-1))
     assert changed[0].max() < 40
     assert len(changed[0]) > 100
