@@ -37,7 +37,7 @@ def read_text(path: Path | str, most_bytes: int | None = None) -> str:
         with Path(path).open("rb") as file:
             data = file.read(-1 if most_bytes is None else most_bytes + 1)
         if most_bytes is not None and len(data) > most_bytes:
-            raise DataError(f"{path}: cannot be read: it is larger than {most_bytes:,} bytes")
+            raise DataError(f"{path}: cannot be read: it is larger than {most_bytes / 1e6:g} MB")
         is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
