@@ -31,7 +31,6 @@ def encode_markers(objects: ObjectBoxes, color_of: Callable[[str], tuple[int, in
     edges and a line from its middle out of its front.
 
     Args:
-        objects: the boxes.
         color_of: RGB, 0 to 255, of a class.
     """
     boxes = np.asarray(objects.boxes, np.float64)

@@ -8,13 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
-
-from kd3d_core.config import make_config, plain, read_settings
+from kd3d_core.config import make_config, plain, read_settings, save_settings
 from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError
-from kd3d_core.files import write_whole
 from kd3d_core.models.card import ModelCard
 from kd3d_core.paths import share_dir
 
@@ -176,7 +173,7 @@ def save_model_config(config: ModelConfig, path: Path) -> None:
     if config.card == ModelCard():
         del settings["card"]  # nothing is known
     ordered = {"type": settings.pop("type"), **settings}
-    write_whole(path, yaml.safe_dump(ordered, sort_keys=False).encode())
+    save_settings(path, ordered)
 
 
 _Part = TypeVar("_Part", DepthConfig, DetectorConfig)
