@@ -17,7 +17,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from kd3d_core.errors import ConfigError, DataError
-from kd3d_core.files import read_text
+from kd3d_core.files import read_text, write_whole
 
 _LONGEST = 1 << 18  # characters of a file; thousands of settings
 _LONGEST_REASON = 400
@@ -26,13 +26,9 @@ Config = TypeVar("Config")
 
 
 def load_config(kind: type[Config], path: Path | str, changes: Sequence[str] = ()) -> Config:
-    """The dataclass `kind` filled from the YAML file at `path`.
+    """The dataclass `kind`, possibly of others, filled from the YAML file at `path`.
 
-    Args:
-        kind: a frozen dataclass, possibly of others.
-        path: the file.
-        changes: values that replace those of the file, as `key=value` or `key.inner=value`, the
-            value in YAML.
+    `changes` replace values of the file, as `key=value` or `key.inner=value`, the value in YAML.
 
     Raises:
         ConfigError: the file is missing or no YAML, or a key is unknown, missing or of the wrong
@@ -57,11 +53,7 @@ def read_settings(path: Path | str, changes: Sequence[str] = ()) -> dict[str, An
 
 
 def make_config(kind: type[Config], values: dict[str, Any], source: Path | str) -> Config:
-    """The dataclass `kind` filled from plain values, as YAML and JSON have them.
-
-    Raises:
-        ConfigError: a key is unknown, missing or of the wrong type; names `source` and key.
-    """
+    """The dataclass `kind` filled from plain values; `ConfigError` names `source` and key."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", type=kind)
     try:
@@ -88,6 +80,11 @@ def settings_digest(value: Any) -> str:
     True
     """
     return hashlib.sha256(json.dumps(value, default=asdict).encode()).hexdigest()
+
+
+def save_settings(path: Path, value: Any) -> None:
+    """Write a dataclass, or plain values, as a YAML file that `load_config` reads."""
+    write_whole(path, yaml.safe_dump(plain(value), sort_keys=False).encode())
 
 
 def parse_yaml(text: str) -> Any:

@@ -4,24 +4,22 @@ import codecs
 import fcntl
 import glob
 import hashlib
+import json
 import os
 import secrets
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from kd3d_core.errors import DataError
 
 
 def files_in(folder: Path, endings: Collection[str]) -> list[Path]:
-    """The files of a folder that end as asked, by name.
+    """The files of a folder with one of these endings (lower case, with dot), by name.
 
     Hidden ones are no data: macOS puts a `._NAME` beside each file on foreign disks.
-
-    Args:
-        folder: that is there.
-        endings: in lower case, with their dot; files may have them in any case.
     """
     return sorted(
         path
@@ -30,14 +28,16 @@ def files_in(folder: Path, endings: Collection[str]) -> list[Path]:
     )
 
 
-def read_text(path: Path | str) -> str:
+def read_text(path: Path | str, most_bytes: int | None = None) -> str:
     """Contents of a text file: UTF-8 with or without byte order mark, or UTF-16 with one.
 
-    Raises:
-        DataError: it isn't there, can't be read, or is no text.
+    `DataError` if it isn't there, can't be read, is no text, or has more than `most_bytes`.
     """
     try:
-        data = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            data = file.read(-1 if most_bytes is None else most_bytes + 1)
+        if most_bytes is not None and len(data) > most_bytes:
+            raise DataError(f"{path}: cannot be read: it is larger than {most_bytes / 1e6:g} MB")
         is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return data.decode("utf-16" if is_utf16 else "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -48,21 +48,13 @@ def read_text(path: Path | str) -> str:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file under its own name only once all of it is there; makes its folder.
 
-    Raises:
-        DataError: the disk is full, or the place can't be written; nothing is left behind.
+    `DataError` if the disk is full, or the place can't be written; nothing is left behind then.
     """
     write_all({path: data})
 
 
 def write_all(files: Mapping[Path, bytes]) -> None:
-    """Write files under their own names only once all of all is there; makes their folders.
-
-    Args:
-        files: contents by path; they get their names in this order.
-
-    Raises:
-        DataError: the disk is full, or a place can't be written; nothing is left behind.
-    """
+    """Write files as `write_whole` does, each under its name only once all of all are there."""
     # Others may write the same file at the same time, from machines that share the disk as well.
     token = secrets.token_hex(4)
     partials = {path: path.with_name(f"{path.name}.{token}.part") for path in files}
@@ -81,70 +73,70 @@ def write_all(files: Mapping[Path, bytes]) -> None:
                 partial.unlink()
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; `DataError` if it can't be read, or holds something else."""
+    try:
+        value = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: it must hold a JSON object")
+    return value
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object as `write_whole` does."""
+    write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
 @contextmanager
 def claimed(folder: Path, name: str, wait: bool = False) -> Iterator[bool]:
-    """Claim a name in a folder for this process, as long as it lives at most.
+    """Claim a name in a folder, which is made if need be; gives whether it is this process's now.
 
     The claim is a lock of the kernel on one byte of the file `.claims`. Locks belong to processes,
     so threads of one process must share out the names themselves. On file systems without locks
-    everybody gets what they claim.
-
-    Args:
-        folder: that processes work in, made if it isn't there.
-        name: of what is to be done.
-        wait: whether to wait for a process that has it.
-
-    Yields:
-        Whether the name is this process's now.
-
-    Raises:
-        DataError: the folder can't be written.
+    everybody gets what they claim. `DataError` if the folder can't be written.
     """
     byte = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        claims = os.open(folder / ".claims", os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise DataError(f"{folder} can't be written: {error}") from None
-    try:
-        is_mine = True
-        try:
-            fcntl.lockf(claims, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, byte)
-        except (BlockingIOError, PermissionError):
-            is_mine = False
-        except OSError:
-            pass
-        yield is_mine
-    finally:
-        os.close(claims)
+    how = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
+    with _lock_file(folder / ".claims", lambda file: fcntl.lockf(file, how, 1, byte)) as found:
+        yield found[1]
 
 
 @contextmanager
 def locked(folder: Path, lock: Callable[[int, int], object], refusal: str) -> Iterator[int]:
-    """Hold a folder, which is made if it isn't there; gives the descriptor that holds it.
+    """Hold a folder, which is made if need be, by the file `lock`; gives its descriptor.
 
     Args:
-        folder: to hold, by the file `lock` in it. On file systems without locks nobody holds any.
+        folder: to hold. On file systems without locks nobody holds any.
         lock: `fcntl.flock`, which processes that inherit the descriptor hold too, until the last of
             them ends; or `fcntl.lockf`, which ends with this process.
-        refusal: what to say if another process holds it.
-
-    Raises:
-        DataError: `refusal`, or the folder can't be written.
+        refusal: says the `DataError` if another process holds it.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT)
-    except OSError as error:
-        raise DataError(f"{folder} can't be written: {error}") from None
-    try:
-        try:
-            lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            raise DataError(refusal) from None
-        except OSError:
-            pass
+    how = fcntl.LOCK_EX | fcntl.LOCK_NB
+    with _lock_file(folder / "lock", lambda file: lock(file, how)) as (descriptor, is_mine):
+        if not is_mine:
+            raise DataError(refusal)
         yield descriptor
+
+
+@contextmanager
+def _lock_file(path: Path, lock: Callable[[int], object]) -> Iterator[tuple[int, bool]]:
+    """An open file's descriptor, and whether no other process has the lock."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    except OSError as error:
+        raise DataError(f"{path.parent} can't be written: {error}") from None
+    try:
+        is_mine = True
+        try:
+            lock(descriptor)
+        except (BlockingIOError, PermissionError):
+            is_mine = False
+        except OSError:
+            pass  # a file system without locks
+        yield descriptor, is_mine
     finally:
         os.close(descriptor)
 
@@ -153,23 +145,12 @@ _LOCK = ".lock"
 
 
 class ClaimedFolder:
-    """A new folder to work in, which other processes see to be in use until it is released.
+    """A new folder `path` to work in, which other processes see to be in use until it is released.
 
     The claim is a lock that the kernel drops when the process ends, however that happens.
-
-    Attributes:
-        path: the folder.
     """
 
     def __init__(self, parent: Path, prefix: str) -> None:
-        """
-        Args:
-            parent: where to make it.
-            prefix: beginning of its name; the rest is made up.
-
-        Raises:
-            OSError: it can't be made.
-        """
         self._lock = -1
         while self._lock < 0:
             self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kd3d_core.data.kitti import LIDAR, KittiDataset, KittiFrame
+from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.labels import label_boxes
 from kd3d_core.errors import Kd3dError
 from kd3d_core.geometry.boxes import points_in_boxes
@@ -42,9 +42,9 @@ class CalibrationSample:
     Attributes:
         name: of the frame.
         camera: of the image, as large as it is.
-        points: `(N, 3+)` true LiDAR points in the detector frame, where there are any.
-        boxes: `(M, 7)` labelled boxes in the detector frame, where there are any.
-        rectangles: `(M, 4)` left, top, right, bottom of labels in the image, where there are any.
+        points: `(N, 3+)` true LiDAR points in the detector frame.
+        boxes: `(M, 7)` labelled boxes in the detector frame.
+        rectangles: `(M, 4)` left, top, right, bottom of labels in the image.
     """
 
     name: str
@@ -56,25 +56,16 @@ class CalibrationSample:
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that looks wrong.
-
-    Attributes:
-        kind: the same for the same mistake.
-        text: what looks wrong, with numbers, and what to do, in one line.
-    """
+    """Something that looks wrong: its kind, and in one line what, with numbers, and what to do."""
 
     kind: str
     text: str
 
 
 def kitti_sample(frame: KittiFrame) -> CalibrationSample:
-    """The sample of a frame in KITTI's layout, with the points and labels that it has.
-
-    Raises:
-        Kd3dError: a file is missing or damaged.
-    """
+    """The sample of a frame in KITTI's layout, with the points and labels that it has."""
     camera = frame.camera()
-    points = frame.points() if any(part in frame.files for part in LIDAR) else None
+    points = frame.points() if frame.has_lidar else None
     if "label_2" not in frame.files:
         return CalibrationSample(frame.name, camera, points)
     objects = frame.objects()
@@ -107,10 +98,7 @@ def common_findings(
 ) -> list[str]:
     """Findings of many frames, each kind in one line that says in how many frames it is.
 
-    Args:
-        findings: those of each frame.
-        names: of the frames.
-        share: of the frames in which a kind must be, to count.
+    Left out are kinds that are in less than a `share` of the frames.
     """
     counts = Counter(finding.kind for frame in findings for finding in frame)
     lines = []
@@ -253,7 +241,7 @@ def _in_view(points: np.ndarray, camera: PinholeCamera) -> Finding | None:
         np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
         for cos, sin in ((1, 0), (0, 1), (-1, 0), (0, -1))
     ]
-    seen = [_visible(points @ turn.T, camera) for turn in quarter_turns]
+    seen = [camera.sees(points @ turn.T) for turn in quarter_turns]
     shares = [float(mask.mean()) for mask in seen]
     best = int(np.argmax(shares))
     sectors = np.histogram(np.arctan2(points[:, 1], points[:, 0]), 12, (-np.pi, np.pi))[0]
@@ -303,10 +291,3 @@ def _boxes(points: np.ndarray, boxes: np.ndarray | None) -> Finding | None:
         f"{hit} of {len(near)} labelled objects within {_NEAR_M:.0f} m have a LiDAR point in them: "
         "labels, extrinsics and points don't belong together; is the LiDAR's x forward?",
     )
-
-
-def _visible(points: np.ndarray, camera: PinholeCamera) -> np.ndarray:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pixels, depth = camera.project(points)
-    size = (camera.width - 0.5, camera.height - 0.5)
-    return (depth > 0) & (pixels >= -0.5).all(1) & (pixels < size).all(1)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from kd3d_core.config import parse_yaml
 from kd3d_core.data.kitti_calib import (
     entry,
     lidar_from_camera,
@@ -25,7 +25,7 @@ from kd3d_core.data.kitti_calib import (
     raw_camera_info,
     read_calibration_text,
 )
-from kd3d_core.errors import CalibrationError
+from kd3d_core.errors import CalibrationError, ConfigError
 from kd3d_core.geometry.checks import finite
 from kd3d_core.messages.types import CameraInfo
 
@@ -70,7 +70,6 @@ def read_camera_file(path: Path | str, rectified: bool = True) -> CameraFile:
     """The camera of a calibration file.
 
     Args:
-        path: the file.
         rectified: whether the images are; KITTI's raw recordings have two sizes.
 
     Raises:
@@ -260,27 +259,11 @@ def _matrix(name: str, value: Any, shape: tuple[int, ...] | None) -> np.ndarray:
     return finite(name, matrix if shape is not None else matrix.reshape(-1), shape)
 
 
-class _Loader(yaml.SafeLoader):
-    """Plain data only: OpenCV's matrices become mappings, and anchors are refused."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """A few hundred bytes of aliases to aliases would fill the memory."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) aren't read in calibrations")
-        return super().compose_node(parent, index)
-
-
-def _construct_matrix(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:opencv-matrix", _construct_matrix)
-
-
 def _load_yaml(text: str) -> Any:
-    """The first document; OpenCV's `%YAML:1.0` is no directive of YAML's."""
-    text = re.sub(r"\A%YAML[: ].*\n", "", text)
+    """The first document; OpenCV's `%YAML:1.0` and its tag of matrices are left out."""
+    text = re.sub(r"\A%YAML[: ].*\n", "", text).replace("!!opencv-matrix", "")
+    documents = re.split(r"^---.*$", text, flags=re.MULTILINE)
     try:
-        return next(iter(yaml.load_all(text, _Loader)), None)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CalibrationError(f"no valid YAML: {' '.join(str(error).split())[:200]}") from None
+        return parse_yaml(next((part for part in documents if part.strip()), ""))
+    except ConfigError as error:
+        raise CalibrationError(str(error)) from None

@@ -6,7 +6,6 @@ for and isn't there raises a `DataError` that names it. Extracts of kd3d have th
 `meta.json` beside it, which may say how point files are laid out (`kd3d_core.data.point_files`).
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ from kd3d_core.data.kitti_calib import kitti_camera
 from kd3d_core.data.labels import Label, read_labels, to_judge, usable, with_image_boxes
 from kd3d_core.data.point_files import PointLayout, read_points
 from kd3d_core.errors import DataError
-from kd3d_core.files import files_in, read_text
+from kd3d_core.files import files_in, read_json
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.messages.pictures import picture_size, read_picture
 
@@ -61,6 +60,11 @@ class KittiFrame:
             )
         return self.files[part]
 
+    @property
+    def has_lidar(self) -> bool:
+        """Whether it has true points."""
+        return any(part in self.files for part in LIDAR)
+
     def image(self) -> np.ndarray:
         """`(H, W, 3)` uint8 RGB."""
         return read_picture(self.path("image_2"))
@@ -79,17 +83,10 @@ class KittiFrame:
         if "velodyne_reduced" in self.files:
             return read_points(self.files["velodyne_reduced"], self.layout)
         points = read_points(self.path("velodyne"), self.layout)
-        height, width = self.image_size()
-        pixels, depth = self.camera().project(points.astype(np.float64))
-        inside = (pixels >= -0.5).all(1) & (pixels < (width - 0.5, height - 0.5)).all(1)
-        return points[inside & (depth > 0)]
+        return points[self.camera().sees(points.astype(np.float64))]
 
     def camera(self, size: tuple[int, int] | None = None) -> PinholeCamera:
-        """Camera of `image_2`, rectified.
-
-        Args:
-            size: image height and width; default: the image file's.
-        """
+        """Camera of `image_2`, rectified; `size` is its height and width, if known already."""
         height, width = size or self.image_size()
         return kitti_camera(self.path("calib"), width, height)
 
@@ -211,21 +208,9 @@ class KittiDataset:
 
 
 def read_meta(folder: Path) -> dict[str, Any] | None:
-    """Contents of a folder's `meta.json`; None if it has none.
-
-    Raises:
-        DataError: the file is no JSON object.
-    """
+    """Contents of a folder's `meta.json`; None if it has none. `DataError` if it is no object."""
     path = folder / "meta.json"
-    if not path.is_file():
-        return None
-    try:
-        meta = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(meta, dict):
-        raise DataError(f"{path}: it must hold a JSON object")
-    return meta
+    return read_json(path) if path.is_file() else None
 
 
 def _training_folder(root: Path) -> Path:

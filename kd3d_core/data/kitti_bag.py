@@ -10,7 +10,7 @@ import numpy as np
 
 from kd3d_core.data.bag import BagWriter
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.labels import Label, describe_unusable, label_boxes, usable
+from kd3d_core.data.labels import Label, describe_unusable, label_objects, usable
 from kd3d_core.geometry.lens import Distortion
 from kd3d_core.messages.qos import LATCHED
 from kd3d_core.messages.types import (
@@ -63,11 +63,6 @@ def write_kitti_bag(
     are left out, with a warning that counts them.
 
     Args:
-        dataset: the frames, in the order of the bag.
-        out: folder of the bag.
-        rate_hz: frames per second.
-        overwrite: whether it may replace a bag.
-        on_frame: called after each frame.
         distortion: lens of the images, if they are raw ones and not KITTI's rectified ones.
 
     Returns:
@@ -118,18 +113,7 @@ def _messages(
         yield TF_TOPIC, Transforms((Transform(stamp_ns, LIDAR_FRAME, CAMERA_FRAME, pose),))
     yield INFO_TOPIC, CameraInfo.of_camera(camera, stamp_ns, CAMERA_FRAME)
     yield IMAGE_TOPIC, Image.from_rgb(pixels, stamp_ns, CAMERA_FRAME)
-    if "velodyne" in frame.files or "velodyne_reduced" in frame.files:
+    if frame.has_lidar:
         yield POINTS_TOPIC, PointCloud(stamp_ns, LIDAR_FRAME, frame.points())
     if labels is not None:
-        objects = usable(labels)
-        scores = [1.0 if label.score is None else label.score for label in objects]
-        yield (
-            TRUTH_TOPIC,
-            ObjectBoxes(
-                stamp_ns,
-                LIDAR_FRAME,
-                label_boxes(objects, pose),
-                tuple(label.type for label in objects),
-                np.array(scores),
-            ),
-        )
+        yield TRUTH_TOPIC, label_objects(usable(labels), pose, stamp_ns, LIDAR_FRAME)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kd3d_core.errors import CalibrationError
+from kd3d_core.errors import CalibrationError, DataError
+from kd3d_core.files import read_text
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.checks import finite
 from kd3d_core.messages.types import CameraInfo
@@ -19,21 +20,15 @@ _ALIASES = {"R_rect": "R0_rect", "Tr_velo_cam": "Tr_velo_to_cam"}
 _MOST_BYTES = 1_000_000
 
 
-def kitti_camera(path: Path | str, width: int, height: int, camera: int = 2) -> PinholeCamera:
-    """Camera of a KITTI calibration file (object, tracking or odometry), images rectified.
+def kitti_camera(path: Path | str, width: int, height: int) -> PinholeCamera:
+    """Camera 2, that of `image_2`, of a KITTI calibration file (object, tracking or odometry).
 
-    Args:
-        path: the file.
-        width: of the images in pixels, which the file doesn't say.
-        height: the same.
-        camera: 0 to 3; KITTI's `image_2` are of camera 2.
-
-    Raises:
-        CalibrationError: names the file and the entry that is missing or impossible.
+    `width` and `height` are those of the rectified images in pixels, which the file doesn't say.
+    `CalibrationError` names the file and the entry that is missing or impossible.
     """
     entries = read_kitti_calib(path)
     try:
-        projection = entry(entries, f"P{camera}", (3, 4))
+        projection = entry(entries, "P2", (3, 4))
         made = PinholeCamera(projection, width, height, lidar_from_camera(entries))
         made.check_view()
         return made
@@ -58,9 +53,7 @@ def lidar_from_camera(entries: dict[str, list[str]]) -> np.ndarray:
 def raw_camera_info(entries: dict[str, list[str]], rectified: bool) -> CameraInfo:
     """Camera 2 of a raw recording's calib_cam_to_cam.txt.
 
-    Args:
-        entries: of the file.
-        rectified: whether the size is that of the rectified images or of the raw ones.
+    `rectified` says whether the size is that of the rectified images or of the raw ones.
     """
     size_name = "S_rect_02" if rectified and "S_rect_02" in entries else "S_02"
     width, height = entry(entries, size_name, (2,))
@@ -81,9 +74,6 @@ def read_kitti_calib(path: Path | str) -> dict[str, list[str]]:
     """The entries of a file: words by name; `name numbers`, without a colon, is read too.
 
     A line that begins with a number goes on with the entry before it.
-
-    Raises:
-        CalibrationError: the file can't be read.
     """
     return parse_kitti_calib(read_calibration_text(path))
 
@@ -91,14 +81,9 @@ def read_kitti_calib(path: Path | str) -> dict[str, list[str]]:
 def read_calibration_text(path: Path | str) -> str:
     """The text of a calibration file; `CalibrationError` if it isn't text of less than 1 MB."""
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-        text = data.decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CalibrationError(f"{path}: cannot be read: {error}") from None
-    if len(data) > _MOST_BYTES:
-        raise CalibrationError(f"{path}: no calibration file: it is larger than 1 MB")
-    return text
+        return read_text(path, _MOST_BYTES)
+    except DataError as error:
+        raise CalibrationError(str(error)) from None
 
 
 def parse_kitti_calib(text: str) -> dict[str, list[str]]:

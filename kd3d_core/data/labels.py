@@ -17,6 +17,7 @@ from kd3d_core.errors import DataError
 from kd3d_core.files import read_text, write_whole
 from kd3d_core.geometry import boxes
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.messages.types import ObjectBoxes
 
 CLASSES = (
     "Car", "Van", "Truck", "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc",
@@ -102,14 +103,9 @@ class Label:
 
     @classmethod
     def parse(cls, line: str, where: str) -> "Label":
-        """Label of one line of text.
+        """Label of one line of text: 15 fields, or 16 with a score, separated by blanks.
 
-        Args:
-            line: 15 fields, or 16 with a score, separated by blanks.
-            where: file and line number, for the error.
-
-        Raises:
-            DataError: names `where` and the field.
+        `DataError` names the field and `where`, file and line number.
         """
         words = line.split()
         if len(words) in (17, 18) and words[0].isdecimal() and not _is_number(words[2]):
@@ -187,15 +183,11 @@ def to_judge(labels: Iterable[Label]) -> list[Label]:
 def unusable(labels: Iterable[Label], classes: Collection[str] | None = CLASSES) -> Counter[str]:
     """Why objects can't be learnt or judged, with their number; `DontCare` regions are no objects.
 
+    The words follow a number. Of other `classes` than the known ones, the name is the reason; None
+    takes any. Counters of several frames can be added.
+
     >>> unusable([Label.parse("Car 0 0 0 10 10 20 20 0 0 0 0 0 0 0", "example")])
     Counter({'without a 3D box': 1})
-
-    Args:
-        labels: of any number of frames.
-        classes: those that are known, others are named; None where any will do.
-
-    Returns:
-        Words that follow a number, with the number; counters of several frames can be added.
     """
     known = {name.lower() for name in classes or ()}
     reasons: Counter[str] = Counter()
@@ -217,8 +209,7 @@ def describe_unusable(reasons: Counter[str]) -> str:
 def read_labels(path: Path | str) -> list[Label]:
     """Labels or detections of a frame; an empty file has none.
 
-    Raises:
-        DataError: names the file, and line and field where there is one to name.
+    `DataError` names the file, and line and field where there is one to name.
     """
     return [label for _, label in _numbered_labels(path)]
 
@@ -265,16 +256,25 @@ def label_boxes(labels: Sequence[Label], lidar_from_camera: np.ndarray) -> np.nd
     )
 
 
+def label_objects(
+    labels: Sequence[Label], lidar_from_camera: np.ndarray, stamp_ns: int, frame_id: str
+) -> ObjectBoxes:
+    """The boxes of labels (see `label_boxes`) or detections as a message; a label has score 1."""
+    return ObjectBoxes(
+        stamp_ns,
+        frame_id,
+        label_boxes(labels, lidar_from_camera),
+        tuple(label.type for label in labels),
+        np.array([1.0 if label.score is None else label.score for label in labels], np.float64),
+    )
+
+
 def box_labels(
     detected: np.ndarray, scores: Sequence[float], names: Sequence[str], camera: PinholeCamera
 ) -> list[Label]:
-    """Labels of detector-frame boxes, for KITTI's evaluator; the inverse of `label_boxes`.
+    """Labels of N detector-frame boxes `(N, 7)`, for KITTI's evaluator; inverse of `label_boxes`.
 
-    Args:
-        detected: `(N, 7)`.
-        scores: N of them.
-        names: N class names.
-        camera: of the image that the 2D boxes are clipped to. Boxes outside of it are left out.
+    Their 2D boxes are clipped to the camera's image. Boxes outside of it are left out.
     """
     location, dimensions, rotation_y = boxes.to_kitti(detected, camera.lidar_from_camera)
     labels = [
@@ -295,14 +295,10 @@ def box_labels(
 
 
 def with_image_boxes(labels: Sequence[Label], camera: PinholeCamera) -> list[Label]:
-    """Labels whose 2D boxes are filled in where objects have none, from their 3D boxes.
+    """Labels of a frame, whose objects without a 2D box get that of their 3D box, if they have one.
 
     The observation angle, which such files don't know either, comes with it. An object that the
     camera doesn't see stays without a 2D box.
-
-    Args:
-        labels: of a frame; those with a 2D box or without a 3D box stay as they are.
-        camera: of the frame's image.
     """
     lacking = [
         index for index, label in enumerate(labels) if label.is_usable and not label.has_image_box

@@ -56,13 +56,9 @@ def cut_objects(
     min_points: int,
     advance: Callable[[], None] = lambda: None,
 ) -> CutObjects:
-    """The objects of all frames that have at least `min_points` points.
+    """The objects of all frames that have at least `min_points` points: fewer teach noise.
 
-    Args:
-        frames: with points, calibration, labels and images (for their size).
-        classes: class names in the order of the labels.
-        min_points: objects with fewer teach noise.
-        advance: called after every frame.
+    The frames need points, calibration, labels and images (for their size).
     """
     label_of = {name: index for index, name in enumerate(classes)}
     boxes, labels, points = [], [], []
@@ -115,14 +111,12 @@ def cached_objects(
 
 
 class ObjectSampler:
-    """Fills frames up with objects of others."""
+    """Fills frames up with objects of others.
+
+    `wanted` says how many of each label a frame is to have.
+    """
 
     def __init__(self, objects: CutObjects, wanted: Mapping[int, int]) -> None:
-        """
-        Args:
-            objects: what can be pasted.
-            wanted: by label, how many objects a frame is to have.
-        """
         self._objects = objects
         self._wanted = dict(wanted)
 
@@ -144,8 +138,6 @@ class ObjectSampler:
             points: `(N, 4)` float32.
             boxes: `(M, 7)` float32.
             labels: `(M,)` int64.
-            camera: of the frame.
-            rng: draws the objects.
         """
         none = np.zeros(0, np.int64)
         drawn = np.concatenate([none, *(self._draw(kind, labels, rng) for kind in self._wanted)])

@@ -44,18 +44,12 @@ class PointLayout:
         intensity_max: the intensity that becomes 1.
     """
 
-    columns: tuple[tuple[str, str], ...] = tuple(
-        (name, "float32") for name in (*_AXES, "intensity")
-    )
+    columns: tuple[tuple[str, str], ...] = tuple((name, "float32") for name in _KITTI_COLUMNS)
     intensity_max: float = 1.0
 
     @classmethod
     def from_meta(cls, value: Any, where: str) -> "PointLayout":
-        """The layout that `meta.json` says under `points`.
-
-        Raises:
-            DataError: names `where` and what is wrong.
-        """
+        """The layout that `meta.json` says under `points`; `DataError` says where it is wrong."""
         if not isinstance(value, dict) or not value.keys() <= {"columns", "intensity_max"}:
             raise DataError(f"{where}: `points` must hold columns, intensity_max or both")
         columns = value.get("columns", dict(cls.columns))
@@ -114,7 +108,6 @@ def read_points(path: Path | str, layout: PointLayout | None = None) -> np.ndarr
     """Points of a file as `(N, 4)` float32: x, y, z in metres and intensity, 0 to 1.
 
     Args:
-        path: the file.
         layout: of the file; default: KITTI's, if that is plausible.
 
     Raises:

@@ -28,16 +28,11 @@ class PseudoLidarCache:
     """Clouds of one depth network with one set of settings; a `PointSource` once filled.
 
     Attributes:
-        digest: hexadecimal sha256 of network and settings.
+        digest: hexadecimal sha256 of network and settings; names the folder of its clouds.
     """
 
     def __init__(self, folder: Path, pseudo_lidar: PseudoLidar) -> None:
-        """
-        Args:
-            folder: where the clouds of all networks and settings lie.
-            pseudo_lidar: what makes them, in the precision in which the detector will later get
-                its points.
-        """
+        """Of what makes clouds in the precision in which the detector will later get its points."""
         self._make = pseudo_lidar
         network = replace(pseudo_lidar.config, weights="")  # wherever the file is, it is the same
         weights = weights_digest(pseudo_lidar.network)
@@ -69,13 +64,7 @@ class PseudoLidarCache:
         device: torch.device,
         on_frame: Callable[[], None] = lambda: None,
     ) -> int:
-        """Make the clouds that aren't there yet; their number.
-
-        Args:
-            frames: whose clouds will be needed.
-            device: where the depth network is.
-            on_frame: called after each frame.
-        """
+        """Make the clouds that aren't there yet; their number. `device`: where the network is."""
         made = 0
         for index in range(len(frames)):
             frame = frames[index]

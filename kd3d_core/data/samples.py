@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from kd3d_core.data.augment import draw_augmentation
 from kd3d_core.data.augment_config import AugmentConfig
-from kd3d_core.data.kitti import LIDAR, KittiDataset, KittiFrame
+from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.labels import label_boxes
 from kd3d_core.data.object_sampling import ObjectSampler
 from kd3d_core.errors import ConfigError
@@ -30,14 +30,10 @@ dimension; None for a frame that the teacher can't see."""
 
 @dataclass(frozen=True)
 class RaggedTensor:
-    """Tensors of several frames, of different lengths, joined along the last dimension.
+    """Tensors of several frames, joined along the last dimension, of which each has a length.
 
     One tensor however many frames there are: each that a loader's process hands over keeps a file
     open.
-
-    Attributes:
-        values: `(..., L)`.
-        lengths: how much of L is of each frame.
     """
 
     values: torch.Tensor
@@ -203,8 +199,7 @@ class FrameSamples(Dataset):
             seed: seed of the augmentations.
             depth: whether to give the depth that the frames' LiDAR measured.
             sampler: adds objects of other frames.
-            teacher_points: source of the points that a teacher reads.
-            teacher_answers: source of a teacher's answers on disk.
+            teacher_points, teacher_answers: what a teacher reads, or what it said.
 
         Raises:
             ConfigError: the augmentation would make parts of a sample contradict each other.
@@ -289,12 +284,7 @@ class MixedSamples(Dataset):
     """
 
     def __init__(self, sets: Sequence[FrameSamples], counts: Sequence[int], seed: int) -> None:
-        """
-        Args:
-            sets: the sets.
-            counts: how many samples of each make up an epoch.
-            seed: seed of the orders.
-        """
+        """An epoch has as many samples of each set as `counts` says, in an order drawn from `seed`."""
         self._sets = sets
         self._counts = counts
         self._seed = seed
@@ -323,12 +313,9 @@ class MixedSamples(Dataset):
 def mixed(
     sets: Sequence[FrameSamples], shares: Sequence[float], seed: int
 ) -> FrameSamples | MixedSamples:
-    """The samples of all sets as one.
+    """The samples of all sets as one; of the first, each epoch sees all frames.
 
-    Args:
-        sets: the sets; of the first, each epoch sees all frames.
-        shares: share of all samples of an epoch that come from each of the others.
-        seed: seed of the order in which their frames come.
+    `shares` says which share of all samples of an epoch comes from each of the others.
     """
     main, *others = sets
     if not others:
@@ -345,7 +332,7 @@ def mixed(
 
 def lidar_points(frame: KittiFrame) -> np.ndarray:
     """`(N, 4)` float32 of the LiDAR's points in the image; none if the frame has no LiDAR."""
-    if not any(part in frame.files for part in LIDAR):
+    if not frame.has_lidar:
         return np.zeros((0, 4), np.float32)
     return frame.points_in_view()
 

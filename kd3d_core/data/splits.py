@@ -29,13 +29,7 @@ def read_split(path: Path | str) -> list[str]:
 def listed_frames(file: str | None, root: str, setting: str) -> list[str] | None:
     """Frame names of a split list in a data set's folder, or where its path says; None for None.
 
-    Args:
-        file: the list.
-        root: the data set's folder.
-        setting: that names the file, for the error.
-
-    Raises:
-        DataError: the list is missing or malformed; names the setting, and what to do without one.
+    `DataError` if it is missing or malformed names the setting, and what to do without one.
     """
     if file is None:
         return None

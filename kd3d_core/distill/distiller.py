@@ -49,6 +49,11 @@ class Distiller(nn.Module):
         self.register_load_state_dict_pre_hook(_rename_projectors)
 
     @property
+    def detector(self) -> AnchorDetector:
+        """The student: what is validated and exported."""
+        return self.student
+
+    @property
     def has_idle_parameters(self) -> bool:
         """Whether there is a phase in which layers that learn in another get no gradient."""
         learning = {name for name, part in self._parts() if any(True for _ in part.parameters())}

@@ -58,8 +58,6 @@ class DepthReport:
     """Errors of the depth maps of a data set.
 
     Attributes:
-        rules: the pixels that were compared.
-        frames: number of frames.
         scores: errors by `DepthRules.ranges`.
         without_prediction: share of the compared pixels that had no predicted depth.
     """
@@ -125,11 +123,9 @@ def evaluate_depth(
     (2, 0.1)
 
     Args:
-        dataset: frames with points and calibration.
         predictions: depth of a frame, `(H, W)` float32 in metres, as large as its image; 0 means
             no prediction. See `stored_depth` and `model_depth`.
         rules: the pixels to compare.
-        advance: called after every frame.
 
     Raises:
         DataError: a prediction or a part of a frame is missing or malformed, with its file, or no
@@ -140,14 +136,10 @@ def evaluate_depth(
     for name in dataset.names:
         frame = dataset.frame(name)
         prediction = predictions(frame)
-        target = _true_depth(frame, prediction.shape)
-        height, width = target.shape
-        inside = judged(
-            torch.from_numpy(target),
-            crop_mask((height, width), rules.crop),
-            rules.cap,
-            rules.min_depth,
-        )
+        camera = frame.camera(prediction.shape)
+        target = depth_map(frame.points(), camera.image_from_lidar, prediction.shape)
+        part = crop_mask(prediction.shape, rules.crop)
+        inside = judged(torch.from_numpy(target), part, rules.cap, rules.min_depth)
         # Of a frame, 4 % of the pixels have truth: the others can be left out here.
         answer, truth = torch.from_numpy(prediction)[inside], torch.from_numpy(target)[inside]
         empty += int((answer <= 0).sum())
@@ -203,14 +195,9 @@ def stored_depth(folder: Path, dataset: KittiDataset) -> Callable[[KittiFrame], 
 
 
 def model_depth(model: str, device: torch.device) -> Callable[[KittiFrame], np.ndarray]:
-    """What the depth network of a model says; 0 where its window doesn't show the image.
+    """What the depth network of a model (name or YAML file) says, computed on `device`.
 
-    Args:
-        model: a name in `config/models` or `weights`, or a YAML file.
-        device: where to compute.
-
-    Raises:
-        Kd3dError: the model can't be loaded.
+    It is 0 where the network's window doesn't show the image.
     """
     config = load_model_config(model)
     if not isinstance(config, PseudoLidarModelConfig):
@@ -283,9 +270,3 @@ def _prediction_files(folder: Path, dataset: KittiDataset) -> dict[str, Path]:
             f"{missing[0]} (.png or .npy); --ids selects the frames to compare"
         )
     return files
-
-
-def _true_depth(frame: KittiFrame, size: tuple[int, ...]) -> np.ndarray:
-    height, width = size
-    camera = frame.camera((height, width))
-    return depth_map(frame.points(), camera.image_from_lidar, (height, width))

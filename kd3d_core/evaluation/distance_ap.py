@@ -38,13 +38,9 @@ def distance_ap(
 
     Args:
         ground_truth: labels of each frame; every one with a 3D box counts, however hidden.
-        detections: detections of each frame, in the same order.
         classes: class names; upper and lower case are alike.
         min_recall: precision at this recall and below is left out.
         min_precision: is subtracted from precision, and the rest scaled back to 0 to 1.
-
-    Raises:
-        DataError: the numbers of frames differ, or a detection has no score.
     """
     labels, found = Objects.from_frames(ground_truth), Objects.from_frames(detections)
     check_frames(ground_truth, detections, found)

@@ -85,10 +85,7 @@ class KittiAP:
     def mean_r40(self, metric: str, level: str, classes: Sequence[str] = CLASSES) -> float | None:
         """Mean R40 over the classes that have AP, percent; None if none has.
 
-        Args:
-            metric: one of `METRICS`.
-            level: one of `LEVELS`.
-            classes: names in lower case; those that KITTI doesn't evaluate are left out.
+        `classes` are in lower case; those that KITTI doesn't evaluate are left out.
         """
         index = LEVELS.index(level)
         values = [self.curves[name][metric].r40[index] for name in classes if name in self.curves]
@@ -127,7 +124,6 @@ def evaluate(
     ((50, 50, 50), (100.0, 100.0, 100.0))
 
     Args:
-        ground_truth: labels of each frame, `DontCare` included.
         detections: detections of each frame, in the same order; classes that KITTI doesn't
             evaluate are left out.
         iou: `strict` for 0.7 (car) and 0.5 (pedestrian, cyclist); `loose` for 0.5 and 0.25 in bev
@@ -203,13 +199,8 @@ def _curves(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Precision and orientation similarity `(41,)` over recall, non-increasing.
 
-    Both are NaN if no label counts.
-
-    Args:
-        labels, detections: all of them.
-        level: what each is.
-        pairs: those that overlap enough for this class and kind of overlap.
-        excused: `(D,)` detections that are not wrong where they find nothing.
+    Both are NaN if no label counts. `pairs` overlap enough for this class and kind of overlap;
+    `excused` detections, `(D,)`, are not wrong where they find nothing.
     """
     if not level.label_counts.any():
         undefined = np.full(POSITIONS, np.nan)

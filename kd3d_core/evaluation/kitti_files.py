@@ -16,10 +16,8 @@ class LabelledFrames:
     """Labels and detections of the same frames.
 
     Attributes:
-        names: the frames.
         ground_truth: labels of each, `DontCare` included; see `labels.to_judge`. If the folder is
             the `label_2` of a data set, objects without a 2D box have that of their 3D box.
-        detections: detections of each.
         without_file: frames that have no detection file, which counts as no detections.
         left_out: detection files that belong to none of the frames.
         unusable: why labels are ignored, with their number; see `labels.unusable`.
@@ -59,7 +57,6 @@ def read_frames(
     (('000000',), 1, ('000000',))
 
     Args:
-        labels: folder with one `.txt` per frame.
         detections: folder with one `.txt` per frame that has detections.
         names: the frames; default: all label files.
 
@@ -67,10 +64,7 @@ def read_frames(
         DataError: a folder or label file is missing, no detection file belongs to any frame
             although there are some, or a line is wrong: file, line and field are named.
     """
-    label_files, detection_files = (
-        _text_files(labels, "label"),
-        _text_files(detections, "detection"),
-    )
+    label_files, detection_files = _text_files(labels), _text_files(detections)
     if not label_files:
         inside = labels / "label_2"
         hint = f"; did you mean {inside}?" if inside.is_dir() else ""
@@ -109,7 +103,7 @@ def _read_labels(folder: Path, files: dict[str, Path], names: Sequence[str]) -> 
     return [dataset.frame(name).labels() for name in names]
 
 
-def _text_files(folder: Path, what: str) -> dict[str, Path]:
+def _text_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder of {what} files")
+        raise DataError(f"{folder}: there is no such folder of KITTI's text files")
     return {path.stem: path for path in files_in(folder, (".txt",))}

@@ -50,16 +50,9 @@ def min_overlap(iou: Strictness, class_name: str, metric: str) -> float:
 
 
 def check_frames(ground_truth: Sized, detections: Sized, found: Objects) -> None:
-    """Check that detections can be evaluated.
+    """`DataError` unless both are of as many frames, and every detection `found` has a score.
 
     >>> check_frames([[], []], [[], []], Objects.from_frames([[], []]))
-
-    Args:
-        ground_truth, detections: of as many frames.
-        found: columns of the detections.
-
-    Raises:
-        DataError: the numbers of frames differ, or a detection has no score.
     """
     if len(ground_truth) != len(detections):
         raise DataError(f"{len(ground_truth)} frames have labels, {len(detections)} detections")
@@ -213,6 +206,24 @@ def taking_part(level: Level, pairs: Pairs) -> Pairs:
     takes_part = (level.label_counts | level.label_ignored)[pairs.label]
     takes_part &= (level.detection_counts | level.detection_ignored)[pairs.detection]
     return pairs[np.flatnonzero(takes_part)]
+
+
+def second_pass(
+    candidates: Candidates, level: Level, name: str, metric: Metric, thresholds: np.ndarray
+) -> tuple[Pairs, np.ndarray]:
+    """The pairs of a class that overlap enough, and which result at each threshold, `(P, T)`.
+
+    >>> car = Label.parse("Car 0 0 0  0 0 9 9  1.5 1.6 4.0  2.0 1.7 20.0  0", "example")
+    >>> found = Label.parse("Car 0 0 0  0 0 9 9  1.5 1.6 4.0  2.0 1.7 20.0  0  0.6", "example")
+    >>> candidates = Candidates.of([[car]], [[found]], "strict")
+    >>> level = Level(*np.array([[True], [False], [True], [False]]))
+    >>> second_pass(candidates, level, "car", "3d", np.array([0.5, 0.7]))[1].tolist()
+    [[True, False]]
+    """
+    pairs = candidates.pairs[metric]
+    pairs = taking_part(level, pairs[pairs.overlap > min_overlap(candidates.iou, name, metric)])
+    pairs = pairs[by_overlap(level, pairs)]
+    return pairs, assign_pairs(candidates.labels, candidates.detections, pairs, thresholds)
 
 
 def assign_pairs(

@@ -21,9 +21,6 @@ def ap_notes(
     ['car, pedestrian, cyclist have no AP: there is no label in any of 1 frames']
 
     Args:
-        frames: labels and detections.
-        result: their AP.
-        detections: folder of the detection files.
         all_frames: whether all frames that have labels are evaluated, and not those of a list.
     """
     notes = without_ap(Objects.from_frames(frames.ground_truth), result)

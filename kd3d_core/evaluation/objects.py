@@ -117,8 +117,6 @@ def overlapping_pairs(
     ([1.0], [0.6])
 
     Args:
-        labels: L labels.
-        detections: D detections.
         label_index: rising indices of the labels to compare.
         minimum: by each of the three kinds of overlap, the value that a pair must exceed.
     """

@@ -9,7 +9,7 @@ are wrong.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from itertools import starmap
 
@@ -40,18 +40,11 @@ class MatchRules:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """Counts of one class over all frames.
+    """Counts of one class over all frames: labels, those that were found, wrong detections.
 
     >>> score = ClassScore(labels=4, found=3, near_labels=0, near_found=0, wrong=1)
     >>> score.precision, score.recall, score.near_recall
     (0.75, 0.75, None)
-
-    Attributes:
-        labels: number of labels.
-        found: number of labels that were found.
-        near_labels: number of near labels.
-        near_found: number of near labels that were found.
-        wrong: number of wrong detections.
     """
 
     labels: int
@@ -76,13 +69,7 @@ class ClassScore:
         return _share(self.near_found, self.near_labels)
 
     def __add__(self, other: "ClassScore") -> "ClassScore":
-        return ClassScore(
-            self.labels + other.labels,
-            self.found + other.found,
-            self.near_labels + other.near_labels,
-            self.near_found + other.near_found,
-            self.wrong + other.wrong,
-        )
+        return ClassScore(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
 _NOTHING = ClassScore(0, 0, 0, 0, 0)
@@ -92,9 +79,10 @@ def precision_recall(
     truth: Sequence[ObjectBoxes],
     found: Sequence[ObjectBoxes],
     rules: MatchRules = MatchRules(),
-    classes: Sequence[str] = BENCHMARK_CLASSES,
 ) -> dict[str, ClassScore]:
-    """Precision and recall of the detections of some frames, by class.
+    """Precision and recall of the detections of some frames, by class of the benchmark.
+
+    Labels are of all classes, and in the same coordinate frame as the detections.
 
     >>> boxes = np.array([[10.0, 0, -1.7, 4, 1.6, 1.5, 0], [20, 5, -1.7, 4, 1.6, 1.5, 0]])
     >>> truth = ObjectBoxes(0, "velodyne", boxes, ("Car", "Car"), np.ones(2))
@@ -102,21 +90,12 @@ def precision_recall(
     >>> score = precision_recall([truth], [found])["Car"]
     >>> score.precision, score.recall
     (1.0, 0.5)
-
-    Args:
-        truth: labels of each frame, of all classes.
-        found: detections of each frame, in the same order and coordinate frame.
-        rules: when a label counts as found.
-        classes: classes to evaluate.
-
-    Raises:
-        DataError: the numbers of frames differ.
     """
     if len(truth) != len(found):
         raise DataError(f"{len(truth)} frames have labels, {len(found)} detections")
     return {
         name: sum(starmap(partial(_count, name, rules), zip(truth, found, strict=True)), _NOTHING)
-        for name in classes
+        for name in BENCHMARK_CLASSES
     }
 
 

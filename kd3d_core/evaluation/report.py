@@ -17,12 +17,9 @@ from kd3d_core.evaluation.kitti_rules import (
     Level,
     Scope,
     Strictness,
-    assign_pairs,
-    by_overlap,
     min_overlap,
-    taking_part,
+    second_pass,
 )
-from kd3d_core.evaluation.objects import Metric
 
 OCCLUSIONS = ("fully visible", "partly occluded", "largely occluded")
 """KITTI's levels 0, 1 and 2; others mean unknown."""
@@ -62,9 +59,6 @@ def break_down(
     Args:
         ground_truth, detections, iou: as in `kitti_ap.evaluate`, with its errors.
         bands_m: rising borders of the distance bands, metres.
-
-    Raises:
-        Kd3dError: the borders don't rise.
     """
     if len(bands_m) < 2 or not all(near < far for near, far in pairwise(bands_m)):
         raise Kd3dError(f"bands {list(bands_m)}: give two or more rising distances")
@@ -104,36 +98,30 @@ def mistakes(
     detections: Sequence[Sequence[Label]],
     min_score: float,
     iou: Strictness = "strict",
-    metric: Metric = "3d",
 ) -> Mistakes:
-    """Mistakes of each frame, over all classes, among the labels and detections of level hard.
+    """Mistakes of each frame in 3D, over all classes, among labels and detections of level hard.
+
+    Detections with a lower score than `min_score` are left out; the rest as in `kitti_ap.evaluate`.
 
     >>> car = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.0  0", "example")
     >>> far = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 30.0  0  0.9", "example")
     >>> counts = mistakes([[], [car]], [[], [far]], min_score=0.3)
     >>> counts.missed.tolist(), counts.wrong.tolist(), counts.worst
     ([0, 1], [0, 1], [1])
-
-    Args:
-        ground_truth, detections, iou: as in `kitti_ap.evaluate`, with its errors.
-        min_score: detections with a lower score are left out.
-        metric: where overlap is measured.
     """
     candidates = Candidates.of(ground_truth, detections, iou)
     labels, found = candidates.labels, candidates.detections
     missed = np.zeros(candidates.frames, np.int64)
     wrong = np.zeros(candidates.frames, np.int64)
     for name in CLASSES:
-        minimum = min_overlap(iou, name, metric)
+        minimum = min_overlap(iou, name, "3d")
         level = Level.of(labels, found, name, len(LEVELS) - 1, EVERYTHING.asks_for(labels))
-        pairs = candidates.pairs[metric]
-        pairs = taking_part(level, pairs[pairs.overlap > minimum])
-        pairs = pairs[by_overlap(level, pairs)]
-        chosen = assign_pairs(labels, found, pairs, np.array([min_score]))[:, 0]
+        pairs, chosen = second_pass(candidates, level, name, "3d", np.array([min_score]))
+        chosen = chosen[:, 0]
         lost = level.label_counts.copy()
         lost[pairs.label[chosen]] = False
         false = level.detection_counts & (found.score >= min_score)
-        false &= candidates.dont_care[metric] <= minimum
+        false &= candidates.dont_care["3d"] <= minimum
         false[pairs.detection[chosen]] = False
         missed += np.bincount(labels.frame[lost], minlength=candidates.frames)
         wrong += np.bincount(found.frame[false], minlength=candidates.frames)

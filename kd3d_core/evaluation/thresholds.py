@@ -9,11 +9,9 @@ from kd3d_core.evaluation.kitti_rules import (
     LEVELS,
     Candidates,
     Level,
-    assign_pairs,
     both_count,
-    by_overlap,
     min_overlap,
-    taking_part,
+    second_pass,
 )
 
 _SCORES = np.arange(1, 100) / 100
@@ -38,14 +36,6 @@ def best_thresholds(
     >>> wrong = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  9.0 1.7 20.0  0  0.4", "example")
     >>> best_thresholds([[car]], [[right, wrong]], ["Car", "Cyclist"])
     {'Car': 0.41}
-
-    Args:
-        ground_truth: labels of each frame, `DontCare` included.
-        detections: detections of each frame, in the same order, however low their scores.
-        classes: classes that KITTI evaluates, as the detector calls them.
-
-    Raises:
-        DataError: as `kitti_ap.evaluate`.
     """
     candidates = Candidates.of(ground_truth, detections, "loose")
     scores = {name: _f1(candidates, name.lower()) for name in classes}
@@ -65,10 +55,7 @@ def _f1(candidates: Candidates, name: str) -> np.ndarray | None:
     if not level.label_counts.any():
         return None
     minimum = min_overlap("loose", name, "3d")
-    pairs = candidates.pairs["3d"]
-    pairs = taking_part(level, pairs[pairs.overlap > minimum])
-    pairs = pairs[by_overlap(level, pairs)]
-    chosen = assign_pairs(labels, found, pairs, _SCORES)
+    pairs, chosen = second_pass(candidates, level, name, "3d", _SCORES)
     right = chosen[both_count(level, pairs)].sum(0)
     in_dont_care = candidates.dont_care["bbox"] > min_overlap("loose", name, "bbox")
     may_be_wrong = level.detection_counts & ~in_dont_care

@@ -30,14 +30,6 @@ def validation_metrics(
     >>> metrics = validation_metrics([[car]], [[found]], ["Car"])
     >>> [metrics[name] for name in RANKED_METRICS]
     [0.0, 0.0, 50.0]
-
-    Args:
-        ground_truth: labels of each frame.
-        detections: detections of each frame, in the same order.
-        classes: class names as the detector has them.
-
-    Raises:
-        DataError: as `kitti_ap.evaluate`.
     """
     strict, loose = evaluate_both(ground_truth, detections)
     by_distance = distance_ap(ground_truth, detections, classes, min_recall=0, min_precision=0)

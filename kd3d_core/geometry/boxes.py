@@ -43,7 +43,7 @@ def from_kitti(
     rotation_y: ArrayLike,
     lidar_from_camera: np.ndarray,
 ) -> np.ndarray:
-    """KITTI labels as detector-frame boxes.
+    """KITTI labels as detector-frame boxes, `(N, 7)` float32.
 
     The heading is rotated by the full rotation between the frames, not by the nominal quarter
     turn: a velodyne is mounted some 0.01 rad off the camera's axes.
@@ -57,13 +57,7 @@ def from_kitti(
         location: `(N, 3)` bottom centres in the camera frame, metres.
         dimensions: `(N, 3)` height, width, length, metres.
         rotation_y: `(N,)` radians.
-        lidar_from_camera: 4x4.
-
-    Returns:
-        `(N, 7)` float32 boxes.
-
-    Raises:
-        CalibrationError: the camera looks straight up or down.
+        lidar_from_camera: 4x4; `CalibrationError` if the camera looks straight up or down.
     """
     location = np.asarray(location, np.float64).reshape(-1, 3)
     dimensions = np.asarray(dimensions, np.float64).reshape(-1, 3)
@@ -177,12 +171,8 @@ def points_in_boxes(points: Array, boxes: Array) -> Array:
     along = offset[..., 0] * cos + offset[..., 1] * sin
     across = offset[..., 1] * cos - offset[..., 0] * sin
     up = offset[..., 2]
-    return (
-        (abs(along) <= boxes[:, 3] / 2)
-        & (abs(across) <= boxes[:, 4] / 2)
-        & (up >= 0)
-        & (up <= boxes[:, 5])
-    )
+    beside = (abs(along) <= boxes[:, 3] / 2) & (abs(across) <= boxes[:, 4] / 2)
+    return beside & (up >= 0) & (up <= boxes[:, 5])
 
 
 def image_boxes(
@@ -191,17 +181,13 @@ def image_boxes(
     """Image rectangles `(N, 4)` = left, top, right, bottom around the projected boxes, pixels.
 
     Boxes are cut at a plane 0.1 m in front of the camera, so that one beside the camera still has
-    a sensible rectangle. A box that is wholly behind that plane has NaN.
+    a sensible rectangle. A box that is wholly behind that plane has NaN. Rectangles are clipped to
+    the image's `size`, height and width.
 
     >>> image_from_lidar = np.array([[200.0, -100, 0, 0], [100, 0, -100, 0], [1, 0, 0, 0]])
     >>> boxes = np.array([[11.0, 0, -1, 2, 2, 1.5, 0], [-11, 0, -1, 2, 2, 1.5, 0]])
     >>> image_boxes(boxes, image_from_lidar, (200, 400)).tolist()
     [[190.0, 95.0, 210.0, 110.0], [nan, nan, nan, nan]]
-
-    Args:
-        boxes: `(N, 7)`.
-        image_from_lidar: 3x4.
-        size: image height and width; rectangles are clipped to it.
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 7)
     height, width = size
@@ -212,13 +198,8 @@ def image_boxes(
         share = (near - start[..., 2]) / (end[..., 2] - start[..., 2])
         crossing = start + share[..., None] * (end - start)
         crosses = (start[..., 2] < near) != (end[..., 2] < near)
-        candidates = np.concatenate(
-            [
-                np.where((homogeneous[..., 2] >= near)[..., None], homogeneous, np.nan),
-                np.where(crosses[..., None], crossing, np.nan),
-            ],
-            axis=1,
-        )
+        in_front = np.where(homogeneous[..., 2:] >= near, homogeneous, np.nan)
+        candidates = np.concatenate([in_front, np.where(crosses[..., None], crossing, np.nan)], 1)
         pixels = candidates[..., :2] / candidates[..., 2:]
     seen = ~np.isnan(pixels[..., 0]).all(1)
     rectangles = np.full((len(boxes), 4), np.nan)

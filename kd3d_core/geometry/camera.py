@@ -154,6 +154,19 @@ possible; calibrate the camera at this size
         depth = homogeneous[:, 2]
         return homogeneous[:, :2] / depth[:, None], depth
 
+    def sees(self, points: np.ndarray) -> np.ndarray:
+        """Mask `(N,)` of the detector-frame points `(N, 3+)` that fall into the image.
+
+        >>> projection = np.array([[500.0, 0, 320, 0], [0, 500, 240, 0], [0, 0, 1, 0]])
+        >>> camera = PinholeCamera(projection, 640, 480, np.eye(4))
+        >>> camera.sees(np.array([[0, 0, 10.0], [0, 0, -10], [20, 0, 10]])).tolist()
+        [True, False, False]
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pixels, depth = self.project(points)
+        last = (self.width - 0.5, self.height - 0.5)
+        return (depth > 0) & (pixels >= -0.5).all(1) & (pixels < last).all(1)
+
     def unproject(self, pixels: Array, depth: Array) -> Array:
         """Detector-frame points `(N, 3)` at pixels `(N, 2)` and depths `(N,)`, metres.
 
@@ -181,14 +194,10 @@ possible; calibrate the camera at this size
 
 
 def rectification_grid(camera: PinholeCamera) -> np.ndarray:
-    """Where in the raw image each pixel of the rectified image comes from.
+    """Where in the raw image each pixel of the rectified image of a camera comes from.
 
-    Args:
-        camera: one with a distortion.
-
-    Returns:
-        `(H, W, 2)` float32 for `grid_sample(align_corners=True)`: column and row, -1 for the first
-        pixel and 1 for the last.
+    `(H, W, 2)` float32 for `grid_sample(align_corners=True)`: column and row, -1 for the first
+    pixel and 1 for the last.
 
     >>> intrinsics = np.array([[5.0, 0, 2, 0], [0, 5, 1, 0], [0, 0, 1, 0]])
     >>> lens = Distortion("plumb_bob", np.zeros(5), intrinsics[:, :3], np.eye(3))

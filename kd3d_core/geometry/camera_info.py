@@ -82,8 +82,6 @@ def camera_from_info(
     """The camera of the images that a CameraInfo comes with.
 
     Args:
-        info: the message, or anything with its fields.
-        lidar_from_camera: 4x4 from the optical frame to the detector frame.
         rectified: whether the images are rectified already. If so only P counts; bags made from
             KITTI carry the unrectified K and D beside rectified images. If not, K, D and R tell how
             to rectify them. A P of zeros (uncalibrated drivers, monocular calibrations) is replaced
@@ -136,7 +134,6 @@ def camera_info_doubts(
     beside a distortion is what drivers of raw images write that were never rectified.
 
     Args:
-        info: one that `camera_from_info` takes.
         size: width and height of the images in pixels.
         rectified: what the setting says.
         image_topic: where the images come from, if that is a topic.

@@ -8,12 +8,9 @@ from kd3d_core.errors import CalibrationError
 
 
 def finite(name: str, value: Any, shape: tuple[int, ...] | None) -> np.ndarray:
-    """`value` as a read-only float64 array of finite numbers.
+    """`value`, in row-major order, as a read-only float64 array of finite numbers.
 
-    Args:
-        name: for the error.
-        value: nested or flat numbers, in row-major order.
-        shape: what they are reshaped to; None keeps the shape.
+    `shape` is what they are reshaped to; None keeps the shape.
 
     >>> finite("K", [500, 0, 320, 0, 500, 240, 0, 0, 1], (3, 3))[0].tolist()
     [500.0, 0.0, 320.0]

@@ -58,13 +58,7 @@ class Distortion:
         )
 
     def raw_pixels(self, rays: np.ndarray) -> np.ndarray:
-        """Where rays of the rectified camera fall in the raw image.
-
-        Args:
-            rays: `(..., 3)` in the rectified camera frame, z > 0.
-
-        Returns:
-            `(..., 2)` pixels of the raw image.
+        """Pixels `(..., 2)` of the raw image where rays `(..., 3)` of the rectified camera fall.
 
         >>> intrinsics = np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]])
         >>> lens = Distortion("plumb_bob", np.array([-0.1, 0, 0, 0]), intrinsics, np.eye(3))

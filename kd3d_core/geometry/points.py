@@ -52,6 +52,8 @@ def depth_map(
 ) -> np.ndarray:
     """Sparse depth image of points in a camera; where several fall into a pixel, the nearest.
 
+    `(height, width)` float32 depth in metres, 0 where there is no point.
+
     >>> points = np.array([[0.0, 0, 8], [0, 0, 5], [2.5, 0, 5]])  # in the camera's frame
     >>> camera = np.array([[2.0, 0, 1, 0], [0, 2, 0, 0], [0, 0, 1, 0]])
     >>> depth_map(points, camera, (1, 4)).tolist()
@@ -61,9 +63,6 @@ def depth_map(
         points: `(N, 3+)`, metres.
         image_from_points: 3x4 projection from the points' frame into the image.
         size: image height and width in pixels.
-
-    Returns:
-        `(height, width)` float32 depth in metres, 0 where there is no point.
     """
     height, width = size
     homogeneous = points[:, :3].astype(np.float64) @ image_from_points[:, :3].T

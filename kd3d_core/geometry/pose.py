@@ -21,11 +21,8 @@ def matrix_from_pose(translation: Sequence[float], quaternion: Sequence[float]) 
 
     Args:
         translation: x, y, z, metres.
-        quaternion: x, y, z, w, which need not be normalised.
-
-    Raises:
-        CalibrationError: a value isn't finite, or the quaternion's norm is below 0.01 or above
-            100, so that it is not a rotation.
+        quaternion: x, y, z, w, which need not be normalised; `CalibrationError` if its norm is
+            below 0.01 or above 100, so that it is not a rotation.
     """
     move, turn = np.array(translation, np.float64), np.array(quaternion, np.float64)
     norm = float(np.linalg.norm(turn))

@@ -6,7 +6,7 @@ from kd3d_core.geometry.points import Array, array_module
 
 
 def intersection_area(rectangles: Array, others: Array) -> Array:
-    """Area that rotated rectangles have in common.
+    """Area `(...)` that rotated rectangles `(..., 5)` have in common with others, broadcast.
 
     Exact up to rounding, also for rectangles that touch, coincide or contain one another, because
     no step decides by cases. In the frame of the second one, [-a, a] x [-b, b], Green's theorem
@@ -19,14 +19,6 @@ def intersection_area(rectangles: Array, others: Array) -> Array:
     >>> beside = np.array([1.5, 0.0, 2.0, 2.0, 0.0])
     >>> intersection_area(square, np.stack([square, turned, beside])).round(3).tolist()
     [4.0, 3.314, 1.0]
-
-    Args:
-        rectangles: `(..., 5)` floating: centre, side along the rectangle's own x axis, side along
-            its own y axis, angle in radians from x to y.
-        others: `(..., 5)` that broadcasts with it.
-
-    Returns:
-        `(...)`, at least 0 and at most the area of the smaller rectangle.
     """
     xp = array_module(rectangles)
     x, y, length, width, angle = (rectangles[..., column] for column in range(5))

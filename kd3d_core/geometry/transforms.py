@@ -64,11 +64,7 @@ class TransformBuffer:
     ) -> None:
         """Say where `child` is; what was known about it, at this stamp, is replaced.
 
-        Args:
-            parent: name of the frame into which the matrix takes points.
-            child: name of the frame from which it takes them.
-            parent_from_child: 4x4 rigid transform.
-            stamp_ns: when it was there; None if it never moves.
+        `stamp_ns` is when it was there; None if it never moves.
 
         Raises:
             CalibrationError: a name is empty, both are the same, the transform would close a
@@ -91,12 +87,7 @@ class TransformBuffer:
                 self._add_moving(child, _Pose(stamp_ns, parent, matrix))
 
     def lookup(self, target: str, source: str, stamp_ns: int | None = None) -> np.ndarray:
-        """The 4x4 `target_from_source`.
-
-        Args:
-            target: name of the frame into which the matrix takes points.
-            source: name of the frame from which it takes them.
-            stamp_ns: when; not needed where nothing on the way moves.
+        """The 4x4 `target_from_source`; `stamp_ns` isn't needed where nothing on the way moves.
 
         Raises:
             CalibrationError: a frame is unknown, nothing joins the two, or something on the way
@@ -193,14 +184,9 @@ def _pose_at(child: str, poses: list[_Pose], stamp_ns: int | None) -> tuple[str,
 
 
 def interpolated(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
-    """The rigid transform a share of the way from one 4x4 to another.
+    """The rigid transform a share (0 to 1) of the way from one 4x4 to another.
 
     Translations go in a straight line, rotations about one axis (slerp).
-
-    Args:
-        first: result for share 0.
-        second: result for share 1.
-        share: from 0 to 1.
 
     >>> turn = np.eye(4)
     >>> turn[:2, :2] = [[0, -1], [1, 0]]

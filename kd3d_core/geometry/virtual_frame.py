@@ -7,19 +7,16 @@ from kd3d_core.errors import CalibrationError
 KITTI_LIDAR_HEIGHT = 1.73
 """Height in metres of KITTI's velodyne over the ground, which the anchors assume."""
 
+VIRTUAL_FRAME = "kd3d_lidar"
+"""Its name, where nothing else is said."""
+
 
 def virtual_lidar_from_camera(camera_height: float) -> np.ndarray:
-    """Detector frame for a robot without a LiDAR: level, and over the ground as KITTI's.
+    """4x4 `lidar_from_camera` of a robot without a LiDAR: level, and over the ground as KITTI's.
 
-    Args:
-        camera_height: height of the camera over the ground, metres.
-
-    Returns:
-        4x4 `lidar_from_camera` with the default rotation between an optical frame and x forward,
-        y left, z up (REP 103), for a camera that looks straight ahead.
-
-    Raises:
-        CalibrationError: the height isn't between 0 and 100 m.
+    The camera is `camera_height` metres over the ground and looks straight ahead: the rotation is
+    that between an optical frame and x forward, y left, z up (REP 103). `CalibrationError` unless
+    the height is between 0 and 100 m.
 
     >>> lidar_from_camera = virtual_lidar_from_camera(1.65)
     >>> (lidar_from_camera @ [2, 1.65, 10, 1]).round(2).tolist()  # on the road, 2 m to the right
@@ -34,10 +31,7 @@ def virtual_lidar_from_camera(camera_height: float) -> np.ndarray:
 
 
 def camera_height(lidar_from_camera: np.ndarray) -> float:
-    """Height of a camera over the ground in metres, in a detector frame as models need it.
-
-    Args:
-        lidar_from_camera: 4x4, into a frame that is `KITTI_LIDAR_HEIGHT` over the ground.
+    """Height over the ground in metres of a camera, in a detector frame as models need it.
 
     >>> round(camera_height(virtual_lidar_from_camera(0.8)), 3)
     0.8

@@ -59,9 +59,6 @@ class WindowConfig:
     def scaled(self, factor: float) -> "WindowConfig":
         """The same view in another resolution: an object is `factor` times as large in it.
 
-        Raises:
-            ConfigError: `focal_px` is None, so that the resolution is the image's own.
-
         >>> half = WindowConfig((352, 1216), focal_px=721.5).scaled(0.5)
         >>> half.size, half.focal_px
         ((176, 608), 360.75)
@@ -77,8 +74,7 @@ class WindowConfig:
     def window(self, camera: PinholeCamera) -> "ImageWindow":
         """The window of this configuration for images of `camera`.
 
-        Raises:
-            CalibrationError: the image would have to be scaled by more than 64, up or down.
+        `CalibrationError` if the image would have to be scaled by more than 64, up or down.
 
         >>> import numpy as np
         >>> projection = np.array([[1443.0, 0, 960, 0], [0, 1443, 540, 0], [0, 0, 1, 0]])
@@ -146,10 +142,9 @@ class ImageWindow:
         return camera.resized(self.scale).cropped(self.left, self.top, self.width, self.height)
 
     def inside(self, camera: PinholeCamera) -> tuple[int, int, int, int]:
-        """Rows and columns of the window that show the image of `camera`, and not padding.
+        """First row, row after the last, first column and column after the last of the image.
 
-        Returns:
-            First row, row after the last, first column, column after the last.
+        The window shows the image of `camera` there, and padding elsewhere.
 
         >>> import numpy as np
         >>> projection = np.array([[500.0, 0, 320, 0], [0, 500, 240, 0], [0, 0, 1, 0]])
@@ -187,31 +182,17 @@ class ImageWindow:
             return _sampled(images, columns, rows)
         if self.scale != 1:
             images = functional.interpolate(
-                images,
-                scale_factor=self.scale,
-                mode="bilinear",
-                antialias=self.scale < 1,
+                images, scale_factor=self.scale, mode="bilinear", antialias=self.scale < 1,
                 recompute_scale_factor=False,
-            )
+            )  # fmt: skip
         height, width = images.shape[-2:]
-        border = (
-            -self.left,
-            self.left + self.width - width,
-            -self.top,
-            self.top + self.height - height,
-        )
-        return functional.pad(images, border)
+        right, bottom = self.left + self.width - width, self.top + self.height - height
+        return functional.pad(images, (-self.left, right, -self.top, bottom))
 
     def restored(self, maps: "torch.Tensor", camera: PinholeCamera) -> "torch.Tensor":
-        """The reverse of `extract`: `(B, h, w)` maps of the window at the size of the image.
+        """The reverse of `extract`: `(B, h, w)` maps of the window as `(B, H, W)` of the image.
 
-        Args:
-            maps: one number per pixel of the window, for example depth.
-            camera: of the image.
-
-        Returns:
-            `(B, H, W)`; between pixels of the window it is interpolated, and what the window
-            doesn't show is 0.
+        Between pixels of the window it is interpolated, and what the window doesn't show is 0.
 
         >>> import numpy as np, torch
         >>> projection = np.array([[5.0, 0, 2, 0], [0, 5, 1, 0], [0, 0, 1, 0]])

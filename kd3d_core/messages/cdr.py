@@ -46,10 +46,8 @@ class CdrWriter:
     def numbers(self, layout: str, *values: float) -> None:
         """Numbers, the widest first, so that there are no gaps between them.
 
-        Args:
-            layout: as in `struct`, without byte order, such as `10d` or `iI?`. A bool is a
-                number, `?`; the length of a sequence is one as well, `I`.
-            values: as many.
+        The layout is `struct`'s, without byte order, such as `10d` or `iI?`. A bool is a number, `?`;
+        the length of a sequence is one as well, `I`.
         """
         alignment, packer = _packer(layout)
         self.block(alignment, packer.pack(*values))

@@ -32,8 +32,7 @@ _LONGEST_SCAN_S = 1.0
 def decode(message: Any, type_name: str) -> Message:
     """A message of ROS type `type_name` as kd3d's own.
 
-    Raises:
-        DataError: kd3d has no message for this type, or its contents contradict each other.
+    `DataError` if kd3d has none for this type, or its contents contradict each other.
     """
     decoder = _DECODERS.get(type_name)
     if decoder is None:
@@ -51,9 +50,7 @@ def stamp_ns(header: Any) -> int:
 def transforms(message: Any, on_bad: Callable[[str], object]) -> Iterator[Transform]:
     """The transforms of a `tf2_msgs/TFMessage`.
 
-    Args:
-        message: the message.
-        on_bad: told of each transform that is no pose and is left out; others may be good.
+    `on_bad` is told of each one that is no pose and is left out; others may be good.
     """
     for stamped in message.transforms:
         move, turn = stamped.transform.translation, stamped.transform.rotation

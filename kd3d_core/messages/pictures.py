@@ -10,6 +10,8 @@ What comes out is what a camera sees, 8 bits of red, green and blue:
 """
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -59,9 +61,6 @@ _TURNS = {
 def decode_picture(data: Any) -> np.ndarray:
     """`(H, W, 3)` uint8 RGB of the bytes of a PNG or JPEG; see above for what becomes of others.
 
-    Args:
-        data: the file's contents, as bytes or anything else with a buffer.
-
     Raises:
         ImageError: neither PNG nor JPEG, cut off, damaged, too large, or of pixels that can't be
             shown rightly. Equal faults have equal words, so that they can be counted.
@@ -100,30 +99,25 @@ def grey_from_16_bits(values: np.ndarray) -> np.ndarray:
 
 def read_picture(path: Path | str) -> np.ndarray:
     """`decode_picture` of a file; a `DataError` names it."""
-    try:
+    with _naming(path):
         return decode_picture(Path(path).read_bytes())
-    except OSError as error:
-        raise DataError(f"{path}: image cannot be read: {error.strerror}") from None
-    except ImageError as error:
-        raise DataError(f"{path}: image cannot be read: {error}") from None
 
 
 def picture_size(path: Path | str) -> tuple[int, int]:
-    """Height and width of the picture that `read_picture` gives, from the file's header alone.
+    """Height and width of the picture that `read_picture` gives, from the file's header alone."""
+    with _naming(path), Path(path).open("rb") as file:
+        picture = _open(file)
+        width, height = picture.size
+        return (width, height) if _orientation(picture) >= 5 else (height, width)
 
-    Raises:
-        DataError: neither PNG nor JPEG, too large, or its header is damaged.
-    """
+
+@contextmanager
+def _naming(path: Path | str) -> Iterator[None]:
     try:
-        with Path(path).open("rb") as file:
-            picture = _open(file)
-            is_sideways = _orientation(picture) >= 5
-    except OSError as error:
-        raise DataError(f"{path}: image cannot be read: {error.strerror}") from None
-    except ImageError as error:
-        raise DataError(f"{path}: image cannot be read: {error}") from None
-    width, height = picture.size
-    return (width, height) if is_sideways else (height, width)
+        yield
+    except (OSError, ImageError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{path}: image cannot be read: {reason}") from None
 
 
 def _open(file: IO[bytes]) -> ImageFile:

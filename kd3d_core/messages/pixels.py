@@ -76,12 +76,8 @@ def decode_rgb(
     interpolated bilinearly; YUV is that of BT.601 with values from 16 to 235, as OpenCV has it.
 
     Args:
-        height: rows.
-        width: columns.
         step: bytes per row; of NV12 and NV21, per row of Y.
         encoding: one of `ENCODINGS`.
-        data: the message's bytes, as an array or anything else with a buffer.
-        is_bigendian: byte order of 16-bit values.
 
     Returns:
         `(height, width, 3)` uint8, perhaps a view of `data`; strides may be negative, or 0 for
@@ -132,7 +128,6 @@ def decode_compressed(layout: str, data: Any) -> np.ndarray:
         layout: the message's `format`. Drivers write `jpeg` or `png`; image_transport writes
             `<encoding>; <codec> compressed <encoding in the file>`, the last only where it has
             converted the image. Whether it is JPEG or PNG is seen in the data itself.
-        data: the message's bytes, as an array or anything else with a buffer.
 
     Returns:
         `(height, width, 3)` uint8; strides may be negative.

@@ -1,6 +1,7 @@
 """The ROS messages that kd3d reads and writes, as plain data.
 
 They carry what the ROS messages of the same meaning carry, with arrays in place of nested fields.
+`stamp_ns` is the header's stamp in nanoseconds, `frame_id` its frame: of cameras, the optical one.
 The names of ROS types stand here and nowhere else: `Image.ros_type`, `MARKER_ARRAY`.
 """
 
@@ -24,14 +25,8 @@ class Image:
     """`sensor_msgs/Image`.
 
     Attributes:
-        stamp_ns: header stamp, nanoseconds.
-        frame_id: the camera's optical frame.
-        height: rows.
-        width: columns.
-        encoding: as ROS names it, `rgb8` for example.
         step: bytes per row.
         data: `(step * height,)` uint8.
-        is_bigendian: byte order of values of 16 bits.
     """
 
     ros_type: ClassVar[str] = "sensor_msgs/msg/Image"
@@ -63,8 +58,6 @@ class CompressedImage:
     """`sensor_msgs/CompressedImage`.
 
     Attributes:
-        stamp_ns: header stamp, nanoseconds.
-        frame_id: the camera's optical frame.
         layout: the message's `format`, such as `bgr8; jpeg compressed bgr8`.
         data: `(N,)` uint8, the bytes of a JPEG or PNG file.
     """
@@ -84,12 +77,7 @@ class CompressedImage:
 class RegionOfInterest:
     """`sensor_msgs/RegionOfInterest`: the part of the sensor that was read; all zero is all of it.
 
-    Attributes:
-        x_offset: first column.
-        y_offset: first row.
-        height: rows.
-        width: columns.
-        do_rectify: whether a rectified image has only this part.
+    `do_rectify` says whether a rectified image has only this part.
     """
 
     x_offset: int = 0
@@ -104,17 +92,12 @@ class CameraInfo:
     """`sensor_msgs/CameraInfo`; `geometry.camera_info` says what it means for an image.
 
     Attributes:
-        stamp_ns: header stamp, nanoseconds.
-        frame_id: the camera's optical frame.
-        height: rows.
-        width: columns.
         distortion_model: `plumb_bob`, for example.
         d: `(C,)` distortion coefficients.
         k: `(9,)` intrinsics of the raw image.
         r: `(9,)` rotation from raw to rectified rays.
         p: `(12,)` projection into the rectified image.
-        binning_x: columns of the sensor that make one of the image; 0 means 1.
-        binning_y: rows of the sensor that make one of the image; 0 means 1.
+        binning_x, binning_y: pixels of the sensor that make one of the image; 0 means 1.
         roi: the part of the sensor that was read.
     """
 
@@ -154,8 +137,6 @@ class PointCloud:
     """`sensor_msgs/PointCloud2` with its x, y, z, intensity and time.
 
     Attributes:
-        stamp_ns: header stamp, nanoseconds.
-        frame_id: frame of the points.
         points: `(N, 4)` float32: x, y, z in metres, intensity (0 where the cloud has none).
         times_s: `(N,)` float64: when each point was measured, seconds after the header stamp
             (before it where negative); None where the cloud doesn't say.
@@ -173,7 +154,6 @@ class Transform:
     """`geometry_msgs/TransformStamped`.
 
     Attributes:
-        stamp_ns: header stamp, nanoseconds.
         parent: frame into which the matrix takes points (`header.frame_id`).
         child: frame from which it takes them (`child_frame_id`).
         parent_from_child: 4x4 rigid transform.
@@ -198,10 +178,7 @@ class ObjectBoxes:
     """`vision_msgs/Detection3DArray`, each detection with its best hypothesis.
 
     Attributes:
-        stamp_ns: header stamp, nanoseconds.
-        frame_id: frame of the boxes.
         boxes: `(N, 7)` float32, bottom centres, as in `kd3d_core.geometry.boxes`.
-        names: class of each.
         scores: `(N,)` float64.
     """
 

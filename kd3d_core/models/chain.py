@@ -139,7 +139,7 @@ class Model(ABC):
     @property
     def trained(self) -> bool:
         """False if any weights are random; then nothing it says means anything."""
-        return "random" not in self.config.weights
+        return "random" not in self.config.weights.values()
 
     @property
     @abstractmethod
@@ -193,7 +193,7 @@ class PseudoLidarModel(Model):
 
     @property
     def description(self) -> str:
-        depth, detector = self.config.weights
+        depth, detector = self.config.weights.values()
         return f"depth {depth}, {self.config.detector.type} {detector}"
 
     def __call__(

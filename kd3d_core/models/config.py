@@ -8,13 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import yaml
-
-from kd3d_core.config import make_config, plain, read_settings
+from kd3d_core.config import make_config, plain, read_settings, save_settings
 from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError
-from kd3d_core.files import write_whole
 from kd3d_core.models.card import ModelCard
 from kd3d_core.paths import share_dir
 
@@ -78,9 +75,9 @@ class PseudoLidarModelConfig:
         _check_thresholds(self)
 
     @property
-    def weights(self) -> tuple[str, ...]:
-        """Names or files of the weights of all networks."""
-        return self.depth.weights, self.detector.weights
+    def weights(self) -> dict[str, str]:
+        """By network, the name or file of its weights."""
+        return {"depth": self.depth.weights, "detector": self.detector.weights}
 
 
 @dataclass(frozen=True)
@@ -103,9 +100,9 @@ class LidarModelConfig:
         _check_thresholds(self)
 
     @property
-    def weights(self) -> tuple[str, ...]:
-        """Names or files of the weights of all networks."""
-        return (self.detector.weights,)
+    def weights(self) -> dict[str, str]:
+        """By network, the name or file of its weights."""
+        return {"detector": self.detector.weights}
 
 
 ModelConfig = PseudoLidarModelConfig | LidarModelConfig
@@ -176,7 +173,7 @@ def save_model_config(config: ModelConfig, path: Path) -> None:
     if config.card == ModelCard():
         del settings["card"]  # nothing is known
     ordered = {"type": settings.pop("type"), **settings}
-    write_whole(path, yaml.safe_dump(ordered, sort_keys=False).encode())
+    save_settings(path, ordered)
 
 
 _Part = TypeVar("_Part", DepthConfig, DetectorConfig)

@@ -12,21 +12,18 @@ import numpy as np
 from kd3d_core.data.camera_file import read_camera_file
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.kitti_bag import CAMERA_FRAME, LIDAR_FRAME, START_NS
-from kd3d_core.data.labels import Label, describe_unusable, label_boxes, unusable, usable
+from kd3d_core.data.labels import Label, describe_unusable, label_objects, unusable, usable
 from kd3d_core.errors import CalibrationError, DataError
 from kd3d_core.files import files_in
 from kd3d_core.frames import Frame
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.camera_info import camera_from_info, camera_info_doubts
-from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
+from kd3d_core.geometry.virtual_frame import VIRTUAL_FRAME, virtual_lidar_from_camera
 from kd3d_core.messages.pictures import picture_size, read_picture
-from kd3d_core.messages.types import ObjectBoxes, Transform
+from kd3d_core.messages.types import Transform
 from kd3d_core.offline.source import FrameReference, Source
 
 log = logging.getLogger(__name__)
-
-VIRTUAL_FRAME = "kd3d_lidar"
-"""Name of the results' frame where there is no LiDAR; the node's default as well."""
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
 
@@ -185,13 +182,7 @@ class _KittiFrames:
         pose = camera.lidar_from_camera
         truth = None
         if (objects := self._objects(files)) is not None:
-            truth = ObjectBoxes(
-                stamp_ns,
-                LIDAR_FRAME,
-                label_boxes(objects, pose),
-                tuple(label.type for label in objects),
-                np.ones(len(objects)),
-            )
+            truth = label_objects(objects, pose, stamp_ns, LIDAR_FRAME)
         extrinsics = Transform(stamp_ns, LIDAR_FRAME, CAMERA_FRAME, pose)
         return Frame(files.name, stamp_ns, image, camera, extrinsics, truth)
 

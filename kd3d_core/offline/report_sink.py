@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 from kd3d_core.frames import FrameResult
 from kd3d_core.visual.report import DriveFrame, drive_frame, write_report
@@ -46,12 +46,7 @@ class ReportSink:
             )
         )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if error is None:
             write_report(
                 self._path,

@@ -1,7 +1,6 @@
 """Results for the Rerun viewer: the one importer of rerun."""
 
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -64,12 +63,7 @@ class RerunSink:
         else:  # the viewer would go on showing the last frame's
             recording.log("scene/truth", rr.Clear(recursive=False))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._recording.flush()
         self._recording.disconnect()
         try:

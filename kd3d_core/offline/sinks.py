@@ -7,8 +7,7 @@ its name when it is complete.
 from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -33,12 +32,7 @@ class Sink(Protocol):
     def add(self, result: FrameResult) -> None:
         """Take the result of the next frame."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool | None: ...
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool | None: ...
 
 
 class FolderSink:
@@ -81,12 +75,7 @@ class FolderSink:
                 raise DataError(f"{path} can't be removed: {error}") from None
         write_whole(self.folder / f"{name}{self.ending}", data)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         return None
 
 
@@ -146,12 +135,7 @@ class BagSink:
             if message is not None:
                 self._writer.write(output.topic(NODE), stamp_ns, message)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._stack.__exit__(kind, error, trace)
 
     def _tell_tf(self, transform: Transform) -> None:

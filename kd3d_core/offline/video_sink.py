@@ -4,7 +4,7 @@ import logging
 import os
 import secrets
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -55,12 +55,7 @@ class VideoSink:
         self._writer.write(letterboxed(picture, *self._size)[..., ::-1])
         self._count += 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if self._writer is None:
             return
         self._writer.release()

@@ -8,11 +8,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import yaml
-
-from kd3d_core.config import plain
+from kd3d_core.config import save_settings
 from kd3d_core.errors import Kd3dError
-from kd3d_core.files import locked, write_whole
+from kd3d_core.files import locked
 from kd3d_core.study.runs import StudyRun
 
 _POLL_S = 1.0
@@ -52,7 +50,7 @@ def train(run: StudyRun, lock: int, on_line: Callable[[str], None]) -> None:
         RunError: it failed; says its last line.
     """
     settings = run.folder / "train.yaml"
-    write_whole(settings, yaml.safe_dump(plain(run.config), sort_keys=False).encode())
+    save_settings(settings, run.config)
     command = [sys.executable, "-m", "kd3d_core.cli.train", str(settings)]
     with run.log.open("ab") as log:
         process = subprocess.Popen(

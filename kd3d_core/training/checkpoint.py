@@ -1,6 +1,5 @@
 """Checkpoints: written whole or not at all, the newest and the best kept."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -12,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from kd3d_core.errors import DataError, first_line
-from kd3d_core.training.checkpoint_meta import META, unreadable
+from kd3d_core.training import checkpoint_meta
+from kd3d_core.training.checkpoint_meta import unreadable
 
 _STATE = "state.pt"
 _WEIGHTS = "model.safetensors"
@@ -34,7 +34,7 @@ def save(folder: Path, model: nn.Module, state: dict[str, Any], meta: dict[str, 
         tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
         save_file(tensors, new / _WEIGHTS)
         torch.save(state, new / _STATE)
-        (new / META).write_text(json.dumps(meta, indent=2) + "\n")
+        checkpoint_meta.write_meta(new, meta)
         for path in new.iterdir():
             with path.open("rb") as file:
                 os.fsync(file.fileno())

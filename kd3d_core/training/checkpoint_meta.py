@@ -1,11 +1,10 @@
 """What a checkpoint says of itself, in `meta.json`: found and read without loading torch."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from kd3d_core.errors import WeightsError, first_line
-from kd3d_core.files import write_whole
+from kd3d_core.errors import DataError, WeightsError, first_line
+from kd3d_core.files import read_json, write_json
 
 META = "meta.json"
 
@@ -21,14 +20,14 @@ def find(folder: Path) -> Path | None:
 def read_meta(folder: Path) -> dict[str, Any]:
     """What `save` was told for a reader."""
     try:
-        return json.loads((folder / META).read_text())
-    except (OSError, ValueError) as error:
+        return read_json(folder / META)
+    except DataError as error:
         raise unreadable(folder, error) from None
 
 
 def write_meta(folder: Path, meta: dict[str, Any]) -> None:
     """Replace what a reader wants to know of a checkpoint."""
-    write_whole(folder / META, (json.dumps(meta, indent=2) + "\n").encode())
+    write_json(folder / META, meta)
 
 
 def unreadable(folder: Path, error: Exception) -> WeightsError:

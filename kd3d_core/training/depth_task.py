@@ -17,8 +17,7 @@ from kd3d_core.models.export import export_depth
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.data import RunData
 from kd3d_core.training.resume import digests_of
-from kd3d_core.training.same_run import Digests
-from kd3d_core.training.task import Score
+from kd3d_core.training.task import Score, Task
 
 
 class DepthLosses(nn.Module):
@@ -35,11 +34,10 @@ class DepthLosses(nn.Module):
         return {"silog": silog_loss(depth.float(), batch.depth)}
 
 
-class DepthTask:
+class DepthTask(Task):
     """Learns depth; validated by the absolute relative error."""
 
     scores = (Score("abs_rel", higher_is_better=False),)
-    has_idle_parameters = False
 
     def __init__(
         self,
@@ -48,20 +46,15 @@ class DepthTask:
         samples: FrameSamples | MixedSamples,
         val: FrameSamples,
         batch_size: int,
-        digests: Digests,
     ) -> None:
         """
         Args:
             depth: the network to train.
             model: the model that it is part of, with the window that it wants.
             samples: frames to train on.
-            val: frames to validate on.
-            batch_size: frames at a time in validation.
-            digests: see `Task`.
+            val: frames to validate on, `batch_size` at a time.
         """
-        self.model = DepthLosses(depth)
-        self.samples = samples
-        self.digests = digests
+        super().__init__(DepthLosses(depth), samples, digests_of(model.depth))
         self._model_config = model
         self._val = val
         self._batch_size = batch_size
@@ -85,18 +78,9 @@ class DepthTask:
         assert isinstance(model, DepthLosses)
         export_depth(model.depth, self._model_config, out)
 
-    def scalars(self, epoch: int) -> dict[str, float]:
-        """None: all epochs are alike."""
-        return {}
-
 
 def make_depth_task(config: TrainConfig, model: ModelConfig, data: RunData) -> DepthTask:
-    """The task `depth` of a configuration.
-
-    Raises:
-        ConfigError: the model has no depth network that could be trained so.
-        DataError: frames lack something.
-    """
+    """The task `depth` of a configuration."""
     if not isinstance(model, PseudoLidarModelConfig):
         raise ConfigError(
             f"task is depth, and the model {config.model} of type {model.type} has no depth "
@@ -121,7 +105,4 @@ def make_depth_task(config: TrainConfig, model: ModelConfig, data: RunData) -> D
         for part in data.train
     ]
     val = FrameSamples(data.val, window, depth=True)
-    return DepthTask(
-        depth, model, mixed(samples, data.shares, config.seed), val, config.batch_size,
-        digests_of(depth_config),
-    )  # fmt: skip
+    return DepthTask(depth, model, mixed(samples, data.shares, config.seed), val, config.batch_size)

@@ -28,6 +28,7 @@ from kd3d_core.training.data import RunData
 from kd3d_core.training.processes import processes
 from kd3d_core.training.resume import digests_of
 from kd3d_core.training.same_run import Digests
+from kd3d_core.training.task import Task
 from kd3d_core.training.validation import SCORES, DetectionFrames, average_precision, check_classes
 
 log = logging.getLogger(__name__)
@@ -46,15 +47,14 @@ class DetectorLosses(nn.Module):
         return self.detector.losses(maps, batch.boxes, batch.labels)
 
 
-class DetectorTask:
-    """Learns boxes; validated by AP."""
+class DetectorTask(Task):
+    """Learns boxes; validated by AP, and exported with the score thresholds that were best then."""
 
     scores = SCORES
-    has_idle_parameters = False
 
     def __init__(
         self,
-        detector: AnchorDetector,
+        network: nn.Module,
         model: ModelConfig,
         samples: FrameSamples | MixedSamples,
         val: DetectionFrames,
@@ -62,50 +62,46 @@ class DetectorTask:
     ) -> None:
         """
         Args:
-            detector: the network to train.
-            model: the model that it is part of.
+            network: what is trained; its `detector` is validated and exported.
+            model: the model that the detector is part of.
             samples: frames to train on.
-            val: labelled frames to validate on.
+            val: frames to validate on.
             digests: see `Task`.
         """
-        self.model = DetectorLosses(detector)
-        self.samples = samples
-        self.digests = digests
+        super().__init__(network, samples, digests)
         self._model_config = model
         self._val = val
 
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """See `average_precision`; `export` writes the thresholds that are best here."""
+        """See `average_precision`."""
         found = self.detect(model, device)
-        truth = {name: self._val.frames.frame(name).ground_truth() for name in found}
-        self._model_config = with_thresholds(self._model_config, truth, found, "labels")
+        truth, labels = self.truth(device)
+        self._model_config = with_thresholds(self._model_config, truth, found, labels)
         return average_precision(truth, found, self._model_config.detector.classes)
 
     def detect(self, model: nn.Module, device: torch.device) -> dict[str, list[Label]]:
         """What `model` detects in each validation frame, by the frame's name."""
-        assert isinstance(model, DetectorLosses)
-        return self._val.detect(model.detector, device)
+        return self._val.detect(_detector_in(model), device)
+
+    def truth(self, device: torch.device) -> tuple[dict[str, list[Label]], str]:
+        """The validation frames' labels, by the frame's name, and what they are in a few words."""
+        return self._val.ground_truth(), "labels"
 
     def export(self, model: nn.Module, out: Path) -> None:
         """See `export_detector`."""
-        assert isinstance(model, DetectorLosses)
-        export_detector(model.detector, self._model_config, out)
+        export_detector(_detector_in(model), self._model_config, out)
 
-    def scalars(self, epoch: int) -> dict[str, float]:
-        """None: all epochs are alike."""
-        return {}
+
+def _detector_in(model: nn.Module) -> AnchorDetector:
+    detector = model.detector
+    assert isinstance(detector, AnchorDetector)
+    return detector
 
 
 def make_detector_task(
     config: TrainConfig, model: ModelConfig, data: RunData, keep: bool
 ) -> DetectorTask:
-    """The task `detector` of a configuration.
-
-    Args:
-        config: settings of the run.
-        model: the model whose detector is trained.
-        data: its frames.
-        keep: see `make_task`.
+    """The task `detector` of a configuration; `keep` as in `make_task`.
 
     Raises:
         ConfigError: settings contradict each other.
@@ -133,7 +129,7 @@ def make_detector_task(
         for part in data.train
     ]  # fmt: skip
     return DetectorTask(
-        detector,
+        DetectorLosses(detector),
         model,
         mixed(samples, data.shares, config.seed),
         DetectionFrames(data.val, settings, points, config.batch_size),

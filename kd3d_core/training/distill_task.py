@@ -4,10 +4,8 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
-from torch import nn
 
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.labels import Label
@@ -21,9 +19,7 @@ from kd3d_core.distill.start import start_from
 from kd3d_core.distill.teacher import Teacher, check_fit
 from kd3d_core.models.build import make_detector
 from kd3d_core.models.config import ModelConfig, load_model_config
-from kd3d_core.models.export import export_detector
 from kd3d_core.training.caches import can_keep_answers, point_source, teacher_answers
-from kd3d_core.training.card import with_thresholds
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.data import (
     RunData,
@@ -31,22 +27,21 @@ from kd3d_core.training.data import (
     frames_with_lidar,
     labelled_frames,
 )
+from kd3d_core.training.detector_task import DetectorTask
 from kd3d_core.training.processes import processes
 from kd3d_core.training.resume import digests_of
 from kd3d_core.training.same_run import Digests
-from kd3d_core.training.validation import SCORES, DetectionFrames, average_precision, check_classes
+from kd3d_core.training.validation import DetectionFrames, check_classes
 
 log = logging.getLogger(__name__)
 
 
-class DistillTask:
+class DistillTask(DetectorTask):
     """Learns boxes from a teacher, and from labels where there are any.
 
     Validated as `DetectorTask` on the validation frames that have labels; if none has, the
     teacher's confident boxes stand for them.
     """
-
-    scores = SCORES
 
     def __init__(
         self,
@@ -54,46 +49,24 @@ class DistillTask:
         model: ModelConfig,
         samples: FrameSamples | MixedSamples,
         val: DetectionFrames,
-        teacher_boxes: "TeacherBoxes | None",
         digests: Digests,
+        teacher_boxes: "TeacherBoxes | None",
     ) -> None:
-        """
-        Args:
-            distiller: student and teacher.
-            model: the model that the student is part of.
-            samples: frames to train on.
-            val: frames to validate on.
-            teacher_boxes: what stands for the labels of validation frames; None if they have some.
-            digests: see `Task`.
-        """
-        self.model = distiller
-        self.samples = samples
-        self.digests = digests
+        """As `DetectorTask`; `teacher_boxes` stand for the labels of `val`, if it has none."""
+        super().__init__(distiller, model, samples, val, digests)
         self.has_idle_parameters = distiller.has_idle_parameters
-        self._model_config = model
-        self._val = val
+        self._weights = distiller.weights
         self._teacher_boxes = teacher_boxes
 
-    def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
-        """See `average_precision`; `export` writes the thresholds that are best here."""
-        assert isinstance(model, Distiller)
-        found = self._val.detect(model.student, device)
-        if self._teacher_boxes is not None:
-            truth, labels = self._teacher_boxes.labels(device), "boxes of the teacher"
-        else:
-            truth = {name: self._val.frames.frame(name).ground_truth() for name in found}
-            labels = "labels"
-        self._model_config = with_thresholds(self._model_config, truth, found, labels)
-        return average_precision(truth, found, self._model_config.detector.classes)
-
-    def export(self, model: nn.Module, out: Path) -> None:
-        """The student; see `export_detector`."""
-        assert isinstance(model, Distiller)
-        export_detector(model.student, self._model_config, out)
+    def truth(self, device: torch.device) -> tuple[dict[str, list[Label]], str]:
+        """The labels, or what stands for them."""
+        if self._teacher_boxes is None:
+            return super().truth(device)
+        return self._teacher_boxes.labels(device), "boxes of the teacher"
 
     def scalars(self, epoch: int) -> dict[str, float]:
         """The weights of the parts of the loss."""
-        return {f"weight/{part}": value for part, value in self.model.weights(epoch).items()}
+        return {f"weight/{part}": value for part, value in self._weights(epoch).items()}
 
 
 class TeacherBoxes:
@@ -130,14 +103,7 @@ class TeacherBoxes:
 def make_distill_task(
     config: TrainConfig, model: ModelConfig, data: RunData, keep: bool
 ) -> DistillTask:
-    """The task `distill` of a configuration; see `distill_task`.
-
-    Args:
-        config: settings of the run; it has a teacher.
-        model: the model whose detector is the student.
-        data: its frames.
-        keep: see `make_task`.
-    """
+    """The task `distill` of a configuration that has a teacher; `keep` as in `make_task`."""
     assert config.teacher is not None
     check_classes(model.detector.classes)
     student = make_detector(model.detector, config.seed, to_train=True)
@@ -159,10 +125,7 @@ def distill_task(
     """A task for networks that are there already.
 
     Args:
-        config: settings of the run; it has a teacher.
-        model: the model that the student is part of.
         data: its frames, with or without labels and LiDAR.
-        student: the network that learns.
         teacher_config: what the teacher was built from.
         teacher: the network that teaches; not kept if its answers are cached.
         make_points: gives what the student reads of these frames; called once all else is known to
@@ -229,21 +192,13 @@ def distill_task(
         model,
         mixed(samples, data.shares, config.seed),
         DetectionFrames(val, model.detector, points, config.batch_size),
-        boxes,
         digests,
+        boxes,
     )
 
 
 def load_teacher(teacher: TeacherConfig, seed: int) -> tuple[DetectorConfig, AnchorDetector]:
-    """What a teacher is, and its detector with its weights.
-
-    Args:
-        teacher: who.
-        seed: draws weights that are `random`.
-
-    Raises:
-        Kd3dError: its model or weights are missing or don't fit.
-    """
+    """A teacher's settings, and its detector; `seed` draws weights that are `random`."""
     detector = load_model_config(teacher.model).detector
     detector = replace(detector, weights=teacher.weights or detector.weights)
     if detector.weights == "random":

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import (
     DataLoaderConfiguration,
@@ -35,11 +34,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
-from kd3d_core.config import plain
+from kd3d_core.config import save_settings
 from kd3d_core.data.samples import Batch, collate
 from kd3d_core.devices import fixed_precision
 from kd3d_core.errors import Kd3dError
-from kd3d_core.files import write_whole
 from kd3d_core.progress import LINE_EVERY_S
 from kd3d_core.training import checkpoint, checkpoint_meta
 from kd3d_core.training.config import OptimizerConfig, TrainConfig
@@ -132,7 +130,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
         log.info("going on at step %d of %d from %s", step, total, latest)
     check_same_step(step, out)  # which waits until all have read
     if accelerator.is_main_process:
-        write_whole(out / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False).encode())
+        save_settings(out / "config.yaml", config)
 
     def meta_now() -> dict[str, Any]:
         return run_meta(config, step, losses, metrics, len(samples), world, task.digests, validated)

@@ -16,7 +16,7 @@ def check_run(config: TrainConfig) -> None:
             other settings.
     """
     check_settings(config)
-    weights = list(load_model_config(config.model).weights)
+    weights = list(load_model_config(config.model).weights.values())
     if config.teacher is not None:
         teacher = load_model_config(config.teacher.model).detector
         weights.append(config.teacher.weights or teacher.weights)

@@ -5,6 +5,7 @@ With these, N processes of B frames each compute what a single one with N * B fr
 
 import torch
 from torch import distributed, nn
+from torch.distributed.nn.functional import all_reduce  # differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -39,11 +40,11 @@ class SharedBatchNorm(_BatchNorm):
         axes = [axis for axis in range(values.ndim) if axis != 1]
         shape = [-1 if axis == 1 else 1 for axis in range(values.ndim)]
         local = values.new_tensor([values.numel() // values.shape[1]])
-        sums = _SumOverProcesses.apply(torch.cat([values.sum(axes), local]))
+        sums = all_reduce(torch.cat([values.sum(axes), local]))
         count = sums[-1].detach()
         mean = sums[:-1] / count
         centred = values - mean.view(shape)
-        variance = _SumOverProcesses.apply(centred.square().sum(axes)) / count
+        variance = all_reduce(centred.square().sum(axes)) / count
         self._remember(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
         answer = centred * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
@@ -61,19 +62,3 @@ class SharedBatchNorm(_BatchNorm):
             share = 1 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean, share)
         self.running_var.lerp_(variance, share)
-
-
-class _SumOverProcesses(torch.autograd.Function):
-    """All processes' tensors, added up; differentiable."""
-
-    @staticmethod
-    def forward(ctx, tensor: torch.Tensor) -> torch.Tensor:
-        total = tensor.clone()
-        distributed.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
-        total = gradient.contiguous().clone()
-        distributed.all_reduce(total)
-        return total

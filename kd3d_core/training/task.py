@@ -1,61 +1,58 @@
 """What the training loop needs of a task, and which of its checkpoints is the best."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
 from torch import nn
 
+from kd3d_core.data.samples import FrameSamples, MixedSamples
 from kd3d_core.training.same_run import Digests
 
 
 @dataclass(frozen=True)
 class Score:
-    """A validation metric that decides which checkpoint is the best.
-
-    Attributes:
-        name: name of the metric.
-        higher_is_better: whether more of it is better.
-    """
+    """A validation metric that decides which checkpoint is the best."""
 
     name: str
     higher_is_better: bool = True
 
 
-class Task(Protocol):
-    """What is trained."""
+class Task(ABC):
+    """What is trained.
 
-    @property
-    def model(self) -> nn.Module:
-        """Its forward takes a `Batch` and returns named losses, whose sum is minimised."""
+    Attributes:
+        model: its forward takes a `Batch` and returns named losses, whose sum is minimised.
+        samples: frames to train on: a map-style dataset of `Sample` with `set_epoch`.
+        digests: see `kd3d_core.training.resume.digests_of`.
+        scores: what makes a checkpoint the best; each decides where those before it are equal.
+        has_idle_parameters: whether some of the weights get no gradient in some of the steps.
+    """
 
-    @property
-    def samples(self) -> Any:
-        """The frames to train on: a map-style dataset of `Sample` with `set_epoch`."""
+    scores: tuple[Score, ...]
+    has_idle_parameters = False
 
-    @property
-    def scores(self) -> tuple[Score, ...]:
-        """What makes a checkpoint the best; each decides where those before it are equal."""
+    def __init__(
+        self, model: nn.Module, samples: FrameSamples | MixedSamples, digests: Digests
+    ) -> None:
+        self.model = model
+        self.samples = samples
+        self.digests = digests
 
-    @property
-    def digests(self) -> Digests:
-        """See `kd3d_core.training.resume.digests_of`."""
-
-    @property
-    def has_idle_parameters(self) -> bool:
-        """Whether some of the weights get no gradient in some of the steps."""
-
+    @abstractmethod
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """Metrics of `model` on the validation frames; without those that mean nothing there."""
 
+    @abstractmethod
     def export(self, model: nn.Module, out: Path) -> None:
         """Write the weights of `model` so that `CameraDetector` can load them."""
 
     def scalars(self, epoch: int) -> dict[str, float]:
         """What decides an epoch and deserves a curve, such as the weights of losses; by name."""
+        return {}
 
 
 def rank(scores: Sequence[Score], metrics: Mapping[str, float]) -> tuple[float, ...]:

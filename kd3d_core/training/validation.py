@@ -38,15 +38,18 @@ class DetectionFrames:
     ) -> None:
         """
         Args:
-            frames: the frames.
+            frames: the frames, read `batch_size` at a time.
             config: the detector's settings, for window and classes.
             points: source of the points that it reads.
-            batch_size: frames at a time.
         """
         self.frames = frames
         self._samples = FrameSamples(frames, config.window, points, config.classes)
         self._classes = config.classes
         self._batch_size = batch_size
+
+    def ground_truth(self) -> dict[str, list[Label]]:
+        """Labels of each frame, by its name."""
+        return {name: self.frames.frame(name).ground_truth() for name in self.frames.names}
 
     @torch.inference_mode()
     def detect(self, detector: AnchorDetector, device: torch.device) -> dict[str, list[Label]]:
@@ -75,12 +78,9 @@ class DetectionFrames:
 def average_precision(
     truth: Mapping[str, Sequence[Label]], found: Mapping[str, list[Label]], classes: Sequence[str]
 ) -> dict[str, float]:
-    """The metrics of `kd3d_core.evaluation.validation` that are defined for some frames.
+    """The metrics of `evaluation.validation` that are defined for some frames.
 
-    Args:
-        truth: labels of the frames, by name.
-        found: detections in them, by name.
-        classes: names of the classes.
+    `truth` and `found` are their labels and detections, by the frame's name.
     """
     metrics = validation_metrics([truth[name] for name in found], list(found.values()), classes)
     undefined = [score.name for score in SCORES if metrics[score.name] is None]

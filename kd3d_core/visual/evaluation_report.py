@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.labels import Label, label_boxes
+from kd3d_core.data.labels import Label, label_objects
 from kd3d_core.evaluation.depth import DepthReport
 from kd3d_core.evaluation.kitti_ap import LEVELS, METRICS, POSITIONS, KittiAP, min_overlap
 from kd3d_core.evaluation.report import Breakdown, Mistakes
@@ -318,18 +318,10 @@ def _worst_section(
 
 def _worst_frame(evaluation: Evaluation, index: int, frame: KittiFrame) -> Frame:
     image, camera = frame.image(), frame.camera()
-    has_points = "velodyne" in frame.files or "velodyne_reduced" in frame.files
-    points = frame.points_in_view() if has_points else np.zeros((0, 4), np.float32)
+    points = frame.points_in_view() if frame.has_lidar else np.zeros((0, 4), np.float32)
 
     def boxes(labels: Sequence[Label]) -> ObjectBoxes:
-        scores = [1.0 if label.score is None else label.score for label in labels]
-        return ObjectBoxes(
-            index,
-            "velodyne",
-            label_boxes(labels, camera.lidar_from_camera),
-            tuple(label.type for label in labels),
-            np.array(scores),
-        )
+        return label_objects(labels, camera.lidar_from_camera, index, "velodyne")
 
     truth = boxes([label for label in evaluation.ground_truth[index] if label.is_object])
     columns: list[Column] = []

@@ -14,13 +14,10 @@ def draw_points(image: np.ndarray, points: np.ndarray, camera: PinholeCamera) ->
     Args:
         image: `(H, W, 3)` uint8 RGB, contiguous.
         points: `(N, 3+)` in the detector frame; those outside of the image are left out.
-        camera: of the (rectified) image.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        pixels, depth = camera.project(points[:, :3].astype(np.float64))
-    inside = (depth > 0) & (pixels >= -0.5).all(1)
-    inside &= (pixels < (camera.width - 0.5, camera.height - 0.5)).all(1)
-    pixels, depth = np.rint(pixels[inside]).astype(int), depth[inside]
+    points = points[:, :3].astype(np.float64)
+    pixels, depth = camera.project(points[camera.sees(points)])
+    pixels = np.rint(pixels).astype(int)
     level = np.clip(255 * (1 - depth / _FARTHEST_M), 0, 255).astype(np.uint8)
     palette = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_JET)[:, 0, ::-1]
     radius = max(1, round(camera.width / 1200))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from heapq import merge
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 from rosbags.convert.converter import is_same_wireformat, migrate_bytes
 from rosbags.interfaces import Connection, MessageDefinition, MessageDefinitionFormat
@@ -103,12 +103,7 @@ class BagReader:
     def __enter__(self) -> "BagReader":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self.close()
 
     def close(self) -> None:
