@@ -54,7 +54,6 @@ def _f1(candidates: Candidates, name: str) -> np.ndarray | None:
     level = Level.of(labels, found, name, _LEVEL, np.ones(len(labels.type), bool))
     if not level.label_counts.any():
         return None
-    minimum = min_overlap("loose", name, "3d")
     pairs, chosen = second_pass(candidates, level, name, "3d", _SCORES)
     right = chosen[both_count(level, pairs)].sum(0)
     in_dont_care = candidates.dont_care["bbox"] > min_overlap("loose", name, "bbox")
