@@ -70,9 +70,7 @@ class Metric:
 class RenderConfig:
     """Frames that are rendered first; what is there already is kept.
 
-    Attributes:
-        train: settings of a `SynthConfig`, into `data.root`.
-        val: the same, into `data.val_root`.
+    Both are settings of a `SynthConfig`: `train` into `data.root`, `val` into `data.val_root`.
     """
 
     train: dict[str, Any]

@@ -64,9 +64,7 @@ class DetectorTask(Task):
         Args:
             network: what is trained; its `detector` is validated and exported.
             model: the model that the detector is part of.
-            samples: frames to train on.
             val: frames to validate on.
-            digests: see `Task`.
         """
         super().__init__(network, samples, digests)
         self._model_config = model

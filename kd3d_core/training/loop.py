@@ -57,13 +57,11 @@ class TrainingError(Kd3dError):
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended.
+    """How a run ended, after which steps and seconds (of this process) in all.
 
     Attributes:
-        steps: number of steps taken in all.
         losses: losses of the last step, by name; the mean over processes.
         metrics: metrics of the last validation.
-        seconds: duration of this process's part of the run.
         exported: which step's weights were exported, and why; empty if none.
     """
 
@@ -79,10 +77,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
 ) -> Summary:
     """Train `task` as `config` says; go on where a run in `config.out` was interrupted.
 
-    Args:
-        config: settings of the run.
-        task: what to train.
-        max_steps: stop there, without validation or checkpoint.
+    With `max_steps`, it stops there, without validation or checkpoint.
 
     Raises:
         ConfigError: the run in `config.out` has other settings.

@@ -38,13 +38,9 @@ class BagWriter:
     is removed by the next writer of the same bag, unless it was written with `keep_partial`.
 
     Args:
-        path: the folder to write.
         overwrite: whether it may replace a bag of that name.
         keep_partial: whether an error leaves what was written before it. For what cannot be had
             again, such as a recording.
-
-    Attributes:
-        counts: messages written, by topic.
 
     Raises:
         DataError: the folder exists, or cannot be written; also while messages are written. With
