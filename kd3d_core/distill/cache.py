@@ -103,15 +103,15 @@ class TeacherCache:
         """Make the answers that aren't there yet; the number of frames asked about.
 
         `detector`, that of `__init__`, is put into eval mode and moved to the device. So many
-        `processes` fill the same disk at the same time, each with such a share; `DataError` if there
-        is too little space on it.
+        `processes` fill the same disk at the same time, each with such a share. `DataError` if it has
+        too little space.
         """
         self._fill_empty(detector.eval().to(self._device))
         empty = self._read("empty")
         samples = FrameSamples(frames, self._window, self._points)
         lacking = []
-        for index in range(len(frames)):
-            digest = self._digest(frames[index])
+        for index, frame in enumerate(frames):
+            digest = self._digest(frame)
             if digest is not None and self._lacking(digest):
                 lacking.append((index, digest))
             else:

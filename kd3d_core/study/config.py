@@ -70,7 +70,9 @@ class Metric:
 class RenderConfig:
     """Frames that are rendered first; what is there already is kept.
 
-    Both are settings of a `SynthConfig`: `train` into `data.root`, `val` into `data.val_root`.
+    Attributes:
+        train: settings of a `SynthConfig`, into `data.root`.
+        val: the same, into `data.val_root`.
     """
 
     train: dict[str, Any]

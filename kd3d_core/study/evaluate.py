@@ -96,8 +96,7 @@ def beyond_range(frames: KittiDataset, grid: VoxelGrid) -> dict[str, int]:
     low, high = np.array(grid.point_cloud_range).reshape(2, 3)[:, :2]
     nothing = Objects.from_frames([[]])
     counts = dict.fromkeys(CLASSES, 0)
-    for index in range(len(frames)):
-        frame = frames[index]
+    for frame in frames:
         labels = frame.objects()
         if not labels:
             continue

@@ -15,20 +15,9 @@ from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import (
-    DataLoaderConfiguration,
-    DistributedDataParallelKwargs,
-    gather_object,
-)
+from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
@@ -248,7 +237,6 @@ def _accelerator(config: TrainConfig, task: Task) -> Accelerator:
     return Accelerator(
         cpu=on_cpu(),
         mixed_precision="no" if precision == "fp32" else precision,
-        dataloader_config=DataLoaderConfiguration(),
         # Costs a walk through the graph, so only where it is needed.
         kwargs_handlers=[
             DistributedDataParallelKwargs(find_unused_parameters=task.has_idle_parameters)
@@ -299,11 +287,8 @@ def _writer(
 def _progress(accelerator: Accelerator) -> Progress:
     console = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
+        *Progress.get_default_columns(),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
         TextColumn("{task.fields[loss]}"),
         console=console,
         disable=not (accelerator.is_main_process and console.is_terminal),

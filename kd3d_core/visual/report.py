@@ -42,11 +42,7 @@ _MOST_ROWS = 12
 class DriveFrame:
     """One frame of a report; its pictures are compressed already, so that many can be kept.
 
-    Attributes:
-        shown: as the page shows it.
-        found: detections.
-        truth: labels; None if the frame has none.
-        latency_ms: time from image to result; None if unknown.
+    `truth` is None if it has no labels, `latency_ms` (from image to result) if it isn't known.
     """
 
     shown: Frame

@@ -15,7 +15,7 @@ from rosbags.rosbag2.storage_mcap import McapWriter
 
 from kd3d_core.data.bag.topics import rosbags_qos
 from kd3d_core.data.bag.types import typestore
-from kd3d_core.errors import DataError
+from kd3d_core.errors import DataError, first_line
 from kd3d_core.files import ClaimedFolder, abandoned_folders
 from kd3d_core.messages.encode import encode
 from kd3d_core.messages.qos import QosProfile
@@ -118,9 +118,8 @@ class BagWriter:
             raise
         self._remove_folder()
         if keep and isinstance(error, Exception):
-            reason = str(error).strip().splitlines() or [type(error).__name__]
             raise DataError(
-                f"{reason[0]}; {self.path} has the {written} messages from before"
+                f"{first_line(error)}; {self.path} has the {written} messages from before"
             ) from error
 
     def add_topic(self, name: str, type_name: str, qos: QosProfile | None = None) -> None:
