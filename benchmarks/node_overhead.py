@@ -176,10 +176,10 @@ class _TimedNode(DetectorNode):
     """Counts a frame's time from its arrival in DDS, not from when rclpy has taken it."""
 
     def _on_image(  # type: ignore[override]
-        self, message: Image, info: dict[str, int]
+        self, data: bytes, info: dict[str, int]
     ) -> None:
         taking_s = 1e-9 * (time.time_ns() - info["received_timestamp"])
-        self.receive(ReceivedImage(message, time.perf_counter() - taking_s))
+        self.receive(ReceivedImage(data, time.perf_counter() - taking_s))
 
 
 def _run_node(out: str, points: str, boxes: str) -> int:

@@ -6,6 +6,7 @@ results are recorded to a second bag; and what was recorded becomes pictures, a 
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,18 @@ _NODE = "kd3d_detector"
 _START_LIMIT_S = 300.0
 _DRAIN_LIMIT_S = 60.0
 _STOP_LIMIT_S = 30.0
+# Becomes the command that follows, which gets SIGTERM when its parent dies, even by SIGKILL (Linux
+# only: PR_SET_PDEATHSIG), and obeys SIGINT also where the parent, as a job in the background,
+# ignores it. Not by preexec_fn, which isn't safe where there are threads.
+_END_WITH_PARENT = """
+import ctypes, os, signal, sys
+prctl = getattr(ctypes.CDLL(None), "prctl", None)
+if prctl is not None:
+    prctl(1, int(signal.SIGTERM))
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 def demo(
@@ -76,6 +89,7 @@ def demo(
     record = ["record", *(f"{row.topic(_NODE)}:{row.ros_type}" for row in FRAME_OUTPUTS)]
     record += ["--out", str(out / "output"), "--overwrite"]
     with (
+        _without_partial(out),
         _process("recorder", _bag_command(*record), out / "recorder.log") as recorder,
         _process("node", _node_command(model, device), out / "node.log") as node,
     ):
@@ -88,7 +102,7 @@ def demo(
     print("4/4 drawing what was recorded")
     trained = values["weights"] == "trained"
     weights = {
-        "weights": list(config.weights),
+        **config.weights,
         "trained": trained,
         "trained_on": config.card.trained_on,
     }
@@ -131,15 +145,25 @@ class _Process:
 
 @contextmanager
 def _process(name: str, command: list[str], log: Path) -> Iterator[_Process]:
-    """A process that runs while the block does, and is asked to end after it."""
+    """A process that runs while the block does, and is asked to end after it, or if this one dies.
+
+    It doesn't get the terminal's Ctrl-C, which would end all at once.
+    """
     with log.open("wb") as output:
-        popen = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        popen = subprocess.Popen(
+            [sys.executable, "-S", "-c", _END_WITH_PARENT, str(os.getpid()), *command],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
         process = _Process(name, log, popen)
         try:
-            yield process
-            process.check()
-            popen.send_signal(signal.SIGINT)
-            status = popen.wait(_STOP_LIMIT_S)
+            try:
+                yield process
+                process.check()
+            finally:
+                popen.send_signal(signal.SIGINT)
+                status = popen.wait(_STOP_LIMIT_S)
         except subprocess.TimeoutExpired:
             raise Kd3dError(f"the {name} did not end after SIGINT; see {log}") from None
         finally:
@@ -147,6 +171,16 @@ def _process(name: str, command: list[str], log: Path) -> Iterator[_Process]:
             popen.wait()
         if status != 0:
             raise Kd3dError(f"the {name} ended with {status}: {_last_line(log)} ({log})")
+
+
+@contextmanager
+def _without_partial(out: Path) -> Iterator[None]:
+    """Remove what a recorder that had to be killed leaves of its bag."""
+    try:
+        yield
+    finally:
+        for folder in out.glob(".output.partial-*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait_until_recording(recorder: _Process, node: _Process) -> None:

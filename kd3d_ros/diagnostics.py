@@ -7,7 +7,13 @@ from statistics import median
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
+from kd3d_core.errors import shown
 from kd3d_core.models.card import UNTRAINED
+from kd3d_core.paths import share_dir
+
+LINE = 1000
+"""Characters of a line that may hold text from outside, such as encodings and names of frames."""
+_DETAILS = 8000
 
 
 @dataclass
@@ -25,6 +31,8 @@ class FrameCounters:
         rejected: could not be used, by kind.
         failed: the detector, or publishing its results, raised an exception.
         noticed: oddities by kind that cost no frame, such as `stamp_went_back`.
+        lost: images that never reached the node, as far as DDS counts them.
+        camera_infos: CameraInfo messages, which tell a camera that is silent from lost images.
     """
 
     received: int = 0
@@ -34,6 +42,8 @@ class FrameCounters:
     rejected: Counter[str] = field(default_factory=Counter)
     failed: int = 0
     noticed: Counter[str] = field(default_factory=Counter)
+    lost: int = 0
+    camera_infos: int = 0
 
     def values(self) -> dict[str, int]:
         """All numbers by name, those by kind as `rejected/KIND` and `noticed/KIND`."""
@@ -44,6 +54,8 @@ class FrameCounters:
             "skipped": self.skipped,
             "rejected": self.rejected.total(),
             "failed": self.failed,
+            "lost": self.lost,
+            "camera_infos": self.camera_infos,
             **{f"rejected/{kind}": count for kind, count in sorted(self.rejected.items())},
             **{f"noticed/{kind}": count for kind, count in sorted(self.noticed.items())},
         }
@@ -88,7 +100,7 @@ class Complaints:
     """
 
     def __init__(self, warn: Callable[[str], object]) -> None:
-        """Say things through `warn`."""
+        """Say things through `warn`, cut to a line."""
         self._warn = warn
         self._said: set[str] = set()
         self.last = ""
@@ -102,11 +114,11 @@ class Complaints:
             counter: under which `FrameCounters.values` counts it.
             details: for the log only, such as a traceback.
         """
-        self.last = text
+        self.last = text = shown(text, LINE)
         if kind not in self._said:
             self._said.add(kind)
             hint = f"(said once; /diagnostics counts {counter})"
-            self._warn(f"{text} {hint}\n{details}".rstrip())
+            self._warn(f"{text} {hint}\n{details[-_DETAILS:]}".rstrip())
 
 
 @dataclass(frozen=True)
@@ -121,6 +133,10 @@ class Health:
         stages_ms: median of each stage.
         topic: where images are expected.
         publishers: how many publish there.
+        connected: from how many of them this node gets images.
+        reliability: of the subscription to images.
+        camera_frame: frame of the latest image; empty before the first.
+        conflict: who else publishes the frame of the results; empty if nobody does.
         trouble: the last error, or why configuring failed; empty if there was none.
         detector: the detector's own description; empty while there is none.
         trained: False if its weights are random.
@@ -135,6 +151,10 @@ class Health:
     stages_ms: dict[str, float]
     topic: str
     publishers: int
+    connected: int
+    reliability: str = ""
+    camera_frame: str = ""
+    conflict: str = ""
     trouble: str = ""
     detector: str = ""
     trained: bool = True
@@ -147,7 +167,12 @@ class Health:
 
 
 def status(node_name: str, health: Health) -> DiagnosticStatus:
-    """The state of the node in one DiagnosticStatus: worst problem first, then all numbers."""
+    """The state of the node in one DiagnosticStatus: worst problem first, then all numbers.
+
+    Args:
+        node_name: with its namespace, so that each node's status has a name of its own.
+        health: the state.
+    """
     problems = _problems(health)
     rates = {
         name: health.since(counter) / max(health.interval_s, 1e-3)
@@ -161,7 +186,9 @@ def status(node_name: str, health: Health) -> DiagnosticStatus:
         "trained_on": health.trained_on,
         "camera": "; ".join(health.camera_notices),
         "image_topic": health.topic,
-        "image_publishers": str(health.publishers),
+        "image_publishers": str(health.connected),
+        "image_reliability": health.reliability,
+        "camera_frame": health.camera_frame,
         **{name: f"{rate:.2f}" for name, rate in rates.items()},
         **{name: str(count) for name, count in health.counters.items()},
         **{f"median_ms/{name}": f"{value:.2f}" for name, value in health.stages_ms.items()},
@@ -169,10 +196,10 @@ def status(node_name: str, health: Health) -> DiagnosticStatus:
     }
     return DiagnosticStatus(
         level=max((level for level, _ in problems), default=DiagnosticStatus.OK),
-        name=f"{node_name}: detector",
-        message="; ".join(text for _, text in sorted(problems, reverse=True)) or fine,
-        hardware_id="kd3d",
-        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        name=f"{node_name.lstrip('/')}: detector",
+        message=shown("; ".join(text for _, text in sorted(problems, reverse=True)) or fine, LINE),
+        hardware_id=shown(" ".join(filter(None, (health.topic, health.camera_frame))), LINE),
+        values=[KeyValue(key=key, value=shown(value, LINE)) for key, value in values.items()],
     )
 
 
@@ -189,9 +216,34 @@ def _problems(health: Health) -> list[tuple[bytes, str]]:
     if health.since("rejected"):
         problems.append((warn, f"{health.since('rejected')} rejected: {health.trouble}"))
     if not health.since("received"):
-        who = "nobody publishes there" if health.publishers == 0 else "they have stopped"
-        problems.append((warn, f"no images on {health.topic}: {who}"))
+        problems.append((warn, f"no images on {shown(health.topic)}: {_why_none(health)}"))
+    elif health.since("lost"):
+        came = health.since("received")
+        lost = f"{health.since('lost')} images lost by DDS, {came} received"
+        problems.append((warn, f"{lost}: {_how_to_keep()}"))
+    if health.conflict:
+        problems.append((error, health.conflict))
     if not health.trained:
         problems.append((warn, UNTRAINED.text))
     problems += [(warn, text) for text in health.camera_notices]
     return problems
+
+
+def _why_none(health: Health) -> str:
+    if health.publishers == 0:
+        return "nobody publishes there"
+    if health.connected == 0:
+        return "they are published with another QoS: set image_reliability to auto"
+    if health.since("lost"):
+        return f"{health.since('lost')} lost by DDS: {_how_to_keep()}"
+    if health.since("camera_infos"):
+        return f"CameraInfo comes, so they aren't sent, or lost by DDS: {_how_to_keep()}"
+    return "they have stopped"
+
+
+def _how_to_keep() -> str:
+    return (
+        "under Fast DDS start the camera driver with FASTDDS_DEFAULT_PROFILES_FILE="
+        f"{share_dir() / 'config' / 'fastdds.xml'} or let it publish reliably; in Docker give its "
+        "container --ipc=host or a larger --shm-size"
+    )

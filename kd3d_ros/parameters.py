@@ -1,6 +1,7 @@
 """The parameters of the node: declared, described, checked, and read as one frozen dataclass."""
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -8,14 +9,21 @@ from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
-from kd3d_core.errors import ConfigError
+from kd3d_core.errors import ConfigError, shown
+from kd3d_core.geometry.virtual_frame import VIRTUAL_FRAME
+from kd3d_ros.inputs import Reliability
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+NODE_NAME = "kd3d_detector"
 
 
 def _about(
-    description: str, *, bounds: tuple[float, float] | None = None, changeable: bool = False
+    description: str,
+    *,
+    bounds: tuple[float, float] | None = None,
+    changeable: Literal["always", "unconfigured", "never"] = "unconfigured",
 ) -> dict[str, Any]:
+    """Metadata of a parameter: what it is, its range, and when it may be changed."""
     return {"description": description, "bounds": bounds, "changeable": changeable}
 
 
@@ -23,7 +31,7 @@ def _about(
 class DetectorParameters:
     """What a user can set; the descriptions are those of `ros2 param describe`.
 
-    Raises `ConfigError` when made from values that can't be.
+    Raises `ConfigError` when made from values that can't be. A whole number is taken for a float.
     """
 
     model: str = field(
@@ -45,15 +53,17 @@ class DetectorParameters:
         default="",
         metadata=_about(
             "Frame of all results: x forward, y left, z up, 1.73 m over the ground, as the models "
-            "learned it. The way to it from the camera is taken from /tf_static. "
+            "learned it. Its transform to the camera's frame is taken from /tf_static and /tf. "
             "Empty: virtual_frame."
         ),
     )
     virtual_frame: str = field(
-        default="kd3d_lidar",
+        default="",
         metadata=_about(
             "Name of the frame that is made up where there is no LiDAR, level at the camera and "
-            "1.73 m over the ground; published on /tf_static. Used when detector_frame is empty."
+            "1.73 m over the ground; published on /tf_static. Used when detector_frame is empty. "
+            "Empty: kd3d_lidar, below the node's namespace and its name unless that is "
+            "kd3d_detector, so that each camera has a frame of its own."
         ),
     )
     camera_height: float = field(
@@ -70,26 +80,34 @@ class DetectorParameters:
             "False: raw images, undistorted here with K, D and R."
         ),
     )
+    image_reliability: Reliability = field(
+        default="auto",
+        metadata=_about(
+            "QoS of the image subscription: auto (reliable if all publishers are, so that large "
+            "images aren't lost), best_effort or reliable."
+        ),
+    )
     score_threshold: float = field(
         default=-1.0,
         metadata=_about(
             "Boxes with a lower score are not published. Below 0: the model's own thresholds, one "
             "for each class; 0: all boxes.",
             bounds=(-1.0, 1.0),
-            changeable=True,
+            changeable="always",
         ),
     )
     lazy: bool = field(
         default=True,
         metadata=_about(
             "True: no inference while nobody subscribes to points, detections or markers.",
-            changeable=True,
+            changeable="always",
         ),
     )
     autostart: bool = field(
         default=True,
         metadata=_about(
-            "True: configure and activate at start. False: wait for a lifecycle manager."
+            "True: configure and activate at start. False: wait for a lifecycle manager.",
+            changeable="never",
         ),
     )
 
@@ -97,16 +115,54 @@ class DetectorParameters:
         for name in ("model", "device"):
             if not getattr(self, name).strip():
                 raise ConfigError(f"parameter {name} is empty: give a value or leave it out")
-        if self.precision not in get_args(Precision):
-            known = " or ".join(get_args(Precision))
-            raise ConfigError(f"parameter precision is {self.precision!r}: give {known}")
-        if not self.detector_frame and not self.virtual_frame:
-            raise ConfigError("parameters detector_frame and virtual_frame are both empty")
+        for name, words in (
+            ("precision", get_args(Precision)),
+            ("image_reliability", get_args(Reliability)),
+        ):
+            given = getattr(self, name)
+            if given not in words:
+                known = " or ".join(words)
+                raise ConfigError(f"parameter {name} is {shown(repr(given))}: give {known}")
+        for spec in fields(self):
+            if spec.metadata["bounds"]:
+                low, high = spec.metadata["bounds"]
+                value = getattr(self, spec.name)
+                if type(value) not in (int, float) or not low <= value <= high:
+                    raise ConfigError(
+                        f"parameter {spec.name} is {shown(repr(value))}: give a number from "
+                        f"{low:g} to {high:g}"
+                    )
+                object.__setattr__(self, spec.name, float(value))
 
-    @property
-    def results_frame(self) -> str:
-        """`frame_id` of everything that the node publishes."""
-        return (self.detector_frame or self.virtual_frame).lstrip("/")
+    def results_frame(self, namespace: str = "/", node_name: str = NODE_NAME) -> str:
+        """`frame_id` of everything that a node publishes.
+
+        >>> DetectorParameters().results_frame()
+        'kd3d_lidar'
+        >>> DetectorParameters().results_frame("/front", "left")
+        'front/left/kd3d_lidar'
+        """
+        named = (self.detector_frame or self.virtual_frame).lstrip("/")
+        own = "" if node_name == NODE_NAME else node_name
+        return named or "/".join(filter(None, (namespace.strip("/"), own, VIRTUAL_FRAME)))
+
+    def fixed_by(self, values: Mapping[str, object], state: str) -> str:
+        """Why a node in this lifecycle state can't take these values; empty if it can."""
+        if state == "unconfigured":
+            return ""
+        fixed = [
+            spec.name
+            for spec in fields(self)
+            if spec.metadata["changeable"] == "unconfigured"
+            and values.get(spec.name, getattr(self, spec.name)) != getattr(self, spec.name)
+        ]
+        if not fixed:
+            return ""
+        return (
+            f"{', '.join(fixed)}: read when the node is configured, and it is {state}; "
+            "`ros2 lifecycle set` it to deactivate and cleanup, then set the parameter, then "
+            "configure and activate"
+        )
 
 
 def declare(node: Node) -> None:
@@ -120,7 +176,9 @@ def declare(node: Node) -> None:
         descriptor = ParameterDescriptor(
             name=spec.name,
             description=spec.metadata["description"],
-            read_only=not spec.metadata["changeable"],
+            read_only=spec.metadata["changeable"] == "never",
+            # A whole number is an integer to ROS, and refused for a static float.
+            dynamic_typing=bounds is not None,
         )
         if bounds:
             descriptor.floating_point_range = [
@@ -129,7 +187,7 @@ def declare(node: Node) -> None:
         try:
             node.declare_parameter(spec.name, spec.default, descriptor)
         except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            raise ConfigError(f"parameter {spec.name}: {error}") from None
+            raise ConfigError(shown(f"parameter {spec.name}: {error}", 300)) from None
 
 
 def unknown_overrides(node: Node) -> list[str]:
@@ -140,9 +198,14 @@ def unknown_overrides(node: Node) -> list[str]:
     names = [spec.name for spec in fields(DetectorParameters)]
     lines = []
     for given in getattr(node, "_parameter_overrides", {}):
-        if node.has_parameter(given) or given.startswith("qos_overrides."):
+        if node.has_parameter(given):
             continue
-        near = difflib.get_close_matches(given, names, 1)
-        hint = f": did you mean {near[0]}?" if near else f"; it has {', '.join(names)}"
-        lines.append(f"parameter {given!r} is none of this node's{hint}")
+        near = difflib.get_close_matches(given[:80], names, 1)
+        if given.startswith("qos_overrides."):
+            hint = ": of its QoS only image_reliability can be set"
+        elif near:
+            hint = f": did you mean {near[0]}?"
+        else:
+            hint = f"; it has {', '.join(names)}"
+        lines.append(f"parameter {shown(repr(given))} is none of this node's{hint}")
     return lines

@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import rclpy
 from rclpy.context import Context
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.topic_endpoint_info import TopicEndpointInfo
 
 from kd3d_core.data.bag import definition_file
 from kd3d_core.errors import Kd3dError, shown
@@ -21,18 +22,26 @@ class MessageTypeError(Kd3dError):
     """A message type's Python package is not installed, or not usable."""
 
 
-def use_shared_memory_profile() -> None:
+def use_profile(name: str = "fastdds.xml") -> None:
     """Let Fast DDS carry whole images between processes, unless the user has a profile already.
 
-    Its default transports lose best-effort images of more than a megabyte. Fast DDS reads the
-    variable when the first context is made.
+    Its default transports lose best-effort images from half a megabyte on. Fast DDS reads the
+    variable when the first context is made. Other middlewares ignore it.
+
+    Args:
+        name: of the profile in `config`. Where discovery is limited to this machine, it is
+            `fastdds_local.xml` instead, which keeps the ports there as well.
     """
-    profile = str(share_dir() / "config" / "fastdds.xml")
-    os.environ.setdefault("FASTDDS_DEFAULT_PROFILES_FILE", profile)
-    if os.environ.get("ROS_DISTRO") == "humble":  # which knows it under an older name
-        os.environ.setdefault(
-            "FASTRTPS_DEFAULT_PROFILES_FILE", os.environ["FASTDDS_DEFAULT_PROFILES_FILE"]
-        )
+    if (
+        os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") == "LOCALHOST"
+        or os.environ.get("ROS_LOCALHOST_ONLY") == "1"
+    ):
+        name = "fastdds_local.xml"
+    known, other = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
+    if os.environ.get("ROS_DISTRO") == "humble":  # which knows only the older name
+        known, other = other, known
+    own = str(share_dir() / "config" / name)
+    os.environ.setdefault(known, os.environ.get(other) or own)
 
 
 @contextmanager
@@ -41,7 +50,7 @@ def bare_node(name: str) -> Iterator[Node]:
 
     Its context installs no signal handlers: whoever calls decides how the work ends.
     """
-    use_shared_memory_profile()
+    use_profile()
     context = Context()
     rclpy.init(context=context)
     try:
@@ -86,4 +95,21 @@ def ros_qos(qos: QosProfile) -> QoSProfile:
         ),
         history=HistoryPolicy.KEEP_ALL if qos.history == "keep_all" else HistoryPolicy.KEEP_LAST,
         depth=max(qos.depth, 1),
+    )
+
+
+def offered_qos(publishers: Iterable[TopicEndpointInfo], depth: int = 10) -> QosProfile:
+    """The strictest QoS that all these publishers of a topic offer.
+
+    Args:
+        publishers: as `Node.get_publishers_info_by_topic` gives them, at least one.
+        depth: of the profile, because discovery doesn't tell any.
+    """
+    profiles = [publisher.qos_profile for publisher in publishers]
+    reliable = all(profile.reliability == ReliabilityPolicy.RELIABLE for profile in profiles)
+    latched = all(profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for profile in profiles)
+    return QosProfile(
+        "reliable" if reliable else "best_effort",
+        "transient_local" if latched else "volatile",
+        depth=depth,
     )

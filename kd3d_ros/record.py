@@ -9,13 +9,12 @@ from typing import Any
 
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rclpy.subscription import Subscription
 
 from kd3d_core.data.bag import BagWriter, typestore
 from kd3d_core.errors import DataError, Kd3dError
 from kd3d_core.messages.qos import LATCHED, QosProfile
-from kd3d_ros.raw import MessageTypeError, bare_node, message_class, ros_qos
+from kd3d_ros.raw import MessageTypeError, bare_node, message_class, offered_qos, ros_qos
 
 # Messages that may wait while the disk is busy, for each topic.
 _QUEUE_DEPTH = 1000
@@ -168,15 +167,10 @@ class _Recorder:
 
 
 def _offered(topic: str, publishers: Sequence[Any]) -> QosProfile:
-    """The strictest QoS that all publishers of a topic offer; discovery doesn't tell the depth."""
+    """The strictest QoS that all publishers of a topic offer, or will if there are none yet."""
     if not publishers:
         return LATCHED if topic.endswith("/tf_static") else QosProfile()
-    profiles = [publisher.qos_profile for publisher in publishers]
-    reliable = all(profile.reliability == ReliabilityPolicy.RELIABLE for profile in profiles)
-    latched = all(profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for profile in profiles)
-    return QosProfile(
-        "reliable" if reliable else "best_effort", "transient_local" if latched else "volatile"
-    )
+    return offered_qos(publishers)
 
 
 def _asks_too_much(asked: QosProfile, offered: QosProfile) -> bool:

@@ -19,6 +19,7 @@ from kd3d_core.runtime.detections import Detector
 from kd3d_core.runtime.rejection import NotYetError, RejectedError
 from kd3d_ros.diagnostics import Complaints, FrameCounters, StageTimes
 from kd3d_ros.images import image_view
+from kd3d_ros.inputs import parse
 from kd3d_ros.mailbox import Mailbox
 from kd3d_ros.results import NodeOutputs
 
@@ -29,9 +30,9 @@ the image first, and it would be a pity to lose it."""
 
 @dataclass(frozen=True)
 class ReceivedImage:
-    """An image message, and `time.perf_counter()` when it arrived."""
+    """An image message in CDR, and `time.perf_counter()` when it arrived."""
 
-    message: Image
+    data: bytes
     arrived: float
 
 
@@ -40,6 +41,9 @@ class FrameWorker:
 
     It runs from `start` to `stop`, and can be started again. A frame that can't be used, or on
     which the detector raises, is counted and complained about once; the thread goes on.
+
+    Attributes:
+        parents: camera frames of which the virtual frame was published as a child.
     """
 
     def __init__(
@@ -77,6 +81,8 @@ class FrameWorker:
         self._calibration_changed = Event()
         self._patience_ends: float | None = None
         self._virtual_frame_of: str | None = None
+        self._last_stamp_ns = 0
+        self.parents: set[str] = set()
         self._doubts: tuple[str, ...] = ()
         self.camera_notices: dict[str, str] = {}
         self._dropped_before = counters.dropped
@@ -131,7 +137,9 @@ class FrameWorker:
 
     def _process(self, received: ReceivedImage) -> None:
         taken = time.perf_counter()
-        message, stamp = received.message, stamp_ns(received.message.header)
+        message = parse(received.data, Image)
+        stamp = stamp_ns(message.header)
+        self._check_order(stamp)
         image = image_view(message)
         camera = self._camera_of(message)
         self._tell_doubts()
@@ -171,6 +179,16 @@ class FrameWorker:
         return self._detector.card.thresholds(
             self._detector.class_names, None if wanted < 0 else wanted
         )
+
+    def _check_order(self, stamp: int) -> None:
+        if stamp < self._last_stamp_ns:
+            self._counters.noticed["stamp_went_back"] += 1
+            self._complaints.add(
+                "stamp_went_back",
+                "an image is older than the one before: bag restarted?",
+                "noticed/stamp_went_back",
+            )
+        self._last_stamp_ns = stamp
 
     def _camera_of(self, image: Image) -> PinholeCamera:
         while True:
@@ -212,6 +230,7 @@ class FrameWorker:
             return
         self._virtual_frame_of = camera_frame
         if camera_frame:
+            self.parents.add(camera_frame)
             transform = Transform(
                 stamp_ns(image.header),
                 camera_frame,

@@ -4,7 +4,6 @@ ros2 launch kd3d_ros detector.launch.py image:=/camera/image_rect camera_info:=/
 ros2 launch kd3d_ros detector.launch.py --show-args
 """
 
-import os
 from pathlib import Path
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
@@ -16,6 +15,7 @@ from launch import LaunchContext, LaunchDescription
 # launch/ and config/ lie side by side in the source tree and in share/kd3d_ros.
 CONFIG = Path(__file__).resolve().parents[1] / "config"
 
+CHOSEN = "Empty: as params_file says."
 ARGUMENTS = {
     "image": ("image_raw", "Topic of the images (sensor_msgs/Image)."),
     "camera_info": ("camera_info", "Topic of their sensor_msgs/CameraInfo."),
@@ -23,14 +23,16 @@ ARGUMENTS = {
     "model": (
         "",
         "Model: a name in config/models or weights, such as demo or mvxnet_kitti, or a YAML file. "
-        "Empty: as params_file says.",
+        f"{CHOSEN}",
     ),
-    "device": (
-        "",
-        "Where the model runs: auto, cpu, cuda or cuda:N. Empty: as params_file says.",
-    ),
+    "device": ("", f"Where the model runs: auto, cpu, cuda or cuda:N. {CHOSEN}"),
+    "camera_height": ("", f"Height of the camera over the ground in metres. {CHOSEN}"),
+    "detector_frame": ("", f"Frame of the results, if there is a LiDAR's on /tf. {CHOSEN}"),
+    "autostart": ("", f"true: configure and activate at start. {CHOSEN}"),
     "namespace": ("", "Namespace of the node and of its relative topics."),
     "use_sim_time": ("false", "true: the clock of /clock, as when a bag is played with --clock."),
+    "log_level": ("info", "Of the node: debug, info, warn, error or fatal."),
+    "respawn": ("false", "true: start the node again when it has died."),
     "rviz": ("false", "true: start RViz as well, with a view of image, cloud and boxes."),
 }
 
@@ -44,48 +46,66 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([*declared, OpaqueFunction(function=nodes)])
 
 
-def profile_variables() -> dict[str, str]:
-    """Give Fast DDS room for whole clouds, unless the user has a profile already.
-
-    Humble reads the second name. Other middlewares ignore both. What counts is the profile of
-    the process that sends: these variables are for the detector's results, and a camera driver
-    that publishes images with Fast DDS must be started with such a profile as well (see
-    config/fastdds.xml).
-    """
-    names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-    if any(os.environ.get(name) for name in names):
-        return {}
-    return dict.fromkeys(names, str(CONFIG / "fastdds.xml"))
-
-
 def nodes(context: LaunchContext) -> list[Node]:
     """The nodes, once the values of the arguments are known."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    sim_time = {"use_sim_time": given["use_sim_time"].lower() in ("true", "1")}
-    chosen = {name: given[name] for name in ("model", "device") if given[name]}
+    params_file = Path(given["params_file"]).expanduser()
+    if not params_file.is_file():  # launch_ros would warn, and the node start with its defaults
+        raise RuntimeError(f"params_file {params_file} is no file: give the path of a YAML file")
+    sim_time = {"use_sim_time": is_true("use_sim_time", given)}
+    chosen: dict[str, str | float | bool] = {
+        name: given[name] for name in ("model", "device", "detector_frame") if given[name]
+    }
+    if given["camera_height"]:
+        chosen["camera_height"] = number("camera_height", given)
+    if given["autostart"]:
+        chosen["autostart"] = is_true("autostart", given)
     # An ordinary Node, not a LifecycleNode: the node's own parameter `autostart` brings it up, and
-    # `ros2 lifecycle` works all the same.
+    # `ros2 lifecycle` works all the same. Its Fast DDS profile it sets itself.
     detector = Node(
         package="kd3d_ros",
         executable="detector_node",
         name="kd3d_detector",
         namespace=given["namespace"],
-        parameters=[given["params_file"], {**chosen, **sim_time}],
+        parameters=[str(params_file), {**chosen, **sim_time}],
         remappings=[("image", given["image"]), ("camera_info", given["camera_info"])],
-        additional_env=profile_variables(),
+        ros_arguments=["--log-level", given["log_level"]],
+        respawn=is_true("respawn", given),
+        respawn_delay=2.0,
         output="screen",
         # It finishes the frame in the model first, which takes seconds on a CPU.
         sigterm_timeout="20",
     )
-    if given["rviz"].lower() not in ("true", "1"):
+    if not is_true("rviz", given):
         return [detector]
+    # As the node names its frame where neither detector_frame nor virtual_frame is set.
+    virtual_frame = "/".join(filter(None, (given["namespace"].strip("/"), "kd3d_lidar")))
     rviz = Node(
         package="rviz2",
         executable="rviz2",
         namespace=given["namespace"],
-        arguments=["-d", str(CONFIG / "rviz" / "detector.rviz")],
+        arguments=[
+            *("-d", str(CONFIG / "rviz" / "detector.rviz")),
+            *("-f", given["detector_frame"] or virtual_frame),
+        ],
         parameters=[sim_time],
         remappings=[("image", given["image"])],
         output="log",
     )
     return [detector, rviz]
+
+
+def is_true(name: str, given: dict[str, str]) -> bool:
+    """The value of an argument that is true or false."""
+    word = given[name].lower()
+    if word not in ("true", "1", "false", "0"):
+        raise RuntimeError(f"{name}:={given[name]}: give true or false")
+    return word in ("true", "1")
+
+
+def number(name: str, given: dict[str, str]) -> float:
+    """The value of an argument that is a number."""
+    try:
+        return float(given[name])
+    except ValueError:
+        raise RuntimeError(f"{name}:={given[name]}: give a number") from None

@@ -95,7 +95,7 @@ def detect(
     from kd3d_core.progress import progress_of
     from kd3d_core.weights import resolve
 
-    for weights in load_model_config(model).weights:
+    for weights in load_model_config(model).weights.values():
         if weights != "random":
             resolve(weights)
     if bag is not None and bag.absolute() in [path.absolute() for path in paths]:

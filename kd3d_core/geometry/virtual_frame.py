@@ -7,6 +7,9 @@ from kd3d_core.errors import CalibrationError
 KITTI_LIDAR_HEIGHT = 1.73
 """Height in metres of KITTI's velodyne over the ground, which the anchors assume."""
 
+VIRTUAL_FRAME = "kd3d_lidar"
+"""Its name, where nothing else is said."""
+
 
 def virtual_lidar_from_camera(camera_height: float) -> np.ndarray:
     """4x4 `lidar_from_camera` of a robot without a LiDAR: level, and over the ground as KITTI's.

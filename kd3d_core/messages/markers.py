@@ -13,6 +13,9 @@ from kd3d_core.messages.types import ObjectBoxes
 _ARROW, _LINE_LIST, _TEXT_VIEW_FACING = 0, 5, 9
 _ADD, _DELETEALL = 0, 3
 
+_LIFETIME_S = 5
+"""Until boxes vanish where no newer ones come: longer than a slow model takes for a frame."""
+
 _LINE_WIDTH_M = 0.06
 _TEXT_HEIGHT_M = 0.6
 # Into a box's eight corners, its middle and the tip of its heading.
@@ -98,12 +101,12 @@ def _write(
     points: np.ndarray = _NO_POINTS,
     text: str = "",
 ) -> None:
-    """One Marker, not turned, that stays until deleted."""
+    """One Marker, not turned, that vanishes after a while."""
     writer.block(4, header)
     writer.text(namespace)
     writer.numbers("3i", number, kind, action)
     pose = (*position, 0.0, 0.0, 0.0, 1.0)
-    lifetime, frame_locked = (0, 0), False
+    lifetime, frame_locked = (_LIFETIME_S, 0), False
     writer.numbers("10d4fiI?", *pose, *scale, *color, *lifetime, frame_locked)
     writer.numbers("I", points.size // 3)
     writer.array(points)

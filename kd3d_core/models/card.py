@@ -306,9 +306,9 @@ def _image_notices(
         )
     if seen.filled < _LEAST_FILLED * usually.filled:
         lines["camera_view"] = (
-            f"{text}: images fill {seen.filled:.0%} of the side of the network's input, those of "
-            f"the training {usually.filled:.0%}: expect distances that are too short, and to find "
-            f"little; use a wider lens or uncropped images, or {_TRAIN}"
+            f"{text}: images fill {seen.filled:.0%} of the height of the network's input, those of "
+            f"the training {usually.filled:.0%}, so expect distances that are too short, and to "
+            f"find little; use a wider lens or uncropped images, or {_TRAIN}"
         )
     return lines
 
@@ -320,7 +320,8 @@ class _Seen:
     Attributes:
         scale: of the image.
         focal_px: in the network's input, pixels.
-        filled: share of the input's width or height, whichever is less, that shows the image.
+        filled: share of the input's height that shows the image. What is missing at the sides is
+            not seen, but changes nothing in the rest (weights/demo/README.md).
     """
 
     scale: float
@@ -332,9 +333,8 @@ class _Seen:
         if window is None:
             return cls(1.0, camera.focal_px, 1.0)
         part = window.window(camera)
-        top, bottom, left, right = part.inside(camera)
-        filled = min((bottom - top) / part.height, (right - left) / part.width)
-        return cls(part.scale, camera.focal_px * part.scale, filled)
+        top, bottom, _, _ = part.inside(camera)
+        return cls(part.scale, camera.focal_px * part.scale, (bottom - top) / part.height)
 
 
 def _distances(factor: float) -> str:

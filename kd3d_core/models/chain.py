@@ -133,7 +133,7 @@ class Model(ABC):
     @property
     def trained(self) -> bool:
         """False if any weights are random; then nothing it says means anything."""
-        return "random" not in self.config.weights
+        return "random" not in self.config.weights.values()
 
     @property
     @abstractmethod
@@ -187,7 +187,7 @@ class PseudoLidarModel(Model):
 
     @property
     def description(self) -> str:
-        depth, detector = self.config.weights
+        depth, detector = self.config.weights.values()
         return f"depth {depth}, {self.config.detector.type} {detector}"
 
     def __call__(

@@ -75,9 +75,9 @@ class PseudoLidarModelConfig:
         _check_thresholds(self)
 
     @property
-    def weights(self) -> tuple[str, ...]:
-        """Names or files of the weights of all networks."""
-        return self.depth.weights, self.detector.weights
+    def weights(self) -> dict[str, str]:
+        """By network, the name or file of its weights."""
+        return {"depth": self.depth.weights, "detector": self.detector.weights}
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class LidarModelConfig:
         _check_thresholds(self)
 
     @property
-    def weights(self) -> tuple[str, ...]:
-        """Names or files of the weights of all networks."""
-        return (self.detector.weights,)
+    def weights(self) -> dict[str, str]:
+        """By network, the name or file of its weights."""
+        return {"detector": self.detector.weights}
 
 
 ModelConfig = PseudoLidarModelConfig | LidarModelConfig

@@ -14,8 +14,8 @@ from kd3d_core.errors import shown
 from kd3d_core.files import files_in
 from kd3d_core.frames import Frame
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.virtual_frame import VIRTUAL_FRAME
 from kd3d_core.messages.types import CompressedImage, Image, ObjectBoxes, Transform
-from kd3d_core.offline.image_files import VIRTUAL_FRAME
 from kd3d_core.offline.source import FrameReference, Source
 from kd3d_core.runtime.bag_cameras import BagCameras, decoded
 

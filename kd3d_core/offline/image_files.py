@@ -18,15 +18,12 @@ from kd3d_core.files import files_in
 from kd3d_core.frames import Frame
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.camera_info import camera_from_info, camera_info_doubts
-from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
+from kd3d_core.geometry.virtual_frame import VIRTUAL_FRAME, virtual_lidar_from_camera
 from kd3d_core.messages.pictures import picture_size, read_picture
 from kd3d_core.messages.types import Transform
 from kd3d_core.offline.source import FrameReference, Source
 
 log = logging.getLogger(__name__)
-
-VIRTUAL_FRAME = "kd3d_lidar"
-"""Name of the results' frame where there is no LiDAR; the node's default as well."""
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
 

@@ -88,7 +88,7 @@ def model_digest(config: ModelConfig, description: str) -> str:
     settings = asdict(config)
     del settings["card"]  # what is known of a model changes none of its answers
     digest = hashlib.sha256(settings_digest([FORMAT, settings, description]).encode())
-    for weights in config.weights:
+    for weights in config.weights.values():
         if weights != "random":
             for path in _files(resolve(weights)):
                 digest.update(sha256_of(path).encode())

@@ -11,7 +11,7 @@ from kd3d_core.weights import resolve
 def check_run(config: TrainConfig) -> None:
     """Refuse a run that can't begin, as far as files tell; networks and frames aren't loaded."""
     check_settings(config)
-    weights = list(load_model_config(config.model).weights)
+    weights = list(load_model_config(config.model).weights.values())
     if config.teacher is not None:
         teacher = load_model_config(config.teacher.model).detector
         weights.append(config.teacher.weights or teacher.weights)

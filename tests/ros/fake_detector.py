@@ -1,6 +1,7 @@
 """A detector that knows its answer; run as a program, the detector node around one.
 
-python fake_detector.py [--load SECONDS] [--delay SECONDS] [--points N] [--boxes N] [--ros-args ...]
+python fake_detector.py [--load SECONDS] [--hold] [--fail REASON] [--delay SECONDS] [--points N]
+    [--boxes N] [--one-signal SECONDS] [--ros-args ...]
 """
 
 import argparse
@@ -10,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from kd3d_core.errors import WeightsError
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.models.card import ModelCard
 from kd3d_core.runtime.detections import Detections
@@ -68,10 +70,13 @@ class FakeDetector:
 
 
 def _program() -> int:
-    from kd3d_ros.detector_node import DetectorNode, main
+    from kd3d_ros import detector_node
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--load", type=float, default=0.0)
+    parser.add_argument("--hold", action="store_true")  # load until a line comes on stdin
+    parser.add_argument("--fail", default="")  # why loading fails
+    parser.add_argument("--one-signal", type=float, default=None)
     parser.add_argument("--delay", type=float, default=0.0)
     parser.add_argument("--points", type=int, default=40_000)
     parser.add_argument("--boxes", type=int, default=20)
@@ -84,9 +89,15 @@ def _program() -> int:
     def load(*_: str) -> FakeDetector:
         print("loading", flush=True)
         time.sleep(own.load)
+        if own.hold:
+            sys.stdin.readline()
+        if own.fail:
+            raise WeightsError(own.fail)
         return FakeDetector(answer(own.points, own.boxes), wait)
 
-    return main([sys.argv[0], *rest], lambda: DetectorNode(load))
+    if own.one_signal is not None:
+        detector_node._ONE_SIGNAL_S = own.one_signal
+    return detector_node.main([sys.argv[0], *rest], lambda: detector_node.DetectorNode(load))
 
 
 if __name__ == "__main__":

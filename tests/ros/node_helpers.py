@@ -141,18 +141,26 @@ class Spinner:
             node.destroy_node()
 
 
-def start_fake_node(*arguments: str, parameters: Sequence[str] = ()) -> "subprocess.Popen[str]":
+def start_fake_node(
+    *arguments: str, parameters: Sequence[str] = (), profile: bool = True
+) -> "subprocess.Popen[str]":
     """The detector node with a fake detector, in a process of its own."""
     ros = [word for parameter in parameters for word in ("-p", parameter)]
+    return start_program(
+        "fake_detector.py", *arguments, *(["--ros-args", *ros] if ros else []), profile=profile
+    )
+
+
+def start_program(name: str, *arguments: str, profile: bool = True) -> "subprocess.Popen[str]":
+    """A program beside this file in a process of its own, without a Fast DDS profile if wanted."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    if not profile:
+        environment |= {"FASTDDS_DEFAULT_PROFILES_FILE": ""}
     return subprocess.Popen(
-        [
-            sys.executable,
-            str(Path(__file__).with_name("fake_detector.py")),
-            *arguments,
-            *(["--ros-args", *ros] if ros else []),
-        ],
+        [sys.executable, str(Path(__file__).with_name(name)), *arguments],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -28,8 +28,8 @@ class Setup:
         """Wait until all have found each other."""
         self.spinner.until("connected", self.camera.is_connected)
 
-    def send(self, *messages: Image) -> None:
-        """Publish images one by one, each when the one before has been dealt with."""
+    def send(self, *messages: Image | bytes) -> None:
+        """Publish images, or bytes for one, each when the one before has been dealt with."""
         for message in messages:
             done = self.done() + 1
             self.camera.images.publish(message)
@@ -83,11 +83,17 @@ def starter() -> Iterator[Start]:
     with ExitStack() as stack:
 
         def make(
-            detector: Any = None, load: Any = None, listen: bool = True, **parameters: Any
+            detector: Any = None,
+            load: Any = None,
+            listen: bool = True,
+            namespace: str = "",
+            **parameters: Any,
         ) -> Setup:
             detector = detector or FakeDetector()
             overrides = [Parameter(name, value=value) for name, value in parameters.items()]
-            node = DetectorNode(load or (lambda *_: detector), parameter_overrides=overrides)
+            node = DetectorNode(
+                load or (lambda *_: detector), namespace=namespace, parameter_overrides=overrides
+            )
             camera = Camera(listen=listen)
             spinner = stack.enter_context(Spinner(node, camera))
             stack.callback(node.finish)

@@ -34,9 +34,10 @@ def wait_for(event: Callable[[], object]) -> None:
 def is_running(number: int) -> bool:
     try:
         os.kill(number, 0)
-    except ProcessLookupError:
+        # An orphan stays as a zombie where nobody reaps it.
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
         return False
-    return True
 
 
 def test_sigterm_ends_the_children(tmp_path: Path) -> None:
@@ -62,6 +63,73 @@ def test_sigterm_ends_the_children(tmp_path: Path) -> None:
     finally:
         parent.kill()
         parent.wait()
+
+
+# Writes a file on SIGINT and SIGTERM, as the recorder does with its bag.
+FINISH = [
+    sys.executable,
+    "-c",
+    "import signal, sys; from pathlib import Path;"
+    "finish = lambda *_: (Path('finished').touch(), sys.exit(0));"
+    "signal.signal(signal.SIGINT, finish); signal.signal(signal.SIGTERM, finish);"
+    "Path('ready').touch(); signal.pause()",
+]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "SIGKILL"])
+def test_children_finish_their_work_when_the_demo_is_ended(tmp_path: Path, number: int) -> None:
+    code = (
+        "import sys; from pathlib import Path; from kd3d_ros import demo\n"
+        "def setup():\n"
+        f"    with demo._process('recorder', {FINISH!r}, Path('log')) as recorder:\n"
+        "        print(recorder.popen.pid, flush=True)\n"
+        "        recorder.popen.wait()\n"
+        "demo.demo, sys.argv = setup, ['kd3d-demo']\n"
+        "sys.exit(demo.main())"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        wait_for((tmp_path / "ready").exists)
+        parent.send_signal(number)
+        assert parent.wait(LIMIT_S) == (130 if number == signal.SIGINT else -number)
+        wait_for((tmp_path / "finished").exists)
+        wait_for(lambda: not is_running(child))
+    finally:
+        parent.kill()
+        parent.wait()
+
+
+def test_children_obey_sigint_where_the_demo_runs_in_the_background(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "_STOP_LIMIT_S", LIMIT_S)
+    command = [sys.executable, "-c", "print(1, flush=True); import signal; signal.pause()"]
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(Kd3dError, match="KeyboardInterrupt"):
+            wait_and_end(command, tmp_path / "log")
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def wait_and_end(command: list[str], log: Path) -> None:
+    with demo._process("node", command, log):
+        wait_for(log.read_text)
+
+
+def test_what_a_killed_recorder_leaves_is_removed(tmp_path: Path) -> None:
+    def run() -> None:
+        with demo._without_partial(tmp_path):
+            (tmp_path / ".output.partial-x" / "output").mkdir(parents=True)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_process_that_ignores_sigint_is_killed(

@@ -13,8 +13,6 @@ import pytest
 import yaml
 from node_helpers import ROOT
 
-VARIABLES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-
 
 class Recorded:
     """Any launch action or substitution: remembers its arguments."""
@@ -40,8 +38,6 @@ def launch_file(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         for name in names:
             setattr(stand_in, name, type(name, (Recorded,), {}))
         monkeypatch.setitem(sys.modules, module, stand_in)
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
     return runpy.run_path(str(ROOT / "launch" / "detector.launch.py"))
 
 
@@ -53,8 +49,8 @@ def test_arguments_are_declared_with_descriptions(launch_file: dict[str, Any]) -
     (entities,) = launch_file["generate_launch_description"]().args
     declared = named(entities, "DeclareLaunchArgument")
     assert {argument.args[0] for argument in declared} == {
-        "image", "camera_info", "params_file", "model", "device", "namespace", "use_sim_time",
-        "rviz",
+        "image", "camera_info", "params_file", "model", "device", "camera_height",
+        "detector_frame", "autostart", "namespace", "use_sim_time", "log_level", "respawn", "rviz",
     }  # fmt: skip
     assert all(argument.kwargs["description"].endswith(".") for argument in declared)
 
@@ -62,19 +58,6 @@ def test_arguments_are_declared_with_descriptions(launch_file: dict[str, Any]) -
 def nodes(launch_file: dict[str, Any], **given: str) -> list[dict[str, Any]]:
     defaults = {name: default for name, (default, _) in launch_file["ARGUMENTS"].items()}
     return [node.kwargs for node in launch_file["nodes"]({**defaults, **given})]
-
-
-def test_detector_gets_a_profile_unless_there_is_one(
-    launch_file: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    detector, rviz = nodes(launch_file, rviz="true")
-    profile = ROOT / "config" / "fastdds.xml"
-    assert profile.is_file()
-    assert detector["additional_env"] == dict.fromkeys(VARIABLES, str(profile))
-    assert "additional_env" not in rviz
-    monkeypatch.setenv(VARIABLES[0], "/mine.xml")
-    (detector,) = nodes(launch_file)
-    assert detector["additional_env"] == {}
 
 
 def test_detector(launch_file: dict[str, Any]) -> None:
@@ -91,9 +74,47 @@ def test_detector(launch_file: dict[str, Any]) -> None:
     assert detector["namespace"] == "r1"
 
 
+def test_chosen_parameters_have_their_types(launch_file: dict[str, Any]) -> None:
+    (detector,) = nodes(
+        launch_file, camera_height="2", detector_frame="velodyne", autostart="False",
+        log_level="debug", respawn="true",
+    )  # fmt: skip
+    chosen = detector["parameters"][1]
+    assert chosen == {
+        "camera_height": 2.0, "detector_frame": "velodyne", "autostart": False,
+        "use_sim_time": False,
+    }  # fmt: skip
+    assert type(chosen["camera_height"]) is float
+    assert detector["ros_arguments"] == ["--log-level", "debug"]
+    assert detector["respawn"] is True
+    (detector,) = nodes(launch_file)
+    assert detector["respawn"] is False
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"params_file": "away.yaml"}, "params_file away.yaml is no file"),
+        ({"params_file": str(ROOT)}, "is no file"),
+        ({"camera_height": "tall"}, "camera_height:=tall: give a number"),
+        ({"respawn": "maybe"}, "respawn:=maybe: give true or false"),
+    ],
+)
+def test_arguments_that_cannot_be_are_errors(
+    launch_file: dict[str, Any], given: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(RuntimeError, match=reason):
+        nodes(launch_file, **given)
+
+
 def test_rviz_is_started_on_demand(launch_file: dict[str, Any]) -> None:
     _, rviz = nodes(launch_file, rviz="true")
-    assert rviz["arguments"] == ["-d", str(ROOT / "config" / "rviz" / "detector.rviz")]
+    view = ["-d", str(ROOT / "config" / "rviz" / "detector.rviz")]
+    assert rviz["arguments"] == [*view, "-f", "kd3d_lidar"]
+    _, rviz = nodes(launch_file, rviz="true", namespace="/front")
+    assert rviz["arguments"] == [*view, "-f", "front/kd3d_lidar"]
+    _, rviz = nodes(launch_file, rviz="true", detector_frame="velodyne")
+    assert rviz["arguments"] == [*view, "-f", "velodyne"]
 
 
 def test_rviz_needs_no_plugin_and_shows_what_the_node_publishes() -> None:

@@ -11,6 +11,7 @@ from node_helpers import CAMERA_FRAME, camera_info, image_message, stamp_of
 from node_setup import Start, held_in_model
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Float64
 from tf2_msgs.msg import TFMessage
@@ -18,6 +19,7 @@ from tf2_msgs.msg import TFMessage
 from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry.pose import matrix_from_pose
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
+from kd3d_core.models.card import ONLY_RENDERED, ModelCard, TrainingFrames
 from kd3d_ros import results, worker
 
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -161,6 +163,85 @@ def test_bad_images_are_counted_and_said_once(
     assert status.level == DiagnosticStatus.WARN
     # Of the time since the last status, which on a slow machine isn't all of it.
     assert "rejected: images are rejected" in status.message
+
+
+MALFORMED = (b"", b"\0\1\0\0" + b"\xff" * 40, bytes(serialize_message(image_message()))[:200])
+
+
+@pytest.mark.parametrize("data", MALFORMED, ids=["empty", "nonsense", "cut off"])
+def test_malformed_messages_are_counted_and_said_once(
+    start: Start, capfd: pytest.CaptureFixture[str], data: bytes
+) -> None:
+    setup = start()
+    setup.connect()
+    setup.info()
+    setup.send(data, data)
+    setup.camera.infos.publish(data)
+    broadcaster = setup.camera.create_publisher(TFMessage, "/tf_static", LATCHED)
+    broadcaster.publish(data)
+    noticed = setup.node.counters.noticed
+    setup.spinner.until("CameraInfo and TF", lambda: noticed["malformed_message"] == 2)
+    assert setup.node.counters.rejected == {"malformed_message": 2}
+    assert capfd.readouterr().err.count("are no Image") == 1
+    setup.send(image_message())
+    assert setup.node.counters.processed == 1
+    setup.fresh_status()
+    assert setup.camera.value("rejected/malformed_message") == "2"
+    assert setup.camera.value("noticed/malformed_message") == "2"
+
+
+@pytest.mark.parametrize("field", ["encoding", "frame_id"])
+def test_long_texts_are_cut_where_they_are_shown(
+    start: Start, capfd: pytest.CaptureFixture[str], field: str
+) -> None:
+    setup = start()
+    setup.connect()
+    text = "rgb\n8" * 200_000
+    message = image_message()
+    info = camera_info()
+    if field == "encoding":
+        message.encoding = text
+    else:
+        message.header.frame_id = info.header.frame_id = text
+    setup.camera.infos.publish(info)
+    setup.send(message)
+    assert setup.done() == 1
+    status = setup.fresh_status()
+    texts = [status.message, status.hardware_id, *(pair.value for pair in status.values)]
+    assert max(map(len, texts)) <= 1000
+    assert len(capfd.readouterr().err) < 4000
+
+
+def test_another_parent_of_the_virtual_frame_is_told(
+    start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    setup = start()
+    setup.connect()
+    setup.info()
+    setup.send(image_message())
+    spinner, node = setup.spinner, setup.node
+    spinner.until("the node hears itself", lambda: node._parents_heard == {CAMERA_FRAME})
+    assert setup.fresh_status().level != DiagnosticStatus.ERROR
+    other = TransformStamped(child_frame_id="/kd3d_lidar")
+    other.header.frame_id = "rear_optical"
+    other.transform.rotation.w = 1.0
+    broadcaster = setup.camera.create_publisher(TFMessage, "/tf_static", LATCHED)
+    broadcaster.publish(TFMessage(transforms=[other]))
+    spinner.until("the other transform", lambda: "rear_optical" in node._parents_heard)
+    status = setup.fresh_status()
+    assert status.level == DiagnosticStatus.ERROR
+    assert "by another node, of rear_optical" in status.message
+    assert "set virtual_frame" in capfd.readouterr().err
+
+
+def test_two_cameras_have_frames_and_diagnostics_of_their_own(start: Start) -> None:
+    for side in ("left", "right"):
+        setup = start(namespace=f"/{side}", listen=False)
+        setup.spinner.until("activation", lambda node=setup.node: node.state == "active")
+        status = setup.fresh_status()
+        assert status.name == f"{side}/kd3d_detector: detector"
+        assert status.hardware_id == f"/{side}/image"
+        assert setup.node._outputs.frame_id == f"{side}/kd3d_lidar"
 
 
 @pytest.mark.parametrize("focal", [float("nan"), 0.0, 1.0])
@@ -343,6 +424,47 @@ def test_score_threshold_can_be_changed(start: Start) -> None:
     assert len(scores[0]) == 8
     assert scores[1] == [score for score in scores[0] if score >= 0.5]
     assert 0 < len(scores[1]) < 8
+
+
+def test_thresholds_are_those_of_the_model_by_default(start: Start) -> None:
+    """The fake detector's boxes alternate between three classes, with falling scores."""
+    card = ModelCard(score_thresholds={"Car": 0.75, "Pedestrian": 1.0})
+    setup = start(FakeDetector(answer(boxes=8), card=card))
+    setup.connect()
+    setup.info()
+    setup.send(image_message())
+    setup.node.set_parameters([Parameter("score_threshold", value=0.0)])
+    setup.send(image_message())
+    detections = setup.camera.detections
+    setup.spinner.until("boxes", lambda: len(detections) == 2)
+    chosen, everything = (
+        [d.results[0].hypothesis.class_id for d in message.detections] for message in detections
+    )
+    assert chosen == ["Car", "Cyclist", "Cyclist"]
+    assert len(everything) == 8
+
+
+def test_a_camera_unlike_those_of_the_training_is_told_once(
+    start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    scenes = TrainingFrames("7 rendered scenes", rendered=True)
+    notices = {"camera_height": "the camera is 9 m over the ground"}
+    setup = start(FakeDetector(card=ModelCard(scenes, scenes), camera_notices=notices))
+    setup.connect()
+    setup.info()
+    for _ in range(2):
+        setup.send(image_message())
+    setup.spinner.until("boxes", lambda: len(setup.camera.detections) == 2)
+    status = setup.fresh_status()
+    assert status.level == DiagnosticStatus.WARN
+    assert status.message == notices["camera_height"]
+    assert setup.camera.value("camera") == notices["camera_height"]
+    assert setup.camera.value("trained_on") == "7 rendered scenes"
+    assert setup.camera.value("noticed/camera_height") == "1"
+    said = capfd.readouterr().err
+    assert said.count("9 m over the ground") == 1
+    assert "trained on: 7 rendered scenes" in said
+    assert ONLY_RENDERED.text in said
 
 
 def test_times(start: Start) -> None:

@@ -119,6 +119,7 @@ def test_markers() -> None:
     assert delete.action == Marker.DELETEALL
     assert all(marker.header == HEADER for marker in message.markers)
     assert all(marker.action == Marker.ADD for marker in rest)
+    assert all(marker.lifetime.sec > 0 for marker in rest)  # of a camera that stops none stay
     assert len({(marker.ns, marker.id) for marker in rest}) == len(rest)
     for name, marker in zip(NAMES, wires, strict=True):
         rgb = np.array(class_color(name)) / 255

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from fake_detector import FakeDetector
 from node_helpers import ROOT
-from rcl_interfaces.msg import ParameterDescriptor
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.parameter import Parameter
 
 from kd3d_core.errors import ConfigError
@@ -46,14 +46,14 @@ def test_file_holds_every_parameter_with_its_default() -> None:
 
 def test_declared_with_descriptions(make_node: MakeNode) -> None:
     node = make_node()
-    changeable = set()
+    fixed = set()
     for spec in fields(DetectorParameters):
         descriptor: ParameterDescriptor = node.describe_parameter(spec.name)
         assert descriptor.description.endswith(".")
         assert node.get_parameter(spec.name).value == spec.default
-        if not descriptor.read_only:
-            changeable.add(spec.name)
-    assert changeable == {"score_threshold", "lazy"}
+        if descriptor.read_only:
+            fixed.add(spec.name)
+    assert fixed == {"autostart"}
     (bounds,) = node.describe_parameter("score_threshold").floating_point_range
     assert (bounds.from_value, bounds.to_value) == (-1.0, 1.0)
 
@@ -63,7 +63,27 @@ def test_values_given_at_start(make_node: MakeNode) -> None:
     assert node.settings == DetectorParameters(
         camera_height=0.4, lazy=False, detector_frame="/velodyne", precision="fp16"
     )
-    assert node.settings.results_frame == "velodyne"
+    assert node.settings.results_frame() == "velodyne"
+
+
+def test_a_whole_number_is_taken_for_a_float(make_node: MakeNode) -> None:
+    node = make_node(camera_height=2, score_threshold=0)
+    assert node.settings == DetectorParameters(camera_height=2.0, score_threshold=0.0)
+    assert type(node.settings.camera_height) is float
+    (result,) = node.set_parameters([Parameter("score_threshold", value=1)])
+    assert result.successful
+    assert node.settings.score_threshold == 1.0
+
+
+def test_the_virtual_frame_is_named_after_namespace_and_node(make_node: MakeNode) -> None:
+    def frame(namespace: str, name: str, **values: str) -> str:
+        return DetectorParameters(**values).results_frame(namespace, name)
+
+    assert frame("/", "kd3d_detector") == "kd3d_lidar"
+    assert frame("/robot/front", "kd3d_detector") == "robot/front/kd3d_lidar"
+    assert frame("/robot", "left") == "robot/left/kd3d_lidar"
+    assert frame("/robot", "left", virtual_frame="mine") == "mine"
+    assert frame("/robot", "left", virtual_frame="mine", detector_frame="/velodyne") == "velodyne"
 
 
 @pytest.mark.parametrize(
@@ -72,10 +92,12 @@ def test_values_given_at_start(make_node: MakeNode) -> None:
         ("score_threshold", 1.5, "1.5"),
         ("score_threshold", float("nan"), "nan"),
         ("camera_height", 0.0, "camera_height"),
-        ("camera_height", 2, "DOUBLE"),
+        ("camera_height", 100, "camera_height is 100: give a number from 0.01 to 99"),
+        ("camera_height", "two", "camera_height is 'two': give a number"),
+        ("camera_height", True, "camera_height is True: give a number"),
         ("model", " ", "model is empty"),
         ("precision", "int8", "auto or fp32 or bf16 or fp16"),
-        ("virtual_frame", "", "virtual_frame"),
+        ("image_reliability", "maybe", "auto or best_effort or reliable"),
         ("lazy", "yes", "BOOL"),
     ],
 )
@@ -89,15 +111,37 @@ def test_changed_while_running(make_node: MakeNode) -> None:
     (result,) = node.set_parameters([Parameter("score_threshold", value=0.25)])
     assert result.successful
     assert node.settings.score_threshold == 0.25
-    for name, value in (("score_threshold", 2.0), ("camera_height", 1.0)):
+    for name, value in (("score_threshold", 2.0), ("autostart", False)):
         (result,) = node.set_parameters([Parameter(name, value=value)])
         assert not result.successful
         assert name in result.reason
     assert node.settings == DetectorParameters(score_threshold=0.25)
 
 
+def test_what_configure_reads_can_be_set_while_unconfigured(make_node: MakeNode) -> None:
+    node = make_node(autostart=False)
+
+    def set_height(value: float) -> SetParametersResult:
+        (result,) = node.set_parameters([Parameter("camera_height", value=value)])
+        return result
+
+    assert set_height(0.5).successful
+    node.trigger_configure()
+    refused = set_height(0.75)
+    assert not refused.successful
+    assert "camera_height: read when the node is configured, and it is inactive" in refused.reason
+    assert set_height(0.5).successful  # as it is: a whole file can be loaded again
+    node.trigger_cleanup()
+    assert set_height(0.75).successful
+    node.trigger_configure()
+    assert node.settings.camera_height == 0.75
+
+
 def test_unknown_names_are_warned_about(
     make_node: MakeNode, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    make_node(score_treshold=0.5)
-    assert "did you mean score_threshold?" in capfd.readouterr().err
+    qos = {"qos_overrides./image.subscription.reliability": "reliable"}
+    make_node(score_treshold=0.5, **qos)
+    said = capfd.readouterr().err
+    assert "did you mean score_threshold?" in said
+    assert "only image_reliability can be set" in said

@@ -159,17 +159,39 @@ def test_a_signal_while_the_model_loads_keeps_the_node_from_activating(number: i
     assert "Traceback" not in output
 
 
-def test_a_second_signal_ends_the_node_at_once() -> None:
-    node = start_fake_node("--load", "60")
+def test_a_signal_that_comes_twice_is_one(camera: Camera) -> None:
+    """`ros2 launch` sends SIGINT to a process that has got the terminal's already."""
+    node = start_fake_node("--delay", "0.5")
+    with Spinner(camera) as spinner:
+        try:
+            spinner.until("the node subscribes", camera.is_connected, 30)
+            camera.infos.publish(camera_info())
+            camera.images.publish(image_message(stamp=7.0))
+            read_until("in the model", node)
+            node.send_signal(signal.SIGINT)
+            read_until("stopping", node)
+            node.send_signal(signal.SIGINT)
+            node.send_signal(signal.SIGTERM)
+            spinner.until("the frame's boxes", lambda: camera.detections, 5)
+            status, output = end_of(node)
+        finally:
+            node.kill()
+    assert status == 0, output
+    assert "Traceback" not in output
+
+
+def test_a_later_signal_ends_the_node_at_once() -> None:
+    node = start_fake_node("--hold", "--one-signal", "0")
     try:
         read_until("loading", node, 30)
         node.send_signal(signal.SIGINT)
         read_until("stopping", node)
         node.send_signal(signal.SIGTERM)
-        status, _ = end_of(node)
+        status, output = end_of(node)
     finally:
         node.kill()
     assert status == -signal.SIGTERM
+    assert "Traceback" not in output
 
 
 def test_refused_parameter_ends_the_node_with_one_line() -> None:

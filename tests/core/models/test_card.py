@@ -40,7 +40,7 @@ def camera(
     pose = virtual_lidar_from_camera(height_m)
     angle = np.radians(down_deg)
     cos, sin = np.cos(angle), np.sin(angle)
-    turn = np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
+    turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
     pose[:3, :3] = pose[:3, :3] @ turn.T
     return PinholeCamera(projection, width, height, pose)
 
@@ -153,8 +153,9 @@ def test_a_camera_at_another_height(height_m, expected):
 
 
 def test_a_camera_below_the_ground():
-    below = replace(camera(), lidar_from_camera=virtual_lidar_from_camera(0.01))
-    below.lidar_from_camera[2, 3] -= 1
+    pose = virtual_lidar_from_camera(0.01)
+    pose[2, 3] -= 1
+    below = replace(camera(), lidar_from_camera=pose)
     text = the_one(camera_notices(TRAINED, below), "camera_height")
     assert "expect nothing that is right" in text
 
@@ -186,10 +187,11 @@ def test_small_images_are_enlarged():
     assert "images are enlarged 3.0 times as much" in text
 
 
-def test_a_narrow_view_leaves_the_window_empty():
-    """640 x 480 at 520 px, as many webcams have."""
-    text = the_one(
-        camera_notices(TRAINED, camera(focal=520, size=(640, 480)), WINDOW), "camera_view"
-    )
-    assert "images fill 72% of the side of the network's input, those of the training 100%" in text
+def test_a_low_image_leaves_the_window_empty():
+    low = camera(size=(1242, 225))
+    text = the_one(camera_notices(TRAINED, low, WINDOW), "camera_view")
+    assert "images fill 60% of the height of the network's input" in text
+    assert "those of the training 100%" in text
     assert "too short" in text
+    webcam = camera(focal=520, size=(640, 480))  # narrow, but high enough
+    assert camera_notices(TRAINED, webcam, WINDOW) == {}

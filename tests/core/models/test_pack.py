@@ -14,6 +14,7 @@ from kd3d_core.detectors.build import random_detector
 from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
+from kd3d_core.models.card import ModelCard, TrainingFrames
 from kd3d_core.models.config import load_model_config
 from kd3d_core.models.pack import pack_model
 from kd3d_core.runtime.pipeline import CameraDetector
@@ -31,6 +32,7 @@ def model(tmp_path_factory):
         config,
         depth=replace(config.depth, weights=str(folder / "depth")),
         detector=replace(config.detector, weights=str(folder / "detector.safetensors")),
+        card=ModelCard(TrainingFrames("streets"), None, {"Car": 0.4}, "by hand"),
     )
 
 
@@ -42,6 +44,7 @@ def test_a_packed_model_detects_the_same_wherever_it_lies(tmp_path, model, half)
     assert size == sum(path.stat().st_size for path in files)
     packed = CameraDetector.from_config(tmp_path / "moved" / "model.yaml", "cpu")
     assert packed.trained
+    assert packed.card == model.card != ModelCard()
 
     source = tmp_path / "source.yaml"
     from kd3d_core.models.config import save_model_config

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,8 @@ from kd3d_core.data.bag import BagReader
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import write_kitti_bag
 from kd3d_core.data.labels import box_labels
-from kd3d_core.models.config import load_model_config
+from kd3d_core.models.card import ONLY_RENDERED, ModelCard, TrainingFrames
+from kd3d_core.models.config import load_model_config, save_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 
 Run = Callable[[str], int]
@@ -93,6 +95,57 @@ def test_a_calibration_that_looks_wrong_is_told_once(run: Run, kitti: Path, capl
     assert "looks wrong" not in caplog.text
     assert run(f"{images} --intrinsics 72 72 5 22 --kitti k2") == 0
     assert caplog.text.count("calibration looks wrong: the principal point (5, 22) is far") == 1
+
+
+def test_a_camera_unlike_those_of_the_training_is_told_once(run: Run, kitti: Path, caplog) -> None:
+    assert run("data --kitti k") == 0
+    assert caplog.messages.count("000000: the camera is 9 m over the ground") == 1
+    assert caplog.text.count("9 m over the ground") == 1
+
+
+def test_boxes_are_shown_from_the_thresholds_of_the_model_on(
+    run: Run, kitti: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The detector's cars score 0.9, its pedestrians 0.4."""
+    scenes = TrainingFrames("7 rendered scenes", rendered=True)
+    card = ModelCard(scenes, scenes, {"Car": 0.9, "Pedestrian": 0.41}, "best F1")
+    monkeypatch.setattr(SeeingDetector, "card", card)
+    config = replace(load_model_config("demo"), card=card)
+    save_model_config(config, tmp_path / "model.yaml")
+
+    def classes(options: str) -> list[str]:
+        assert run(f"data --kitti k --model model.yaml --html h.html {options}") == 0
+        text = "".join(path.read_text() for path in sorted((tmp_path / "k").iterdir()))
+        return [line.split()[0] for line in text.splitlines()]
+
+    assert classes("") == ["Car"] * 4
+    said = capsys.readouterr().out.splitlines()
+    assert "the model was trained on: 7 rendered scenes" in said
+    assert said[-2].startswith("boxes from these scores on: Car 0.9, Pedestrian 0.41 (best F1)")
+    assert "--score-threshold 0" in said[-2]
+    assert said[-1] == ONLY_RENDERED.text
+    page = (tmp_path / "h.html").read_text()
+    assert f'role="alert">{ONLY_RENDERED.text}.' in page
+    assert "<dt>trained on</dt><dd>7 rendered scenes</dd>" in page
+    # Whatever the threshold was, all is kept, and shown when it is asked for.
+    assert classes("--score-threshold 0") == ["Car", "Pedestrian"] * 4
+    said = capsys.readouterr().out
+    assert "4 taken from an earlier run" in said
+    assert "boxes from these scores" not in said
+    assert classes("--score-threshold 0.95") == []
+
+
+def test_pictures_say_that_a_model_knows_rendered_scenes_only(
+    run: Run, kitti: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scenes = TrainingFrames("7 rendered scenes", rendered=True)
+    assert run("data --png p --frames 0:1") == 0
+    plain = cv2.imread(str(tmp_path / "p" / "000000.png"))
+    monkeypatch.setattr(SeeingDetector, "card", ModelCard(scenes, scenes))
+    assert run("data --png p --frames 0:1") == 0
+    said = cv2.imread(str(tmp_path / "p" / "000000.png"))
+    assert (plain != said).any()
+    assert np.nonzero((plain != said).any(-1))[0].max() < 44  # of the image, not of the cloud
 
 
 @pytest.mark.parametrize(("option", "ending"), [("--kitti", "txt"), ("--png", "png")])

@@ -19,8 +19,10 @@ from kd3d_core.geometry.lens import Distortion
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.geometry.window import WindowConfig
 from kd3d_core.models.build import make_model
+from kd3d_core.models.card import CameraRange, ModelCard, TrainingFrames
 from kd3d_core.models.chain import PseudoLidar, PseudoLidarModel
 from kd3d_core.models.config import load_model_config
+from kd3d_core.runtime.detections import Detections
 from kd3d_core.runtime.pipeline import CameraDetector
 
 
@@ -80,6 +82,32 @@ def test_random_weights_are_called_untrained(lite):
     assert not lite.trained
     assert "UNTRAINED" in lite.description
     assert lite.class_names == ("Pedestrian", "Cyclist", "Car")
+
+
+def test_a_camera_unlike_those_of_the_training_is_noticed(lite, camera):
+    assert lite.notices(camera) == {}
+    trained = CameraRange.of([replace(camera, lidar_from_camera=virtual_lidar_from_camera(0.8))])
+    config = replace(lite.model.config, card=ModelCard(TrainingFrames("yards", camera=trained)))
+    model = PseudoLidarModel(config, lite.model.pseudo_lidar, lite.model.detector)
+    detector = CameraDetector(model)
+    assert list(detector.notices(camera)) == ["camera_height"]
+    assert detector.notices(camera) is detector.notices(camera)
+    # Through the depth network's window, which undoes another focal length.
+    half = replace(camera.resized(0.5), lidar_from_camera=virtual_lidar_from_camera(0.8))
+    assert list(detector.notices(half)) == ["camera_resolution"]
+
+
+def test_each_class_has_a_threshold_of_its_own():
+    scores = np.array([0.9, 0.5, 0.4, 0.3], np.float32)
+    found = Detections(
+        np.zeros((0, 4), np.float32), np.arange(28, dtype=np.float32).reshape(4, 7), scores,
+        np.array([0, 1, 1, 0]),
+    )  # fmt: skip
+    kept = found.above((0.4, 0.5))
+    assert kept.scores.tolist() == scores[:2].tolist()
+    assert kept.boxes[:, 0].tolist() == [0, 7]
+    assert kept.labels.tolist() == [0, 1]
+    assert found.above((0, 0)) is found
 
 
 @pytest.mark.parametrize(

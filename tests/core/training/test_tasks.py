@@ -74,7 +74,11 @@ def test_depth_can_begin_at_half_the_resolution(config, tmp_path):
     task = make_task(config)
     assert task.samples[0].image.shape[1:] == tuple(side // 2 for side in whole.size)
     train(config, task)
-    assert load_model_config(Path(config.out) / "model.yaml").depth.window == whole
+    exported = load_model_config(Path(config.out) / "model.yaml")
+    assert exported.depth.window == whole
+    assert exported.card.depth is not None
+    assert exported.card.depth.trained_on == f"2 frames of {Path(config.data.root).name}"
+    assert exported.card.detector is None
 
 
 def test_a_detector_learns_from_pseudo_lidar_and_its_weights_load(config, tmp_path):
