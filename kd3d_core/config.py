@@ -6,15 +6,14 @@ A file holds values and nothing else: it names no module to import and no other 
 import hashlib
 import json
 import math
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.files import read_text, write_whole
@@ -54,13 +53,10 @@ def read_settings(path: Path | str, changes: Sequence[str] = ()) -> dict[str, An
 
 def make_config(kind: type[Config], values: dict[str, Any], source: Path | str) -> Config:
     """The dataclass `kind` filled from plain values; `ConfigError` names `source` and key."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--config", type=kind)
     try:
-        _check(kind, values, "")
-        return parser.instantiate(parser.parse_object({"config": values})).config
-    except (ArgumentError, ConfigError, ValueError) as error:
-        raise ConfigError(f"{source}: {_one_line(_reason(error))}") from None
+        return _group(kind, values, "")
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def plain(value: Any) -> Any:
@@ -124,69 +120,74 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _check(hint: Any, value: Any, key: str) -> None:
-    """Refuse what the parser would take for more than a value, or let through as None."""
+def _group(kind: Any, values: Any, key: str) -> Any:
+    """A dataclass of plain values; `key` is the setting that it is, empty for the whole file."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"{key or 'it'} holds {str(values)[:40]!r}, not settings")
+    hints = get_type_hints(kind)
+    known = {field.name: field for field in fields(kind)}
+    if unknown := [name for name in values if name not in known]:
+        raise ConfigError(f"unknown key {_joined(key, unknown[0])!r}")
+    for name, field in known.items():
+        if name not in values and field.default is field.default_factory is MISSING:
+            raise ConfigError(f"{_joined(key, name)} is missing")
+    return kind(
+        **{name: _value(hints[name], value, _joined(key, name)) for name, value in values.items()}
+    )
+
+
+def _value(hint: Any, value: Any, key: str) -> Any:
+    """A plain value in the type of the setting `key`, which may be one of several."""
     options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    if value is None and not {NoneType, Any} & {*options}:
+    if value is None:
+        if {NoneType, Any} & {*options}:
+            return None
         raise ConfigError(f"{key} is empty: give it a value, or leave the line out")
+    reasons = []
+    for option in options:
+        try:
+            if option is not NoneType:
+                return _of_type(option, value, key)
+        except ConfigError as error:
+            reasons.append(str(error))
+    raise ConfigError("; or ".join(reasons))
+
+
+def _of_type(hint: Any, value: Any, key: str) -> Any:
+    origin, kinds = get_origin(hint), get_args(hint)
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{key} is {value}, not a finite number")
-    groups = [option for option in options if is_dataclass(option)]
-    if groups and not isinstance(value, dict | None):
-        raise ConfigError(f"{key or 'it'} holds {str(value)[:40]!r}, not settings")
-    if isinstance(value, str) and not any(_takes_text(option) for option in options):
-        _check_number(value, key)
-    for inner in (*_settings(groups, value or {}, key), *_items(options, value, key)):
-        _check(*inner)
+    if hint is Any:
+        return value
+    if is_dataclass(hint):
+        return _group(hint, value, key)
+    if hint in (int, float):
+        return _number(hint, value, key)
+    if origin is dict and isinstance(value, dict):
+        inner = {name: _value(kinds[1], each, _joined(key, name)) for name, each in value.items()}
+        return {_value(kinds[0], name, f"a name in {key}"): each for name, each in inner.items()}
+    if origin is tuple and isinstance(value, list):
+        each = kinds[:1] * len(value) if ... in kinds else kinds
+        if len(each) != len(value):
+            raise ConfigError(f"{key} has {len(value)} values, and {len(each)} are needed")
+        return tuple(_value(kind, item, key) for kind, item in zip(each, value, strict=True))
+    if (origin is Literal and value in kinds) or (hint in (str, bool) and isinstance(value, hint)):
+        return value
+    wanted = {str: "a text", bool: "true or false", dict: "settings", tuple: "a list"}
+    what = " or ".join(map(str, kinds)) if origin is Literal else wanted[origin or hint]
+    raise ConfigError(f"{key} is {value!r:.40}, not {what}")
 
 
-def _check_number(text: str, key: str) -> None:
-    """For YAML, 1e-3 is a text, so texts are taken for numbers, but for nothing else."""
-    try:
-        if math.isfinite(float(text)):
-            return
-    except ValueError:
-        pass
-    raise ConfigError(f"{key} is {text[:40]!r}, not a number")
-
-
-def _settings(
-    groups: Sequence[Any], value: dict[Any, Any], key: str
-) -> Iterator[tuple[Any, Any, str]]:
-    """Type, value and name of each setting of a group; of one of several, the names alone count."""
-    fields = [get_type_hints(group) for group in groups]
-    for name, inner in value.items() if groups else ():
-        if not any(name in known for known in fields):
-            raise ConfigError(f"unknown key {_joined(key, name)!r}")
-        if len(fields) == 1:
-            yield fields[0][name], inner, _joined(key, name)
-
-
-def _items(options: Sequence[Any], value: Any, key: str) -> Iterator[tuple[Any, Any, str]]:
-    """Type, value and name of each item of a list or mapping."""
-    for option in options:
-        kinds = get_args(option)
-        if isinstance(value, dict) and get_origin(option) is dict:
-            yield from ((kinds[1], inner, _joined(key, name)) for name, inner in value.items())
-        if isinstance(value, list) and get_origin(option) is tuple:
-            each = kinds[:1] * len(value) if ... in kinds else kinds
-            yield from ((kind, inner, key) for kind, inner in zip(each, value, strict=False))
-
-
-def _takes_text(hint: Any) -> bool:
-    return hint in (str, Any, Path) or get_origin(hint) is Literal
+def _number(kind: type[int] | type[float], value: Any, key: str) -> float:
+    """For YAML, 1e-3 is a text, so texts are taken for numbers."""
+    with suppress(ValueError, OverflowError):
+        if type(value) in (str, int, kind) and math.isfinite(kind(value)):
+            return kind(value)
+    raise ConfigError(f"{key} is {value!r:.40}, not a {'whole ' * (kind is int)}number")
 
 
 def _joined(key: str, name: Any) -> str:
     return f"{key}.{str(name)[:40]}" if key else str(name)[:40]
-
-
-def _reason(error: BaseException) -> BaseException:
-    """What a dataclass said of its values, if it did; a setting that may be None wraps it up."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ConfigError):
-        cause = cause.__cause__
-    return cause or error
 
 
 def _set(values: dict[str, Any], change: str) -> None:
@@ -206,12 +207,5 @@ def _set(values: dict[str, Any], change: str) -> None:
 
 
 def _one_line(error: BaseException) -> str:
-    text = re.sub(r"\s+", " ", str(error)).strip().replace("config.", "")
-    text = text.replace('"<unicode string>", ', "")
-    text = re.sub(r"Group '\w+' does not accept option", "unknown key", text)
-    text = re.sub(
-        r"Does not validate against any of .* Given value:",
-        "Expected another type. Got value:",
-        text,
-    )
+    text = " ".join(str(error).split()).replace('"<unicode string>", ', "")
     return text if len(text) < _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."

@@ -6,7 +6,7 @@ for and isn't there raises a `DataError` that names it. Extracts of kd3d have th
 `meta.json` beside it, which may say how point files are laid out (`kd3d_core.data.point_files`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -147,6 +147,9 @@ class KittiDataset:
 
     def __getitem__(self, index: int) -> KittiFrame:
         return self.frame(self.names[index])
+
+    def __iter__(self) -> Iterator[KittiFrame]:
+        return map(self.frame, self.names)
 
     def frame(self, name: str) -> KittiFrame:
         """The frame of that name."""

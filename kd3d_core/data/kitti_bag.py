@@ -84,8 +84,7 @@ def write_kitti_bag(
                 writer.add_topic(topic, message_type.ros_type, qos)
         pose: np.ndarray | None = None
         flaws: Counter[str] = Counter()
-        for index in range(len(dataset)):
-            frame = dataset[index]
+        for index, frame in enumerate(dataset):
             labels = frame.labels() if "label_2" in frame.files else None
             flaws += Counter(each.flaw for each in labels or () if each.is_object and each.flaw)
             stamp_ns = START_NS + round(index * 1e9 / rate_hz)

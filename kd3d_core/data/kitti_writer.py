@@ -1,7 +1,6 @@
 """Writes folders in KITTI's layout: each frame whole or not at all."""
 
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +10,15 @@ import numpy as np
 from PIL import Image
 
 from kd3d_core.data.labels import Label, labels_text
-from kd3d_core.files import write_all, write_whole
+from kd3d_core.files import write_all, write_json
 from kd3d_core.geometry.camera import PinholeCamera
 
 
 @dataclass(frozen=True)
 class KittiWriter:
-    """A folder that frames are written to.
+    """A folder that frames are written to, into `training/` in it.
 
-    Attributes:
-        root: the data set's folder; the frames go to `training/` in it.
-        has_points: whether every frame has a point file.
-        has_labels: whether every frame has a label file.
+    Every frame has a point file and a label file, or none has.
     """
 
     root: Path
@@ -41,7 +37,7 @@ class KittiWriter:
         points: np.ndarray | None = None,
         labels: Sequence[Label] | None = None,
     ) -> None:
-        """Write a frame; the files get their names once all of them are written.
+        """Write a frame; the files get their names once all of them are written, else `DataError`.
 
         Args:
             name: of its files, without ending.
@@ -49,9 +45,6 @@ class KittiWriter:
             calib: contents of the calibration file, see `calib_text`.
             points: `(N, 4)` x, y, z in metres and intensity, 0 to 1, if the folder has points.
             labels: if the folder has labels.
-
-        Raises:
-            DataError: the disk is full, or the folder can't be written.
         """
         png = io.BytesIO()
         Image.fromarray(image).save(png, "PNG", compress_level=3)
@@ -64,7 +57,7 @@ class KittiWriter:
 
     def write_meta(self, meta: Mapping[str, Any]) -> None:
         """Write `meta.json`; `DataError` if it can't be."""
-        write_whole(self.root / "meta.json", (json.dumps(meta, indent=2) + "\n").encode())
+        write_json(self.root / "meta.json", meta)
 
     def _paths(self, name: str) -> dict[str, Path]:
         endings = {"calib": "txt", "image_2": "png"}

@@ -62,8 +62,7 @@ def cut_objects(
     """
     label_of = {name: index for index, name in enumerate(classes)}
     boxes, labels, points = [], [], []
-    for name in frames.names:
-        frame = frames.frame(name)
+    for frame in frames:
         objects = [label for label in frame.objects() if label.type in label_of]
         if objects:
             cloud = frame.points_in_view()
@@ -92,8 +91,8 @@ def cached_objects(
     """`cut_objects`, kept in a file of `folder` that is named by all that it depends on."""
     files = [
         (str(path), path.stat().st_size, path.stat().st_mtime_ns)
-        for name in frames.names
-        for path in frames.frame(name).files.values()
+        for frame in frames
+        for path in frame.files.values()
     ]
     key = json.dumps([CACHE_FORMAT, files, list(classes), min_points])
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"

@@ -66,8 +66,7 @@ class PseudoLidarCache:
     ) -> int:
         """Make the clouds that aren't there yet; their number. `device`: where the network is."""
         made = 0
-        for index in range(len(frames)):
-            frame = frames[index]
+        for frame in frames:
             path = self._path(frame)
             if not path.is_file():
                 _write(path, self.cloud(frame, device))

@@ -284,7 +284,7 @@ class MixedSamples(Dataset):
     """
 
     def __init__(self, sets: Sequence[FrameSamples], counts: Sequence[int], seed: int) -> None:
-        """An epoch has as many samples of each set as `counts` says, in an order drawn from `seed`."""
+        """An epoch has as many samples of each set as `counts` says; `seed` draws their orders."""
         self._sets = sets
         self._counts = counts
         self._seed = seed

@@ -102,21 +102,16 @@ class TeacherCache:
     ) -> int:
         """Make the answers that aren't there yet; the number of frames asked about.
 
-        Args:
-            frames: whose answers will be needed.
-            detector: the one of `__init__`; put into eval mode and moved to the device.
-            processes: that fill the same disk at the same time, each with such a share.
-            on_frame: called after each frame.
-
-        Raises:
-            DataError: the disk has too little space.
+        `detector`, that of `__init__`, is put into eval mode and moved to the device. So many
+        `processes` fill the same disk at the same time, each with such a share. `DataError` if it has
+        too little space.
         """
         self._fill_empty(detector.eval().to(self._device))
         empty = self._read("empty")
         samples = FrameSamples(frames, self._window, self._points)
         lacking = []
-        for index in range(len(frames)):
-            digest = self._digest(frames[index])
+        for index, frame in enumerate(frames):
+            digest = self._digest(frame)
             if digest is not None and self._lacking(digest):
                 lacking.append((index, digest))
             else:
@@ -152,9 +147,8 @@ class TeacherCache:
         if needed > free:
             raise DataError(
                 f"{self._folder}: the teacher's answers to {processes * len(names)} frames need "
-                "about "
-                f"{needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: set KD3D_CACHE to a "
-                "larger disk, compare at fewer places, or set teacher.cache to false"
+                f"about {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: set KD3D_CACHE to "
+                "a larger disk, compare at fewer places, or set teacher.cache to false"
             )
 
     def _digest(self, frame: KittiFrame) -> str | None:
@@ -195,11 +189,7 @@ class CachedTeacher:
     """Stands for a teacher whose answers come with the batches; like it, no submodule."""
 
     def __init__(self, empty: Tensors, needs: Needs) -> None:
-        """
-        Args:
-            empty: `(C, h, w)` of each map, that of an empty street.
-            needs: what the loss reads of them.
-        """
+        """`empty` has `(C, h, w)` of each map, that of an empty street; `needs` is what is read."""
         self._needs = needs
         self._empty = {
             name: map_

@@ -15,12 +15,12 @@ def foreground_cells(
     """`(B, 1, h, w)` bool: the cells of objects.
 
     A cell is an object's if its centre lies in the box, seen from above, or within half a cell of
-    its sides: the smallest object has a cell.
+    its sides: the smallest object has a cell. The map has rows of y and columns of x, both rising.
 
     Args:
         boxes: `(M_b, 7)` of each sample.
         grid: whose range the map covers.
-        size: h and w of the map; rows are y, columns x, both rising.
+        size: h and w of the map.
     """
     height, width = size
     x_min, y_min, _, x_max, y_max, _ = grid.point_cloud_range

@@ -21,7 +21,7 @@ class Distiller(nn.Module):
     Attributes:
         student: the detector that learns.
         parts: by name, the parts of the loss that count in any phase.
-        teacher: the detector that is asked; see `Teacher` for why it is no submodule.
+        teacher: who is asked about each batch; see `Teacher` for why it is no submodule.
     """
 
     def __init__(
@@ -31,13 +31,7 @@ class Distiller(nn.Module):
         channels: Channels,
         config: DistillConfig,
     ) -> None:
-        """
-        Args:
-            student: to be trained.
-            teacher: who is asked about each batch.
-            channels: of the features to compare, as `check_fit` gives them.
-            config: the settings.
-        """
+        """`channels` are of the features to compare, as `check_fit` gives them."""
         super().__init__()
         self.student = student
         order: tuple[PartName, ...] = get_args(PartName)

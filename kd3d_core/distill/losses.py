@@ -22,14 +22,14 @@ def feature_loss(
 ) -> torch.Tensor:
     """Mean over channels, and weighted sum over cells, of what two feature maps differ by.
 
+    Two maps in half precision are subtracted in it: the maps are large, their bytes are what the
+    squares cost, and the gradient ends in it anyway.
+
     Args:
         student: `(B, C, h, w)`, projected to the teacher's channels.
         teacher: `(B, C, h, w)`.
         weights: `(B, 1, h, w)` of the cells.
         kind: square of the difference, or torch's smooth L1 with beta 1.
-
-    Two maps in half precision are subtracted in it: the maps are large, their bytes are what the
-    squares cost, and the gradient ends in it anyway.
     """
     if kind == "mse":
         return _WeightedSquares.apply(student - teacher, weights) / student.shape[1]
@@ -57,12 +57,9 @@ class _WeightedSquares(torch.autograd.Function):
 def confidence_weights(
     logits: torch.Tensor, threshold: float, background: float = 0.0
 ) -> torch.Tensor:
-    """`(..., N)`: the teacher's confidence in each anchor where above `threshold`.
+    """`(..., N)`: the teacher's confidence in each anchor if above `threshold`, else `background`.
 
-    Args:
-        logits: `(..., N, classes)` of the teacher; its confidence is the best class's probability.
-        threshold: lowest confidence that counts.
-        background: weight of the other anchors.
+    Its confidence is the best class's probability of its logits `(..., N, classes)`.
     """
     confidence = logits.float().sigmoid().amax(-1)
     return torch.where(confidence > threshold, confidence, background)
@@ -77,12 +74,11 @@ def class_loss(
 ) -> torch.Tensor:
     """Difference of the class probabilities, each class on its own (sigmoid).
 
+    `kl` is `binary_kl` with the temperature; `quality_focal` has none.
+
     Args:
-        student: `(..., N, classes)` logits.
-        teacher: `(..., N, classes)` logits.
+        student, teacher: `(..., N, classes)` logits.
         weights: `(..., N)` of the anchors.
-        kind: see `binary_kl` and `quality_focal`.
-        temperature: of `kl`; the quality focal loss has none.
     """
     if kind == "kl":
         each = binary_kl(student, teacher, temperature)
@@ -96,12 +92,8 @@ def binary_kl(
 ) -> torch.Tensor:
     """`T^2 KL(sigmoid(t / T) || sigmoid(s / T))` of every logit, 0 where they are equal.
 
-    The factor keeps the gradients' size independent of the temperature (Hinton et al., 2015).
-
-    Args:
-        student: logits of any shape.
-        teacher: logits of that shape.
-        temperature: above 0; high ones make small probabilities count for more.
+    The factor keeps the gradients' size independent of the temperature (Hinton et al., 2015), of
+    which high ones make small probabilities count for more.
     """
     s, t = student.float() / temperature, teacher.float() / temperature
     wanted = t.sigmoid()
@@ -110,53 +102,41 @@ def binary_kl(
     return (cross_entropy - entropy) * temperature**2
 
 
-def quality_focal(student: torch.Tensor, quality: torch.Tensor, beta: float = 2.0) -> torch.Tensor:
-    """`|q - p|^beta BCE(p, q)` of every logit (Li et al., 2020, eq. 6).
+def quality_focal(student: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
+    """`|q - p|^2 BCE(p, q)` of every logit (Li et al., 2020, eq. 6).
 
-    Args:
-        student: logits of any shape; p is their sigmoid.
-        quality: targets q of that shape, in [0, 1].
-        beta: how much less a small difference counts.
+    p is the student's sigmoid, q the target quality of the same shape, in [0, 1].
     """
     logits = student.float()
     entropy = functional.binary_cross_entropy_with_logits(logits, quality, reduction="none")
-    return (quality - logits.sigmoid()).abs().pow(beta) * entropy
+    return (quality - logits.sigmoid()).abs().square() * entropy
 
 
 def box_loss(
     student: torch.Tensor,
     teacher: torch.Tensor,
     weights: torch.Tensor,
-    beta: float = 1 / 9,
 ) -> torch.Tensor:
-    """Smooth L1 of encoded boxes, of the headings by the sine of their difference.
+    """Smooth L1 (beta 1/9) of encoded boxes, of the headings by the sine of their difference.
 
     A box turned by pi is the same box here (Yan et al., 2018, eq. 3); `direction_loss` tells the
     two headings apart.
 
     Args:
-        student: `(..., N, 7)` deltas of the anchors, the last of them yaw in radians.
-        teacher: `(..., N, 7)` deltas of the same anchors.
+        student, teacher: `(..., N, 7)` deltas of the anchors, the last of them yaw in radians.
         weights: `(..., N)` of the anchors.
-        beta: difference at which the square becomes a line.
     """
     difference = student.float() - teacher.float()
     difference = torch.cat([difference[..., :6], difference[..., 6:].sin()], -1)
     zero = torch.zeros_like(difference)
-    each = functional.smooth_l1_loss(difference, zero, reduction="none", beta=beta)
+    each = functional.smooth_l1_loss(difference, zero, reduction="none", beta=1 / 9)
     return (each.sum(-1) * weights).sum()
 
 
 def direction_loss(
     student: torch.Tensor, teacher: torch.Tensor, weights: torch.Tensor
 ) -> torch.Tensor:
-    """`KL(softmax(t) || softmax(s))` of the two headings.
-
-    Args:
-        student: `(..., N, 2)` logits.
-        teacher: `(..., N, 2)` logits.
-        weights: `(..., N)` of the anchors.
-    """
+    """`KL(softmax(t) || softmax(s))` of the headings: logits `(..., N, 2)`, weights `(..., N)`."""
     wanted, answer = teacher.float().log_softmax(-1), student.float().log_softmax(-1)
     each = functional.kl_div(answer, wanted, reduction="none", log_target=True).sum(-1)
     return (each * weights).sum()

@@ -185,13 +185,7 @@ class LogitPart(LossPart):
 
 
 def make_part(name: PartName, config: DistillConfig, channels: Channels) -> LossPart:
-    """The part of that name; the one place that knows them all.
-
-    Args:
-        name: which.
-        config: settings of all parts.
-        channels: of the features to compare, as `check_fit` gives them.
-    """
+    """The part of that name; the one place that knows them all. `channels` as of `check_fit`."""
     match name:
         case "det":
             return DetectionPart()

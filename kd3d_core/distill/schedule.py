@@ -69,11 +69,7 @@ def check_phases(phases: Sequence[Phase]) -> None:
 
 
 def weights_at(phases: Sequence[Phase], epoch: float) -> dict[PartName, float]:
-    """The weights of all parts at a moment; after the last phase, those of the last.
-
-    Args:
-        phases: checked ones, see `check_phases`.
-        epoch: epochs that have passed; fractions are moments within one.
+    """The weights of all parts after so many epochs; after the last phase, those of the last.
 
     >>> weights_at([Phase(2, {"det": 1.0}), Phase(4, {"det": 3.0, "feat": 1.5})], 2.5)
     {'det': 3.0, 'feat': 1.5}

@@ -17,15 +17,9 @@ def start_from(
     teacher: AnchorDetector,
     what: Literal["teacher", "fitting", "model"] | tuple[DetectorPart, ...],
 ) -> None:
-    """Copy weights of a teacher into a student.
+    """Copy weights of a teacher into a student, as `DistillConfig.start` says.
 
-    Args:
-        student: the detector to fill.
-        teacher: the detector to copy from.
-        what: see `DistillConfig.start`; `model` copies nothing.
-
-    Raises:
-        ConfigError: what was asked for doesn't fit.
+    `ConfigError` if what was asked for doesn't fit.
     """
     if what == "model":
         return

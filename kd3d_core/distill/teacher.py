@@ -42,11 +42,7 @@ class Teacher:
     """
 
     def __init__(self, detector: AnchorDetector, needs: Needs) -> None:
-        """
-        Args:
-            detector: with its weights; put into eval mode and frozen.
-            needs: what the loss reads of it.
-        """
+        """Puts the detector into eval mode and freezes it; `needs` is what the loss reads of it."""
         self.detector = detector.eval().requires_grad_(False)
         self._needs = needs
 
@@ -85,18 +81,8 @@ def check_fit(
 ) -> dict[str, list[tuple[int, int]]]:
     """The channels of student and teacher at each place, once it is clear that they can compare.
 
-    Args:
-        teacher: its detector.
-        teacher_config: the configuration that it was built from.
-        student: its detector.
-        student_config: the configuration that it was built from.
-        places: whose features are to be compared.
-
-    Returns:
-        By place, a pair (student's, teacher's) for each of its maps.
-
-    Raises:
-        ConfigError: classes, ranges, windows, cells at a place, or anchors differ; names both.
+    By place, a pair (student's, teacher's) for each of its maps. `ConfigError` if classes, ranges,
+    windows, cells at a place, or anchors differ; it names both.
     """
     _same("classes", teacher_config.classes, student_config.classes)
     _same("point_cloud_range (m)", teacher.grid.point_cloud_range, student.grid.point_cloud_range)

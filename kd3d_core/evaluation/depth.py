@@ -133,8 +133,7 @@ def evaluate_depth(
     """
     totals = torch.zeros((), dtype=torch.float64)
     empty = 0
-    for name in dataset.names:
-        frame = dataset.frame(name)
+    for frame in dataset:
         prediction = predictions(frame)
         camera = frame.camera(prediction.shape)
         target = depth_map(frame.points(), camera.image_from_lidar, prediction.shape)

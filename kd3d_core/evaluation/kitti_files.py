@@ -64,7 +64,7 @@ def read_frames(
         DataError: a folder or label file is missing, no detection file belongs to any frame
             although there are some, or a line is wrong: file, line and field are named.
     """
-    label_files, detection_files = _text_files(labels), _text_files(detections)
+    label_files, detection_files = _files(labels, "label"), _files(detections, "detection")
     if not label_files:
         inside = labels / "label_2"
         hint = f"; did you mean {inside}?" if inside.is_dir() else ""
@@ -103,7 +103,7 @@ def _read_labels(folder: Path, files: dict[str, Path], names: Sequence[str]) -> 
     return [dataset.frame(name).labels() for name in names]
 
 
-def _text_files(folder: Path) -> dict[str, Path]:
+def _files(folder: Path, what: str) -> dict[str, Path]:
     if not folder.is_dir():
-        raise DataError(f"{folder}: there is no such folder of KITTI's text files")
+        raise DataError(f"{folder}: there is no such folder of {what} files")
     return {path.stem: path for path in files_in(folder, (".txt",))}

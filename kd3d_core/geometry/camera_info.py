@@ -17,7 +17,7 @@ K or P may be of the image as it is delivered, which is noticed by the principal
 """
 
 import re
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -31,42 +31,8 @@ from kd3d_core.geometry.lens import Distortion
 _OFF_MIDDLE, _NEAR_MIDDLE = 0.2, 0.1
 
 
-class RegionLike(Protocol):
-    """`sensor_msgs/RegionOfInterest`, from rclpy or from a bag."""
-
-    @property
-    def x_offset(self) -> int: ...
-    @property
-    def y_offset(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-
-
-class CameraInfoLike(Protocol):
-    """The fields of `sensor_msgs/CameraInfo` that matter here, from rclpy or from a bag."""
-
-    @property
-    def height(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def distortion_model(self) -> str: ...
-    @property
-    def d(self) -> Any: ...
-    @property
-    def k(self) -> Any: ...
-    @property
-    def r(self) -> Any: ...
-    @property
-    def p(self) -> Any: ...
-    @property
-    def binning_x(self) -> int: ...
-    @property
-    def binning_y(self) -> int: ...
-    @property
-    def roi(self) -> RegionLike: ...
+CameraInfoLike = Any
+"""A `sensor_msgs/CameraInfo`: rclpy's, or kd3d's own of a bag. Both have its fields."""
 
 
 class ImageSizeError(CalibrationError):

@@ -46,8 +46,8 @@ class CdrWriter:
     def numbers(self, layout: str, *values: float) -> None:
         """Numbers, the widest first, so that there are no gaps between them.
 
-        The layout is `struct`'s, without byte order, such as `10d` or `iI?`. A bool is a number, `?`;
-        the length of a sequence is one as well, `I`.
+        The layout is as in `struct`, without byte order, such as `10d` or `iI?`. A bool is one of
+        them, `?`, and so is the length of a sequence, `I`.
         """
         alignment, packer = _packer(layout)
         self.block(alignment, packer.pack(*values))

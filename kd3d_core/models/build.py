@@ -21,24 +21,14 @@ from kd3d_core.weights import resolve
 
 
 def load_model(model: Path | str, device: torch.device, precision: Precision = "auto") -> Model:
-    """The model of a name or YAML file; see `make_model`.
-
-    Raises:
-        ConfigError: the configuration is wrong.
-    """
+    """The model of a name or YAML file; see `make_model`."""
     return make_model(load_model_config(model), device, precision)
 
 
 def make_model(config: ModelConfig, device: torch.device, precision: Precision = "auto") -> Model:
     """A model with its weights, on a device and in eval mode.
 
-    Args:
-        config: which.
-        device: where it will run.
-        precision: of its networks; `auto` suits the device.
-
-    Raises:
-        WeightsError: weights are missing or don't fit; says which command gets them.
+    `WeightsError` says which command gets weights that are missing or don't fit.
     """
     if isinstance(config, LidarModelConfig):
         detector = make_detector(config.detector, config.seed).to(device)
@@ -56,11 +46,7 @@ def make_pseudo_lidar(
 ) -> PseudoLidar:
     """What makes a model's pseudo-LiDAR; see `make_model`.
 
-    Args:
-        config: the model.
-        device: where it will run.
-        precision: of the depth network.
-        seed: draws weights that are `random`; default: the model's.
+    `seed` draws weights that are `random`; default: the model's.
     """
     network, depth = make_depth(config.depth, config.seed if seed is None else seed)
     fixed = fixed_precision(precision, device)
@@ -68,12 +54,9 @@ def make_pseudo_lidar(
 
 
 def make_detector(config: DetectorConfig, seed: int, to_train: bool = False) -> AnchorDetector:
-    """A detector with the weights that its configuration names.
+    """A detector with the weights that its configuration names; `seed` draws `random` ones.
 
-    Args:
-        config: which.
-        seed: draws weights that are `random`.
-        to_train: draw them as training wants to begin, and not so that boxes come out.
+    `to_train` draws them as training wants to begin, and not so that boxes come out.
     """
     if config.weights != "random":
         return load_detector(resolve(config.weights), config)

@@ -116,13 +116,7 @@ class PseudoLidar:
 
 
 class Model(ABC):
-    """All networks of a method, with the weights and settings of a configuration.
-
-    Attributes:
-        config: the settings.
-        detector: the last network, from points or an image to boxes.
-        precision: of the networks.
-    """
+    """All networks of a method, with the weights and settings of a configuration."""
 
     reads_image: bool
     """Whether it needs an image."""

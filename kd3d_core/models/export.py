@@ -12,26 +12,14 @@ from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig, save_mo
 
 
 def export_depth(depth: DepthModel, model: PseudoLidarModelConfig, out: Path) -> None:
-    """A transformers folder, `out/depth`, and `out/model.yaml` that names it.
-
-    Args:
-        depth: the trained network.
-        model: the model that it is part of.
-        out: folder of the run.
-    """
+    """A transformers folder, `out/depth`, and `out/model.yaml` that names it."""
     depth.save(out / "depth")
     named = replace(model.depth, weights="./depth")
     save_model_config(replace(model, depth=named), out / "model.yaml")
 
 
 def export_detector(detector: AnchorDetector, model: ModelConfig, out: Path) -> None:
-    """The network's tensors, `out/detector.safetensors`, and `out/model.yaml` that names it.
-
-    Args:
-        detector: the trained network.
-        model: the model that it is part of.
-        out: folder of the run.
-    """
+    """The network's tensors, `out/detector.safetensors`, and `out/model.yaml` that names it."""
     tensors = detector.network.state_dict()
     data = save({name: value.contiguous() for name, value in tensors.items()})
     write_whole(out / "detector.safetensors", data)

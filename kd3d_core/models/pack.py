@@ -16,17 +16,9 @@ from kd3d_core.weights.tensors import read_tensors
 def pack_model(config: ModelConfig, out: Path, half: bool) -> int:
     """Write `out/model.yaml`, `out/depth/` and `out/detector.safetensors`; bytes of the weights.
 
-    A part with random weights has no file and stays random.
-
-    Args:
-        config: a model of which a part is trained.
-        out: the folder to fill; files of the same names are replaced.
-        half: store matrices in fp16; vectors (norms, biases) stay as they are, and whoever loads
-            the file computes in single precision as before.
-
-    Raises:
-        ConfigError: all weights are random.
-        WeightsError: weights are missing, or depth weights are not a folder with safetensors.
+    A part with random weights has no file and stays random; `ConfigError` if both are. `half`
+    stores matrices in fp16; vectors (norms, biases) stay as they are, and whoever loads the file
+    computes in single precision as before.
     """
     size = 0
     packed: ModelConfig = config

@@ -25,8 +25,8 @@ def pseudo_lidar(
         depth: `(H, W)` metres along the optical axis; 0, negative or not finite means unknown.
         camera: of the image that `depth` belongs to, of the same size.
         config: the filters and the sampling.
-        inside: first row, row after the last, first and after-last column that the camera saw, see
-            `ImageWindow.inside`; pixels beyond them become no points.
+        inside: rows and columns that the camera saw, see `ImageWindow.inside`; pixels beyond them
+            become no points.
 
     Returns:
         points `(K, 4)` float32 in the detector frame, K = keep_fraction * H * W, and a mask `(K,)`

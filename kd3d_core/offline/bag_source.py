@@ -46,16 +46,7 @@ class BagSettings:
 
 
 def bag_source(path: Path, settings: BagSettings, wanted: slice) -> Source:
-    """The images of a bag, named by their number in it, `000000` the first.
-
-    Args:
-        path: rosbag2 folder, `.mcap`, `.db3` or ROS 1 `.bag` file.
-        settings: topics and frames.
-        wanted: which of the images.
-
-    Raises:
-        DataError: the bag can't be read, or it isn't clear which topics are meant.
-    """
+    """The images of a bag, named by their number in it, `000000` the first."""
     with BagReader(path) as reader:
         topics = choose_camera(reader, settings.image_topic, settings.info_topic)
         count, rate_hz = reader.topics[topics.images].count, _rate_hz(reader, topics.images)

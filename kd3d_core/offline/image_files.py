@@ -62,12 +62,8 @@ class HandCalibration:
     def camera(self, width: int, height: int) -> tuple[PinholeCamera, str]:
         """The camera of images of this size, or of the size that the file says.
 
-        Returns:
-            The camera, and the frame of the results: the LiDAR's where the file says where that is,
-            otherwise one that is made up.
-
-        Raises:
-            CalibrationError: the calibration is incomplete or impossible.
+        With it comes the frame of the results: the LiDAR's where the file says where that is,
+        otherwise one that is made up. `CalibrationError` if it is incomplete or impossible.
         """
         virtual = virtual_lidar_from_camera(self.camera_height)
         if self.file is None:
@@ -94,11 +90,7 @@ class HandCalibration:
 
 
 def kitti_source(root: Path, wanted: slice, rate_hz: float) -> Source:
-    """Frames of a folder in KITTI's layout, each with its own calibration and labels.
-
-    Raises:
-        DataError: there are no images, or no calibrations at all.
-    """
+    """Frames of a folder in KITTI's layout, each with its own calibration and labels."""
     dataset = KittiDataset(root)
     without = set(dataset.missing(("image_2",)).get("image_2", ()))
     names = [name for name in dataset.names if name not in without]
@@ -110,12 +102,8 @@ def kitti_source(root: Path, wanted: slice, rate_hz: float) -> Source:
             "folder with --calib or --intrinsics"
         )
     load = _KittiFrames()
-    return _source(
-        [(name, partial(load, dataset.frame(name))) for name in names],
-        wanted,
-        rate_hz,
-        LIDAR_FRAME,
-    )
+    loaders = [(name, partial(load, dataset.frame(name))) for name in names]
+    return _source(loaders, wanted, rate_hz, LIDAR_FRAME)
 
 
 def image_source(
@@ -123,16 +111,7 @@ def image_source(
 ) -> Source:
     """Frames of image files that one camera took.
 
-    Args:
-        images: the files.
-        calibration: of the camera. Where it doesn't say for which size it is, that is the first
-            readable image's.
-        wanted: which of them.
-        rate_hz: frames per second.
-
-    Raises:
-        DataError: none can be read, or two have the same name.
-        CalibrationError: the calibration is wrong.
+    Where the calibration doesn't say for which size it is, that is the first readable image's.
     """
     names = Counter(path.stem for path in images)
     twice = [name for name, count in names.items() if count > 1]
@@ -143,12 +122,8 @@ def image_source(
         )
     camera, results_frame = calibration.camera(*_first_size(images))
     load = partial(_image_frame, camera, results_frame)
-    return _source(
-        [(path.stem, partial(load, path)) for path in images],
-        wanted,
-        rate_hz,
-        results_frame,
-    )
+    loaders = [(path.stem, partial(load, path)) for path in images]
+    return _source(loaders, wanted, rate_hz, results_frame)
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -157,7 +132,7 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def _source(
-    loaders: list[tuple[str, Callable[[int], Frame]]],
+    loaders: Sequence[tuple[str, Callable[[int], Frame]]],
     wanted: slice,
     rate_hz: float,
     results_frame: str,

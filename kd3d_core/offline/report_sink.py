@@ -12,13 +12,6 @@ class ReportSink:
     """One self-contained page; its latencies are the detector's own stages added up."""
 
     def __init__(self, path: Path, title: str, facts: Mapping[str, str], rate_hz: float) -> None:
-        """
-        Args:
-            path: the file, replaced if it exists.
-            title: heading of the page.
-            facts: names and values for its top.
-            rate_hz: frames per second when it is played.
-        """
         self._path = path
         self._title = title
         self._facts = facts

@@ -19,13 +19,6 @@ class RerunSink:
     """An `.rrd` file: image and camera, cloud, detections and truth in one 3D scene."""
 
     def __init__(self, path: Path) -> None:
-        """
-        Args:
-            path: the file, replaced if it exists.
-
-        Raises:
-            Kd3dError: rerun is not installed.
-        """
         try:
             import rerun
         except ImportError as error:

@@ -27,13 +27,7 @@ class BadFrame:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the frames.
-
-    Attributes:
-        detected: frames that went through the detector.
-        kept: frames that an earlier run had done.
-        bad: frames that could not be used.
-    """
+    """How many frames were detected in, how many an earlier run had done, and which were bad."""
 
     detected: int
     kept: int
@@ -51,14 +45,12 @@ def detect_frames(
     """Detect in all frames, and give what was found to the sinks, in the frames' order.
 
     Args:
-        source: the frames.
         detector: asked only about frames that `store` doesn't know.
         store: keeps every answer as soon as it is there.
         sinks: entered before the first frame and left after the last. What an error or Ctrl-C
             cuts off leaves none of the outputs that are one file.
         score_threshold: boxes with a lower score are kept in `store` only; default: the model's
             own thresholds, by class.
-        on_frame: called after each frame, bad ones included.
 
     Raises:
         Kd3dError: an output can't be written, the source breaks off, or no frame at all could be

@@ -76,7 +76,7 @@ class FolderSink:
         write_whole(self.folder / f"{name}{self.ending}", data)
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        return None
+        """Nothing is to be finished."""
 
 
 class KittiSink(FolderSink):
@@ -106,14 +106,12 @@ class PictureSink(FolderSink):
 
 
 class BagSink:
-    """A bag with the messages that the node would have published, on its topics."""
+    """A bag with the messages that the node would have published, on its topics.
+
+    `overwrite` says whether it may replace a bag.
+    """
 
     def __init__(self, path: Path, overwrite: bool) -> None:
-        """
-        Args:
-            path: folder of the bag.
-            overwrite: whether it may replace a bag.
-        """
         self._path, self._overwrite = path, overwrite
         self._known: dict[tuple[str, str], np.ndarray] = {}
 

@@ -33,14 +33,12 @@ made again.
 
 
 class ResultStore:
-    """A folder with one `.npz` per frame; depth maps are not kept."""
+    """A folder with one `.npz` per frame; depth maps are not kept.
+
+    `model` is the digest of what detects, see `model_digest`.
+    """
 
     def __init__(self, folder: Path, model: str) -> None:
-        """
-        Args:
-            folder: made when the first result is kept.
-            model: digest of what detects, see `model_digest`.
-        """
         self._folder = folder
         self._model = model
 
@@ -84,9 +82,8 @@ class ResultStore:
 def model_digest(config: ModelConfig, description: str) -> str:
     """Hexadecimal sha256 of all that decides what a model answers; the code by `FORMAT` alone.
 
-    Args:
-        config: the configuration, whose weights must be on this machine.
-        description: where and how it runs, from `CameraDetector.description`.
+    The weights must be on this machine; `description` says where and how the model runs, see
+    `CameraDetector.description`.
     """
     settings = asdict(config)
     del settings["card"]  # what is known of a model changes none of its answers

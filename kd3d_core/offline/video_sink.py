@@ -24,11 +24,6 @@ class VideoSink:
     """An MP4 with a picture per frame, all as large as the first."""
 
     def __init__(self, path: Path, rate_hz: float) -> None:
-        """
-        Args:
-            path: the file, replaced if it exists.
-            rate_hz: pictures per second.
-        """
         self.path = path
         self.rate_hz = rate_hz
         # Two runs may write the same file: the one that ends last leaves its video, whole.

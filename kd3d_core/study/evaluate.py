@@ -4,7 +4,6 @@ No validation frame decides anything: the weights are those of the last epoch, a
 averages, and not those of the checkpoint that validated best.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from kd3d_core.evaluation.kitti_ap import evaluate_both
 from kd3d_core.evaluation.kitti_files import read_frames
 from kd3d_core.evaluation.kitti_rules import CLASSES, EVERYTHING, LEVELS, Level
 from kd3d_core.evaluation.objects import Objects
-from kd3d_core.files import write_whole
+from kd3d_core.files import write_json
 from kd3d_core.models.export import export_detector
 from kd3d_core.study.history import read_history
 from kd3d_core.study.prepare import Prepared
@@ -39,15 +38,8 @@ _PREFIXES = ("detector.network.", "student.network.")
 def evaluate_run(run: StudyRun, prepared: Prepared) -> dict[str, Any]:
     """Detect in the validation frames, and write detections, model and metrics into the folder.
 
-    Args:
-        run: trained to its end.
-        prepared: the study's frames and model.
-
-    Returns:
-        What is written to `metrics.json`.
-
-    Raises:
-        Kd3dError: the run has no checkpoint, or something can't be written.
+    The run is trained to its end; what is written to `metrics.json` is returned. `Kd3dError` if
+    it has no checkpoint, or something can't be written.
     """
     detector = last_detector(run.folder, prepared.model.detector)
     export_detector(detector, prepared.model, last_model(run.folder).parent)
@@ -75,15 +67,14 @@ def evaluate_run(run: StudyRun, prepared: Prepared) -> dict[str, Any]:
         "revision": meta["revision"],
         "teacher_sha256": recorded_digests(meta).get("teacher"),
     }
-    write_whole(run.folder / "metrics.json", (json.dumps(metrics, indent=1) + "\n").encode())
+    write_json(run.folder / "metrics.json", metrics)
     return metrics
 
 
 def last_detector(folder: Path, config: DetectorConfig) -> AnchorDetector:
     """The detector of a run's newest checkpoint, with the averaged weights if there are any.
 
-    Raises:
-        WeightsError: there is no checkpoint, or its tensors aren't the detector's.
+    `WeightsError` if there is no checkpoint, or its tensors aren't the detector's.
     """
     latest = checkpoint_meta.find(folder / "latest")
     if latest is None:
@@ -105,8 +96,7 @@ def beyond_range(frames: KittiDataset, grid: VoxelGrid) -> dict[str, int]:
     low, high = np.array(grid.point_cloud_range).reshape(2, 3)[:, :2]
     nothing = Objects.from_frames([[]])
     counts = dict.fromkeys(CLASSES, 0)
-    for index in range(len(frames)):
-        frame = frames[index]
+    for frame in frames:
         labels = frame.objects()
         if not labels:
             continue

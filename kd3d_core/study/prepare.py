@@ -1,6 +1,5 @@
 """What all runs of a study share: frames, the model's file, pseudo-LiDAR on disk."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,15 +12,11 @@ from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.pseudo_cache import PseudoLidarCache, weights_digest
 from kd3d_core.data.samples import PointSource, lidar_points
 from kd3d_core.data.splits import listed_frames
-from kd3d_core.errors import ConfigError, DataError
-from kd3d_core.files import write_whole
+from kd3d_core.errors import ConfigError
+from kd3d_core.files import read_json, write_json
 from kd3d_core.models.build import make_pseudo_lidar
 from kd3d_core.models.card import ModelCard
-from kd3d_core.models.config import (
-    PseudoLidarModelConfig,
-    load_model_config,
-    save_model_config,
-)
+from kd3d_core.models.config import PseudoLidarModelConfig, load_model_config, save_model_config
 from kd3d_core.paths import cache_dir
 from kd3d_core.progress import progress_of
 from kd3d_core.study.config import StudyConfig
@@ -30,13 +25,9 @@ from kd3d_core.study.runs import StudyRun, model_file
 
 @dataclass(frozen=True)
 class Prepared:
-    """What evaluating a run needs.
+    """What evaluating a run needs: all runs' model, the frames to validate on, where to compute.
 
-    Attributes:
-        model: of all runs.
-        val: frames to validate on.
-        pseudo_points: the pseudo-LiDAR of all frames.
-        device: where to compute.
+    `pseudo_points` gives the pseudo-LiDAR of all frames.
     """
 
     model: PseudoLidarModelConfig
@@ -52,12 +43,8 @@ class Prepared:
 def prepare(study: StudyConfig, workers: int) -> Prepared:
     """Render frames, write the model's file and fill the pseudo-LiDAR cache, where not yet done.
 
-    Args:
-        study: the study.
-        workers: processes that render; 0 for one per CPU.
-
-    Raises:
-        Kd3dError: frames or weights are missing, or aren't those that the study began with.
+    `workers` processes render; 0 for one per CPU. `Kd3dError` if frames or weights are missing, or
+    aren't those that the study began with.
     """
     named = load_model_config(study.depth)
     if not isinstance(named, PseudoLidarModelConfig):
@@ -132,18 +119,14 @@ def _claim(
     }
     path = Path(study.out) / "study.json"
     if path.is_file():
-        try:
-            before = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be read: {error}") from None
-        changed = list(_differences(before, now))
+        changed = list(_differences(read_json(path), now))
         if changed:
             raise ConfigError(
                 f"{study.out} holds a study with other settings: {', '.join(changed[:3])}; set "
                 "that back to go on, or give another `out` to start anew"
             )
         return
-    write_whole(path, (json.dumps(now, indent=2) + "\n").encode())
+    write_json(path, now)
 
 
 def _differences(

@@ -42,7 +42,7 @@ def train(run: StudyRun, lock: int, on_line: Callable[[str], None]) -> None:
     """Run `kd3d-train` on a run's settings; it goes on where it was interrupted.
 
     Args:
-        run: the run; its settings are written to `train.yaml`, what is said to `train.log`.
+        run: its settings are written to `train.yaml`, what is said to `train.log`.
         lock: see `lock_study`.
         on_line: called about once a second with the newest line of the log.
 

@@ -1,6 +1,5 @@
 """The runs of a study: their settings, their folders, and what became of them."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from kd3d_core.config import plain
 from kd3d_core.errors import ConfigError, DataError
+from kd3d_core.files import read_json
 from kd3d_core.models.config import is_model_file
 from kd3d_core.study.config import TEACHER, StudyConfig, merged
 from kd3d_core.training.config import TrainConfig, make_train_config
@@ -15,13 +15,7 @@ from kd3d_core.training.config import TrainConfig, make_train_config
 
 @dataclass(frozen=True)
 class StudyRun:
-    """A training run of a study.
-
-    Attributes:
-        variant: its name, `teacher` for the teacher's.
-        seed: its seed.
-        config: as `kd3d-train` takes it.
-    """
+    """A training run of a study; the teacher's variant is called `teacher`."""
 
     variant: str
     seed: int
@@ -61,11 +55,9 @@ class StudyRun:
         if not path.is_file() or self._failure.is_file():
             return None
         try:
-            return json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{path}: cannot be read: {error}; delete it to evaluate the run again"
-            ) from None
+            return read_json(path)
+        except DataError as error:
+            raise DataError(f"{error}; delete it to evaluate the run again") from None
 
     def failure(self) -> str | None:
         """Why the last attempt failed, if it did."""
@@ -91,10 +83,7 @@ def student_runs(
 ) -> list[StudyRun]:
     """The students' runs, seed by seed: a study that is cut off can be compared in what it has.
 
-    Args:
-        study: the study.
-        only: names of the variants; default: all.
-        seeds: which of the study's seeds; default: all.
+    `only` names variants, and `seeds` some of the study's; by default all.
     """
     return [
         StudyRun(name, seed, _student_config(study, name, seed))

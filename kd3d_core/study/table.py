@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 import statistics
 from collections import Counter
@@ -11,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kd3d_core.files import write_whole
+from kd3d_core.files import write_json, write_whole
 from kd3d_core.study.config import TEACHER, Metric, StudyConfig
 from kd3d_core.study.evaluate import MODERATE
 from kd3d_core.study.runs import StudyRun, student_runs, teacher_run
@@ -19,12 +18,7 @@ from kd3d_core.study.runs import StudyRun, student_runs, teacher_run
 
 @dataclass(frozen=True)
 class Spread:
-    """Some seeds' values.
-
-    Attributes:
-        mean: of them.
-        deviation: their sample standard deviation; None for a single one.
-    """
+    """Mean of some seeds' values, and their sample standard deviation; None for a single one."""
 
     mean: float
     deviation: float | None
@@ -43,14 +37,12 @@ class Row:
     """What one variant reached.
 
     Attributes:
-        name: of the variant.
         seeds: those whose runs are finished.
         ap: by metric, percent.
         difference: by metric, to the control with the same seed, in points; None where there is
             none, such as for the control itself.
         gap_closed: by metric, the difference as a share of teacher minus control, in the mean of
             the same seeds; None where the teacher isn't better.
-        seconds: of a run.
         values: by metric and seed, percent.
     """
 
@@ -176,7 +168,7 @@ def write_table(table: Table) -> None:
     """Write `table.md`, `table.json` and `table.csv` into the study's folder."""
     out = Path(table.study.out)
     write_whole(out / "table.md", markdown(table).encode())
-    write_whole(out / "table.json", (json.dumps(as_json(table), indent=2) + "\n").encode())
+    write_json(out / "table.json", as_json(table))
     write_whole(out / "table.csv", as_csv(table).encode())
 
 

@@ -38,12 +38,10 @@ def point_source(
 
     Args:
         config: settings of the run.
-        model: the model whose detector reads the points.
+        model: the model whose detector reads the points; `ConfigError` if it makes no pseudo-LiDAR
+            and some is asked for.
         data_sets: all frames whose points will be needed.
         keep: whether pseudo-LiDAR is computed now and kept on disk, or when it is asked for.
-
-    Raises:
-        ConfigError: the model makes no pseudo-LiDAR.
     """
     if config.points == "lidar":
         return lidar_points
@@ -76,12 +74,7 @@ def teacher_answers(
 ) -> TeacherCache:
     """The answers of a teacher to all frames, made where they aren't on disk yet.
 
-    Args:
-        detector: the teacher; may be forgotten afterwards.
-        config: what it was built from.
-        points: source of the points that it reads.
-        data_sets: frames that will be asked for.
-        settings: say what is compared.
+    It was built from `config` and may be forgotten afterwards. `settings` say what is compared.
     """
     here = processes()
     cache = TeacherCache(cache_dir() / "teacher", detector, config, points, settings, here.device)
@@ -96,12 +89,7 @@ def teacher_answers(
 
 
 def can_keep_answers(config: TrainConfig, teacher: AnchorDetector) -> bool:
-    """Whether a teacher's answers are to be kept, and can be; warns if they can't.
-
-    Args:
-        config: settings of the run; it has a teacher.
-        teacher: its detector, which reads points and maybe the image.
-    """
+    """Whether a teacher's answers are to be kept, and can be; warns if they can't."""
     assert config.teacher is not None
     changes = []
     if config.augment is not None:
@@ -123,12 +111,8 @@ def fill_together(
     """Let every process fill a cache for its share of the frames, and wait for the others.
 
     Machines may have a disk in common or not, so with several of them each then looks for what its
-    own disk still lacks.
-
-    Args:
-        what: name for the progress bar.
-        frames: those of all processes.
-        fill: makes what isn't there yet for some frames, and calls its second argument after each.
+    own disk still lacks. `fill` makes what isn't there yet for some frames, and calls its second
+    argument after each; `what` names the progress bar.
     """
     here = processes()
     beside = int(os.environ.get("LOCAL_WORLD_SIZE", here.num_processes))

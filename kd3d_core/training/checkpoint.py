@@ -21,11 +21,8 @@ _WEIGHTS = "model.safetensors"
 def save(folder: Path, model: nn.Module, state: dict[str, Any], meta: dict[str, Any]) -> None:
     """Write a checkpoint folder; one of that name is replaced only when the new one is complete.
 
-    Args:
-        folder: the checkpoint.
-        model: whose weights become `model.safetensors`.
-        state: tensors and plain values that are needed to go on (optimizer and so on).
-        meta: what a reader wants to know, as JSON.
+    The model's weights become `model.safetensors`; `state` (tensors and plain values) is needed to
+    go on, and `meta` is what a reader wants to know, as JSON.
     """
     new, old = folder.with_name(folder.name + ".new"), folder.with_name(folder.name + ".old")
     shutil.rmtree(new, ignore_errors=True)

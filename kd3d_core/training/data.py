@@ -18,8 +18,8 @@ class TrainingSet:
 
     Attributes:
         frames: the frames.
-        share: share of all samples of an epoch that come from here; 0 for the main set, all frames
-            of which are seen in every epoch.
+        share: of all samples of an epoch, that come from here; 0 for the main set, all frames of
+            which are seen in every epoch.
         use_labels: whether label files count, where there are any.
     """
 
@@ -30,12 +30,7 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class RunData:
-    """All frames of a run.
-
-    Attributes:
-        train: sets to train on, the main one first.
-        val: frames to validate on.
-    """
+    """All frames of a run: sets to train on, the main one first, and frames to validate on."""
 
     train: tuple[TrainingSet, ...]
     val: KittiDataset
@@ -52,11 +47,7 @@ class RunData:
 
 
 def run_data(config: DataConfig) -> RunData:
-    """The frames that a configuration names.
-
-    Raises:
-        DataError: a folder, a list or a listed frame isn't there.
-    """
+    """The frames that a configuration names; `DataError` if a folder, list or frame isn't there."""
     main = KittiDataset(config.root, listed_frames(config.train, config.root, "data.train"))
     if config.val is not None or config.val_root is not None:
         root = config.val_root or config.root
@@ -102,9 +93,7 @@ def frames_with_lidar(frames: KittiDataset) -> KittiDataset:
 def frames_to_learn_from(part: TrainingSet, settings: DistillConfig) -> KittiDataset:
     """The frames that can teach something; counts those that can't, or not all.
 
-    Args:
-        part: frames with or without label files and LiDAR, frame by frame.
-        settings: say what becomes of labelled frames without LiDAR.
+    Frame by frame there may be label files and LiDAR, or not.
 
     Raises:
         DataError: none has LiDAR.

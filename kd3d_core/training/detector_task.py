@@ -64,9 +64,7 @@ class DetectorTask(Task):
         Args:
             network: what is trained; its `detector` is validated and exported.
             model: the model that the detector is part of.
-            samples: frames to train on.
             val: frames to validate on.
-            digests: see `Task`.
         """
         super().__init__(network, samples, digests)
         self._model_config = model
@@ -169,8 +167,7 @@ def _report_annotations(frames: KittiDataset, classes: Sequence[str]) -> None:
     counts = dict.fromkeys(classes, 0)
     empty = []
     left_out: Counter[str] = Counter()
-    for index in range(len(frames)):
-        frame = frames[index]
+    for frame in frames:
         labels = frame.labels()
         left_out += unusable(labels)
         known = [label.type for label in usable(labels) if label.type in counts]

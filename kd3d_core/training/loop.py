@@ -15,20 +15,9 @@ from typing import Any, NoReturn
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import (
-    DataLoaderConfiguration,
-    DistributedDataParallelKwargs,
-    gather_object,
-)
+from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
@@ -57,13 +46,11 @@ class TrainingError(Kd3dError):
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended.
+    """How a run ended, after which steps and seconds (of this process) in all.
 
     Attributes:
-        steps: number of steps taken in all.
         losses: losses of the last step, by name; the mean over processes.
         metrics: metrics of the last validation.
-        seconds: duration of this process's part of the run.
         exported: which step's weights were exported, and why; empty if none.
     """
 
@@ -79,10 +66,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
 ) -> Summary:
     """Train `task` as `config` says; go on where a run in `config.out` was interrupted.
 
-    Args:
-        config: settings of the run.
-        task: what to train.
-        max_steps: stop there, without validation or checkpoint.
+    With `max_steps`, it stops there, without validation or checkpoint.
 
     Raises:
         ConfigError: the run in `config.out` has other settings.
@@ -253,7 +237,6 @@ def _accelerator(config: TrainConfig, task: Task) -> Accelerator:
     return Accelerator(
         cpu=on_cpu(),
         mixed_precision="no" if precision == "fp32" else precision,
-        dataloader_config=DataLoaderConfiguration(),
         # Costs a walk through the graph, so only where it is needed.
         kwargs_handlers=[
             DistributedDataParallelKwargs(find_unused_parameters=task.has_idle_parameters)
@@ -304,11 +287,8 @@ def _writer(
 def _progress(accelerator: Accelerator) -> Progress:
     console = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
+        *Progress.get_default_columns(),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
         TextColumn("{task.fields[loss]}"),
         console=console,
         disable=not (accelerator.is_main_process and console.is_terminal),

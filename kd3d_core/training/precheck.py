@@ -9,12 +9,7 @@ from kd3d_core.weights import resolve
 
 
 def check_run(config: TrainConfig) -> None:
-    """Refuse a run that can't begin, as far as files tell; networks and frames aren't loaded.
-
-    Raises:
-        Kd3dError: models, weights, folders or lists are missing, or the run in `config.out` has
-            other settings.
-    """
+    """Refuse a run that can't begin, as far as files tell; networks and frames aren't loaded."""
     check_settings(config)
     weights = list(load_model_config(config.model).weights.values())
     if config.teacher is not None:

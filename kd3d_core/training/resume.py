@@ -31,10 +31,8 @@ def digests_of(
 ) -> Digests:
     """What a run depends on besides its settings; it can only go on with the same.
 
-    Args:
-        model: settings of the network in training.
-        points: source of the points that it reads; true LiDAR has no digest: it doesn't change.
-        teacher: the teacher's network with its weights.
+    Its network's settings, the points that it reads (true LiDAR has no digest: it doesn't change)
+    and the teacher's weights.
     """
     found = {"model": settings_digest(replace(model, weights=""))}
     if isinstance(points, PseudoLidarCache):
@@ -73,14 +71,8 @@ def restore(
 ) -> int:
     """Put back what `run_state` gave, and return the step of then.
 
-    Args:
-        state: what the checkpoint holds.
-        source: the checkpoint, for messages.
-        total: number of steps of the whole run.
-        optimizer, schedule, average, accelerator: to put it into.
-
-    Raises:
-        WeightsError: the state is none that a run has written.
+    `total` is the number of steps of the whole run. `WeightsError` names `source`, the checkpoint,
+    if its state is none that a run has written.
     """
     try:
         step = state["step"]
@@ -130,8 +122,7 @@ def run_meta(
 def check_same_step(step: int, out: Path) -> None:
     """Refuse to go on where processes found different checkpoints; to be called by all of them.
 
-    Raises:
-        ConfigError: `out` isn't one folder for all.
+    `ConfigError` says that `out` isn't one folder for all.
     """
     steps = gather_object([step])
     if len(set(steps)) > 1:

@@ -28,9 +28,6 @@ def check_settings(config: TrainConfig) -> None:
     """Refuse to go on with a run in `config.out` that has other settings.
 
     What `check_same_run` does, as far as it can be told before models and data are there.
-
-    Raises:
-        ConfigError: names what differs, and how to start anew.
     """
     latest = checkpoint_meta.find(Path(config.out) / "latest")
     if latest is not None:
@@ -50,18 +47,9 @@ def check_same_run(
     """Refuse to go on with a run under other settings: its end would be that of neither.
 
     How often to validate and to write checkpoints, the precision, the number of workers, the run's
-    folder and whether the teacher's answers are cached may change.
-
-    Args:
-        folder: the checkpoint.
-        meta: of the checkpoint.
-        config: as it is now.
-        frames: number of frames now.
-        processes: number of processes now.
-        digests: of the task now; those that the checkpoint doesn't know are not compared.
-
-    Raises:
-        ConfigError: names what differs, and how to start anew.
+    folder and whether the teacher's answers are cached may change. Digests that the checkpoint
+    `folder`, of which `meta` is, doesn't know are not compared. `ConfigError` names what differs,
+    and how to start anew.
     """
     old = _flat(asdict(make_train_config(meta.get("config", {}), folder)))
     new = _flat(asdict(config))

@@ -10,13 +10,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def share_norms(model: nn.Module, device: torch.device) -> nn.Module:
-    """The same model, with batch norms that take their statistics from all processes.
+    """The same model, changed, with batch norms that take their statistics from all processes.
 
     Names and tensors stay as they are. Norms in eval mode go on using what they have learnt.
-
-    Args:
-        model: what is trained; it is changed.
-        device: where it will be trained.
+    `device` is where it will be trained.
     """
     if device.type != "cpu":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)

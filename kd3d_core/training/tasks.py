@@ -19,13 +19,8 @@ log = logging.getLogger(__name__)
 def make_task(config: TrainConfig, keep: bool = True) -> Task:
     """The task of a configuration, with its model and frames.
 
-    Args:
-        config: settings of the run.
-        keep: whether what is computed once (pseudo-LiDAR, a teacher's answers) is computed now and
-            kept on disk; without, nothing is written, and frames compute what they need.
-
-    Raises:
-        Kd3dError: data or weights are missing or don't fit.
+    With `keep`, what is computed once (pseudo-LiDAR, a teacher's answers) is computed now and kept
+    on disk; without, nothing is written, and frames compute what they need.
     """
     model, data = load_model_config(config.model), run_data(config.data)
     for part in data.train:

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from kd3d_core.geometry import boxes as box_geometry
+from kd3d_core.geometry.virtual_frame import KITTI_LIDAR_HEIGHT
 from kd3d_core.visual.colors import Color
 from kd3d_core.visual.image import line_width, text_size, write
 
@@ -46,13 +47,10 @@ class BevView:
         return np.stack([column, row], -1)
 
 
-def draw_cloud(view: BevView, points: np.ndarray, ground_z: float = -1.73) -> np.ndarray:
-    """A new `(H, W, 3)` RGB picture with range rings and the points, coloured by height.
+def draw_cloud(view: BevView, points: np.ndarray) -> np.ndarray:
+    """A new `(H, W, 3)` RGB picture with range rings and the points `(N, 3+)`, coloured by height.
 
-    Args:
-        view: part of the ground to show.
-        points: `(N, 3+)` in the detector frame.
-        ground_z: height of the ground, metres; points there are darkest, 3 m above brightest.
+    Points on the ground are darkest, those 3 m above it brightest.
     """
     height, width = view.size
     image = np.full((height, width, 3), _BACKGROUND, np.uint8)
@@ -61,7 +59,7 @@ def draw_cloud(view: BevView, points: np.ndarray, ground_z: float = -1.73) -> np
     inside = ((pixel >= 0) & (pixel < (width, height))).all(1)
     pixel, z = pixel[inside], points[inside, 2]
     order = np.argsort(z, kind="stable")  # the highest point of a pixel is the one seen
-    level = np.clip((z[order] - ground_z + 0.3) / 3.3 * 255, 0, 255).astype(np.uint8)
+    level = np.clip((z[order] + KITTI_LIDAR_HEIGHT + 0.3) / 3.3 * 255, 0, 255).astype(np.uint8)
     palette = cv2.applyColorMap(np.arange(256, dtype=np.uint8), cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]
     side = np.arange(line_width(image))
     columns = np.minimum(pixel[order, 0, None, None] + side, width - 1)
@@ -78,14 +76,9 @@ def draw_footprints(
     colors: Sequence[Color],
     thickness: int = 1,
 ) -> None:
-    """Draw the outlines of boxes from above, in place, with a line from the centre to the front.
+    """Draw the outlines of boxes `(N, 7)` from above, in place, with a line from centre to front.
 
-    Args:
-        image: a picture of `view`, `(H, W, 3)` uint8 RGB.
-        view: part of the ground that it shows.
-        boxes: `(N, 7)` in the detector frame.
-        colors: RGB per box.
-        thickness: of the lines, in pixels of a picture as wide as KITTI's images.
+    `thickness` is in pixels of a picture as wide as KITTI's images.
     """
     width = line_width(image, thickness)
     boxes = np.asarray(boxes, np.float64).reshape(-1, 7)

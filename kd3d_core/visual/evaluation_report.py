@@ -22,13 +22,11 @@ _DEPTH_MEASURES = ("abs_rel", "rmse", "silog", "delta_1")
 
 @dataclass(frozen=True)
 class Run:
-    """Detections of one model, and their evaluation.
+    """Detections of one model by frame, and their evaluation.
 
     Attributes:
         name: of the run, for headings and legends.
-        detections: detections of each frame.
         breakdown: AP as a whole and in parts.
-        mistakes: mistakes of each frame.
         depth: errors of its depth maps, if there are any.
     """
 
@@ -41,13 +39,9 @@ class Run:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Content of a page.
+    """Content of a page: one run, or two to compare; the worst frames are those of the first.
 
-    Attributes:
-        names: names of the frames.
-        ground_truth: labels of each frame.
-        runs: one run, or two to compare; the worst frames are those of the first.
-        min_score: score threshold of the mistakes and of the boxes in pictures.
+    `min_score` is the threshold of the mistakes and of the boxes in pictures.
     """
 
     names: Sequence[str]
@@ -66,11 +60,8 @@ def evaluation_page(
     """The page of an evaluation.
 
     Args:
-        evaluation: the runs and their evaluation.
         pictures: images and calibration of the frames; without them the worst frames are a table.
         most: how many of the worst frames are shown; 0 leaves their section out.
-        notes: limits of the numbers.
-        advance: called after each frame that was drawn.
 
     Raises:
         DataError: a frame to draw has no image or calibration, or a file is malformed.

@@ -21,11 +21,11 @@ def draw_frame(
     """Annotated `(H, W, 3)` RGB picture of a frame: the image, and under it the scene from above.
 
     Args:
-        image: `(h, w, 3)` uint8 RGB; not changed.
-        camera: camera of the image.
+        image: `(h, w, 3)` uint8 RGB, rectified; not changed.
+        camera: of the image.
         points: `(N, 3+)` in the detector frame.
         found: detections, drawn in the colours of their classes.
-        truth: labels, drawn in white, if there are any.
+        truth: labels, drawn in white.
         caveat: why not to trust the detections, written into the corner.
         title: text in the corner of the scene from above.
     """

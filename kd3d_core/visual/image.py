@@ -31,20 +31,13 @@ def draw_boxes(
     camera: PinholeCamera,
     colors: Sequence[Color],
     texts: Sequence[str] = (),
-    thickness: int = 1,
 ) -> None:
-    """Draw wireframes on `image`, with a cross on the front face.
+    """Draw wireframes of boxes `(N, 7)` on a rectified `(H, W, 3)` RGB image, in place.
 
-    Args:
-        image: `(H, W, 3)` uint8 RGB, contiguous; changed in place.
-        boxes: `(N, 7)` in the detector frame.
-        camera: camera of the (rectified) image.
-        colors: RGB per box.
-        texts: text over each box, if any. Later ones have priority: a text that would cover
-            another is moved up, or left out where there is no room.
-        thickness: of the lines, in pixels of KITTI's images.
+    The front face has a cross. Of texts over the boxes, later ones have priority: a text that
+    would cover another is moved up, or left out where there is no room.
     """
-    width = line_width(image, thickness)
+    width = line_width(image)
     corners = box_geometry.corners(np.asarray(boxes, np.float64).reshape(-1, 7))
     matrix = camera.image_from_lidar
     homogeneous = corners @ matrix[:, :3].T + matrix[:, 3]
@@ -79,14 +72,9 @@ def write(
     color: Color,
     size: float = _FONT_SCALE,
 ) -> None:
-    """Write `text` with a dark outline, in place.
+    """Write ASCII text with a dark outline, in place; `position` is its left end on the baseline.
 
-    Args:
-        image: `(H, W, 3)` uint8 RGB.
-        text: ASCII.
-        position: column and row of its left end on the baseline.
-        color: RGB.
-        size: OpenCV's font scale, in an image of KITTI's size.
+    `size` is OpenCV's font scale, in an image of KITTI's size.
     """
     scale, width = size * drawing_scale(image), line_width(image)
     cv2.putText(image, text, position, _FONT, scale, (0, 0, 0), 3 * width, cv2.LINE_AA)

@@ -20,14 +20,7 @@ from kd3d_core.visual.colors import Color
 
 @dataclass(frozen=True)
 class Picture:
-    """A JPEG.
-
-    Attributes:
-        jpeg: the file's bytes.
-        width: pixels.
-        height: pixels.
-        alt: description for readers who can't see it.
-    """
+    """A JPEG: its bytes, its size in pixels, and a description for readers who can't see it."""
 
     jpeg: bytes
     width: int
@@ -35,9 +28,9 @@ class Picture:
     alt: str
 
     @classmethod
-    def encode(cls, rgb: np.ndarray, alt: str, quality: int = 80) -> "Picture":
-        """Compress `(H, W, 3)` uint8 RGB; `quality` is JPEG's, 0 to 100."""
-        done, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    def encode(cls, rgb: np.ndarray, alt: str) -> "Picture":
+        """Compress `(H, W, 3)` uint8 RGB."""
+        done, data = cv2.imencode(".jpg", rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 80])
         if not done:
             raise Kd3dError(f"a picture of shape {rgb.shape} can't be compressed as JPEG")
         return cls(data.tobytes(), rgb.shape[1], rgb.shape[0], alt)
@@ -50,13 +43,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """Text in rows and columns; the first column names the row.
-
-    Attributes:
-        columns: headings of the columns.
-        rows: a text for each column.
-        caption: caption of the table.
-    """
+    """Text in rows and columns; the first column names the row."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -65,13 +52,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A plot.
-
-    Attributes:
-        svg: one `<svg>` element, see `kd3d_core.visual.plots`.
-        alt: description for readers who can't see it.
-        caption: written below it.
-    """
+    """A plot: one `<svg>` element, and a description for readers who can't see it."""
 
     svg: str
     alt: str
@@ -103,13 +84,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Strip:
-    """Frames that can be played, or viewed one by one.
-
-    Attributes:
-        frames: at least one.
-        rate_hz: frames per second when played.
-        legend: names of the colours in the pictures.
-    """
+    """Frames, at least one, that can be played or viewed one by one; with the colours' names."""
 
     frames: tuple[Frame, ...]
     rate_hz: float = 10.0
@@ -133,10 +108,7 @@ class Page:
     """Content of a page.
 
     Attributes:
-        title: heading, and title of the browser's tab.
-        lead: sentence below it.
         facts: names and values, shown as tiles.
-        sections: sections from top to bottom.
         warning: warning in a red band, if any.
         notes: limits of the numbers, at the end.
     """

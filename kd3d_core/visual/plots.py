@@ -104,10 +104,7 @@ def bars(
 def seed_dots(values: Mapping[str, Mapping[str, Sequence[float]]], label: str, title: str) -> bytes:
     """A PNG with a panel for each metric: by name, a dot for each value and a line at their mean.
 
-    Args:
-        values: by metric, and in it by name.
-        label: of the axis that the metrics share.
-        title: above all panels.
+    `label` is of the axis that the metrics share, `title` stands above all panels.
     """
     with rc_context(_STYLE):
         rows = max((len(by_name) for by_name in values.values()), default=1)
@@ -133,10 +130,7 @@ def epoch_lines(
 ) -> bytes:
     """A PNG with a panel for each metric: a line for each run, those of a name in one colour.
 
-    Args:
-        values: by metric, and in it by name.
-        label: of the axis that the metrics share.
-        title: above all panels.
+    `label` is of the axis that the metrics share, `title` stands above all panels.
     """
     with rc_context(_STYLE):
         figure = Figure((2.6 * max(len(values), 1) + 1.6, 3.4), layout="constrained")

@@ -42,11 +42,7 @@ _MOST_ROWS = 12
 class DriveFrame:
     """One frame of a report; its pictures are compressed already, so that many can be kept.
 
-    Attributes:
-        shown: as the page shows it.
-        found: detections.
-        truth: labels; None if the frame has none.
-        latency_ms: time from image to result; None if unknown.
+    `truth` is None if it has no labels, `latency_ms` (from image to result) if it isn't known.
     """
 
     shown: Frame
@@ -65,18 +61,7 @@ def drive_frame(
     latency_ms: float | None = None,
     caveat: str = "",
 ) -> DriveFrame:
-    """Draw and compress a frame for `write_report`.
-
-    Args:
-        title: name or time of the frame.
-        image: `(H, W, 3)` uint8 RGB, rectified.
-        camera: camera of the image.
-        points: `(N, 3+)` in the detector frame.
-        found: detections in the detector frame.
-        truth: labels in the detector frame, if there are any.
-        latency_ms: time from image to result, if known.
-        caveat: why not to trust the detections, written into the picture.
-    """
+    """Draw and compress a frame for `write_report`; arguments as in `draw_frame`."""
     column = frame_column(image, camera, points, found, truth, caveat)
     return DriveFrame(Frame(title, (column,)), found, truth, latency_ms)
 
@@ -90,7 +75,7 @@ def frame_column(
     caveat: str = "",
     heading: str = "",
 ) -> Column:
-    """Image, scene from above and a table of detections; arguments as in `drive_frame`."""
+    """Image, scene from above and a table of detections; arguments as in `draw_frame`."""
     view = BevView(width=_ABOVE_WIDTH_PX)
     summary = _summary(found, truth)
     return Column(
@@ -119,19 +104,11 @@ def write_report(
     """Write the page as one file that needs no network.
 
     Args:
-        path: the HTML file.
-        title: heading of the page.
-        frames: in the order of the drive.
-        lead: a sentence below the title.
-        facts: names and values, for the top of the page.
         warning: sentence at the top, said loudly.
         rate_hz: frames per second when played.
         rules: rules of precision and recall, where frames have labels.
         latency: sentence on what the latency includes.
         notes: sentences at the end of the page.
-
-    Raises:
-        DataError: the file can't be written.
     """
     sections = [_strip_section(frames, rate_hz)] if frames else []
     labelled = [frame for frame in frames if frame.truth is not None]

@@ -34,8 +34,6 @@ def choose_topic(
     """The topic with messages of a kind.
 
     Args:
-        reader: the bag.
-        kinds: of the messages.
         given: the user's choice; empty: the only one.
         among: topics to choose from; default: all that have such messages.
         preferred: taken instead of the only one, the first that is there.
@@ -71,12 +69,8 @@ def choose_camera(reader: BagReader, images: str = "", infos: str = "") -> Camer
     """The topics of a camera.
 
     Args:
-        reader: the bag.
         images: the user's choice; empty: the only one, raw where it is there compressed as well.
         infos: the user's choice; empty: the one beside the images, else the only one.
-
-    Raises:
-        DataError: as `choose_topic`.
     """
     found = topics_of(reader, Image, CompressedImage)
     single = [name for name in found if not _is_depth_or_copy(name, found)]

@@ -25,14 +25,9 @@ from kd3d_core.messages.types import HEADER, Message
 
 @dataclass(frozen=True)
 class RawMessage:
-    """A message as it was recorded.
+    """A message as it was recorded, in CDR.
 
-    Attributes:
-        topic: its topic.
-        type: as in `Topic`.
-        stamp_ns: when it was recorded, nanoseconds.
-        data: in CDR.
-        damage: why `data` can't be had and is empty; empty itself if all is well.
+    `damage` says why `data` can't be had and is empty; it is empty itself if all is well.
     """
 
     topic: str
@@ -43,16 +38,12 @@ class RawMessage:
 
 
 class BagReader:
-    """Reads a bag; a context manager.
-
-    Args:
-        path: rosbag2 folder, `.mcap`, `.db3` or `.bag` file.
+    """Reads a rosbag2 folder, `.mcap`, `.db3` or `.bag` file; a context manager.
 
     Attributes:
         topics: name to `Topic`.
         foreign: topics without ROS 2 messages, which aren't read: why not, and how many messages.
-        start_ns: stamp of the first message.
-        end_ns: stamp of the last message.
+        start_ns, end_ns: stamps of the first and the last message.
 
     Raises:
         DataError: the bag is missing, cut off or not understood; also while messages are read.
@@ -124,13 +115,8 @@ class BagReader:
     ) -> Iterator[RawMessage]:
         """Messages in the order of their stamps, damaged ones among them.
 
-        Args:
-            topics: names; default: all.
-            start_ns: first stamp.
-            stop_ns: stamp before which to stop.
-
-        Raises:
-            DataError: a topic isn't in the bag, or the bag is damaged at this place.
+        Those from `start_ns` on and before `stop_ns`, of some or all topics. `DataError` if a topic
+        isn't in the bag, or the bag is damaged at this place.
         """
         assert self._storages, "the bag is closed"
         for name in topics or ():
@@ -164,11 +150,7 @@ class BagReader:
             yield RawMessage(connection.topic, type_name, stamp_ns, data, damage)
 
     def decode(self, message: RawMessage) -> Message:
-        """kd3d's message for a raw one.
-
-        Raises:
-            DataError: names bag, topic and stamp, and what is wrong with the message.
-        """
+        """kd3d's message for a raw one; `DataError` names bag, topic, stamp and what is wrong."""
         try:
             if message.damage:
                 raise DataError(message.damage)

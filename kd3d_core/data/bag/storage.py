@@ -53,14 +53,9 @@ _ADVICE = {
 
 
 def open_storages(path: Path, stack: ExitStack) -> list[Storage]:
-    """Open all files of a bag.
+    """Open all files of a bag, which `stack` closes.
 
-    Args:
-        path: rosbag2 folder, `.mcap`, `.db3` or `.bag` file.
-        stack: closes them.
-
-    Raises:
-        DataError: the bag is missing, cut off or not understood.
+    `DataError` if it is missing, cut off or not understood.
     """
     storages = []
     for file in _files(path, stack):

@@ -77,8 +77,7 @@ def _bundled() -> Typestore:
 def bag_typestore(name: str, definition: MessageDefinition) -> Typestore | None:
     """Type store of a definition that stands in a bag; None if it is incomplete or not understood.
 
-    Raises:
-        DataError: it asks for much more than a message can be.
+    `DataError` if it asks for much more than a message can be.
     """
     if definition.format == MessageDefinitionFormat.NONE:
         return None

@@ -15,7 +15,7 @@ from rosbags.rosbag2.storage_mcap import McapWriter
 
 from kd3d_core.data.bag.topics import rosbags_qos
 from kd3d_core.data.bag.types import typestore
-from kd3d_core.errors import DataError
+from kd3d_core.errors import DataError, first_line
 from kd3d_core.files import ClaimedFolder, abandoned_folders
 from kd3d_core.messages.encode import encode
 from kd3d_core.messages.qos import QosProfile
@@ -38,13 +38,9 @@ class BagWriter:
     is removed by the next writer of the same bag, unless it was written with `keep_partial`.
 
     Args:
-        path: the folder to write.
         overwrite: whether it may replace a bag of that name.
         keep_partial: whether an error leaves what was written before it. For what cannot be had
             again, such as a recording.
-
-    Attributes:
-        counts: messages written, by topic.
 
     Raises:
         DataError: the folder exists, or cannot be written; also while messages are written. With
@@ -122,9 +118,8 @@ class BagWriter:
             raise
         self._remove_folder()
         if keep and isinstance(error, Exception):
-            reason = str(error).strip().splitlines() or [type(error).__name__]
             raise DataError(
-                f"{reason[0]}; {self.path} has the {written} messages from before"
+                f"{first_line(error)}; {self.path} has the {written} messages from before"
             ) from error
 
     def add_topic(self, name: str, type_name: str, qos: QosProfile | None = None) -> None:
