@@ -166,16 +166,17 @@ def _of_type(hint: Any, value: Any, key: str) -> Any:
     if origin is dict and isinstance(value, dict):
         inner = {name: _value(kinds[1], each, _joined(key, name)) for name, each in value.items()}
         return {_value(kinds[0], name, f"a name in {key}"): each for name, each in inner.items()}
-    if origin is tuple and isinstance(value, list):
-        each = kinds[:1] * len(value) if ... in kinds else kinds
+    if origin in (list, tuple) and isinstance(value, list):
+        each = kinds[:1] * len(value) if ... in kinds or origin is list else kinds
         if len(each) != len(value):
             raise ConfigError(f"{key} has {len(value)} values, and {len(each)} are needed")
-        return tuple(_value(kind, item, key) for kind, item in zip(each, value, strict=True))
+        return origin(_value(kind, item, key) for kind, item in zip(each, value, strict=True))
     if (origin is Literal and value in kinds) or (hint in (str, bool) and isinstance(value, hint)):
         return value
-    wanted = {str: "a text", bool: "true or false", dict: "settings", tuple: "a list"}
-    what = " or ".join(map(str, kinds)) if origin is Literal else wanted[origin or hint]
-    raise ConfigError(f"{key} is {value!r:.40}, not {what}")
+    wanted = {str: "a text", bool: "true or false", dict: "settings"}.get(origin or hint, "a list")
+    if origin is Literal:
+        wanted = " or ".join(map(str, kinds))
+    raise ConfigError(f"{key} is {value!r:.40}, not {wanted}")
 
 
 def _number(kind: type[int] | type[float], value: Any, key: str) -> float:

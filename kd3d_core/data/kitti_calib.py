@@ -20,15 +20,15 @@ _ALIASES = {"R_rect": "R0_rect", "Tr_velo_cam": "Tr_velo_to_cam"}
 _MOST_BYTES = 1_000_000
 
 
-def kitti_camera(path: Path | str, width: int, height: int) -> PinholeCamera:
-    """Camera 2, that of `image_2`, of a KITTI calibration file (object, tracking or odometry).
+def kitti_camera(path: Path | str, width: int, height: int, camera: int = 2) -> PinholeCamera:
+    """A camera (2 took `image_2`) of a KITTI file (object, tracking or odometry), images rectified.
 
-    `width` and `height` are those of the rectified images in pixels, which the file doesn't say.
-    `CalibrationError` names the file and the entry that is missing or impossible.
+    `width` and `height` are the images', in pixels, which the file doesn't say. `CalibrationError`
+    names the file and the entry that is missing or impossible.
     """
     entries = read_kitti_calib(path)
     try:
-        projection = entry(entries, "P2", (3, 4))
+        projection = entry(entries, f"P{camera}", (3, 4))
         made = PinholeCamera(projection, width, height, lidar_from_camera(entries))
         made.check_view()
         return made

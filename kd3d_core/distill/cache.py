@@ -103,8 +103,8 @@ class TeacherCache:
         """Make the answers that aren't there yet; the number of frames asked about.
 
         `detector`, that of `__init__`, is put into eval mode and moved to the device. So many
-        `processes` fill the same disk at the same time, each with such a share. `DataError` if it has
-        too little space.
+        `processes` fill the same disk at the same time, each with such a share. `DataError` if
+        it has too little space.
         """
         self._fill_empty(detector.eval().to(self._device))
         empty = self._read("empty")

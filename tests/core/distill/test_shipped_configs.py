@@ -86,7 +86,7 @@ def test_mvx_net_teaches_mvx_net(write_frame, tmp_path):
     sum(losses.values()).backward()
     learning = [p for p in module.parameters() if p.requires_grad]
     assert all(p.grad is not None and p.grad.isfinite().all() for p in learning)
-    for part in (module.student.network.img_backbone, module.student.head, module.projectors):
+    for part in (module.student.network.img_backbone, module.student.head, module.parts["feat"]):
         assert any(p.grad.any() for p in part.parameters() if p.requires_grad)
     torch.optim.AdamW(learning, lr=1e-3).step()
     assert all(torch.equal(before[n], v) for n, v in module.teacher.detector.state_dict().items())
