@@ -166,20 +166,18 @@ class KittiDataset:
         """Whether any of the frames has this part."""
         return any(name in self._files[part] for name in self.names)
 
-    def missing(self, parts: Iterable[str]) -> dict[str, list[str]]:
-        """Names of the frames that lack a part, for each of `parts` that any frame lacks."""
-        lacking = {
-            part: [name for name in self.names if name not in self._files[part]] for part in parts
-        }
-        return {part: names for part, names in lacking.items() if names}
+    def names_with(self, part: str) -> list[str]:
+        """Names of the frames that have a part."""
+        return [name for name in self.names if name in self._files[part]]
 
     def require(self, parts: Iterable[str]) -> None:
         """Raise one `DataError` that names every part that frames lack, and how many."""
-        lacking = self.missing(parts)
-        if lacking:
+        lacking = {part: [n for n in self.names if n not in self._files[part]] for part in parts}
+        if any(lacking.values()):
             detail = "; ".join(
                 f"{part} is missing for {len(names)} of {len(self)} frames (first: {names[0]})"
                 for part, names in lacking.items()
+                if names
             )
             raise DataError(f"{self.root}: {detail}")
 

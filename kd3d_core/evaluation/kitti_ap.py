@@ -132,7 +132,7 @@ def evaluate(
     Raises:
         DataError: the numbers of frames differ, or a detection has no score.
     """
-    return evaluate_scopes(ground_truth, detections, [EVERYTHING], iou)[0]
+    return evaluate_scope(Candidates.of(ground_truth, detections, iou))
 
 
 def evaluate_both(
@@ -149,27 +149,17 @@ def evaluate_both(
     # What overlaps enough to be right when strict is among what does when loose.
     candidates = Candidates.of(ground_truth, detections, "loose")
     strict = replace(candidates, iou="strict")
-    return _evaluate(strict, EVERYTHING), _evaluate(candidates, EVERYTHING)
+    return evaluate_scope(strict), evaluate_scope(candidates)
 
 
-def evaluate_scopes(
-    ground_truth: Sequence[Sequence[Label]],
-    detections: Sequence[Sequence[Label]],
-    scopes: Sequence[Scope],
-    iou: Strictness = "strict",
-) -> list[KittiAP]:
-    """As `evaluate`, for each of `scopes`; overlaps, which take longest, are computed once.
+def evaluate_scope(candidates: Candidates, scope: Scope = EVERYTHING) -> KittiAP:
+    """As `evaluate`, for some of the labels; overlaps, which take longest, are in `candidates`.
 
     >>> car = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.0  0", "example")
-    >>> near, far = evaluate_scopes([[car]], [[]], [Scope((0, 10)), Scope((10, 30))])
-    >>> near.objects["car"], far.objects["car"]
-    ((0, 0, 0), (1, 1, 1))
+    >>> candidates = Candidates.of([[car]], [[]], "strict")
+    >>> [evaluate_scope(candidates, Scope(m)).objects["car"] for m in ((0, 10), (10, 30))]
+    [(0, 0, 0), (1, 1, 1)]
     """
-    candidates = Candidates.of(ground_truth, detections, iou)
-    return [_evaluate(candidates, scope) for scope in scopes]
-
-
-def _evaluate(candidates: Candidates, scope: Scope) -> KittiAP:
     labels, found = candidates.labels, candidates.detections
     asked, elsewhere = scope.asks_for(labels), ~scope.reaches(found)
     oriented = not (found.alpha == _NO_ALPHA).any()

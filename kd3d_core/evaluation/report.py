@@ -8,7 +8,7 @@ import numpy as np
 
 from kd3d_core.data.labels import Label
 from kd3d_core.errors import Kd3dError
-from kd3d_core.evaluation.kitti_ap import KittiAP, evaluate_scopes
+from kd3d_core.evaluation.kitti_ap import KittiAP, evaluate_scope
 from kd3d_core.evaluation.kitti_rules import (
     CLASSES,
     EVERYTHING,
@@ -64,12 +64,11 @@ def break_down(
         raise Kd3dError(f"bands {list(bands_m)}: give two or more rising distances")
     bands = {f"{near:g}-{far:g} m": Scope((near, far)) for near, far in pairwise(bands_m)}
     occlusions = {name: Scope(occlusion=level) for level, name in enumerate(OCCLUSIONS)}
-    scopes = [EVERYTHING, *bands.values(), *occlusions.values()]
-    overall, *parts = evaluate_scopes(ground_truth, detections, scopes, iou)
+    candidates = Candidates.of(ground_truth, detections, iou)
     return Breakdown(
-        overall,
-        dict(zip(bands, parts[: len(bands)], strict=True)),
-        dict(zip(occlusions, parts[len(bands) :], strict=True)),
+        evaluate_scope(candidates),
+        {name: evaluate_scope(candidates, scope) for name, scope in bands.items()},
+        {name: evaluate_scope(candidates, scope) for name, scope in occlusions.items()},
     )
 
 

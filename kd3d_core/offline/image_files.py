@@ -92,8 +92,7 @@ class HandCalibration:
 def kitti_source(root: Path, wanted: slice, rate_hz: float) -> Source:
     """Frames of a folder in KITTI's layout, each with its own calibration and labels."""
     dataset = KittiDataset(root)
-    without = set(dataset.missing(("image_2",)).get("image_2", ()))
-    names = [name for name in dataset.names if name not in without]
+    names = dataset.names_with("image_2")
     if not names:
         raise DataError(f"{dataset.root}: there are no images in image_2")
     if not dataset.has("calib"):

@@ -11,7 +11,6 @@ from kd3d_core.config import plain
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.pseudo_cache import PseudoLidarCache, weights_digest
 from kd3d_core.data.samples import PointSource, lidar_points
-from kd3d_core.data.splits import listed_frames
 from kd3d_core.errors import ConfigError
 from kd3d_core.files import read_json, write_json
 from kd3d_core.models.build import make_pseudo_lidar
@@ -21,6 +20,7 @@ from kd3d_core.paths import cache_dir
 from kd3d_core.progress import progress_of
 from kd3d_core.study.config import StudyConfig
 from kd3d_core.study.runs import StudyRun, model_file
+from kd3d_core.training.data import run_data
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def prepare(study: StudyConfig, workers: int) -> Prepared:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pseudo_lidar = make_pseudo_lidar(model, device)
     _render(study, workers)
-    train, val = _frames(study)
+    data = run_data(study.data)
+    train, val = data.train[0].frames, data.val
     for frames in (train, val):
         frames.require(("image_2", "calib", "label_2", "velodyne"))
     _claim(study, model, weights_digest(pseudo_lidar.network), (train, val))
@@ -94,13 +95,6 @@ def _check_no_others(names: str | None, root: str, frames: int, key: str) -> Non
             f"{root} holds {images} frames and {key}.frames is {frames}: give another folder in "
             "`data`, or a list of the frames to use"
         )
-
-
-def _frames(study: StudyConfig) -> tuple[KittiDataset, KittiDataset]:
-    data = study.data
-    val_root = data.val_root or data.root
-    train = KittiDataset(data.root, listed_frames(data.train, data.root, "data.train"))
-    return train, KittiDataset(val_root, listed_frames(data.val, val_root, "data.val"))
 
 
 def _claim(

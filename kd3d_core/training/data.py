@@ -74,8 +74,7 @@ def run_data(config: DataConfig) -> RunData:
 
 def labelled_frames(frames: KittiDataset) -> KittiDataset | None:
     """Those of the frames that have a label file; None if there is none."""
-    lacking = set(frames.missing(("label_2",)).get("label_2", ()))
-    names = [name for name in frames.names if name not in lacking]
+    names = frames.names_with("label_2")
     return frames.subset(names) if names else None
 
 

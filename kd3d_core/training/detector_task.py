@@ -73,7 +73,7 @@ class DetectorTask(Task):
     def validate(self, model: nn.Module, device: torch.device) -> dict[str, float]:
         """See `average_precision`."""
         found = self.detect(model, device)
-        truth, labels = self.truth(device)
+        truth, labels = self.truth()
         self._model_config = with_thresholds(self._model_config, truth, found, labels)
         return average_precision(truth, found, self._model_config.detector.classes)
 
@@ -81,7 +81,7 @@ class DetectorTask(Task):
         """What `model` detects in each validation frame, by the frame's name."""
         return self._val.detect(_detector_in(model), device)
 
-    def truth(self, device: torch.device) -> tuple[dict[str, list[Label]], str]:
+    def truth(self) -> tuple[dict[str, list[Label]], str]:
         """The validation frames' labels, by the frame's name, and what they are in a few words."""
         return self._val.ground_truth(), "labels"
 

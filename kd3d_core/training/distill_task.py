@@ -50,7 +50,7 @@ class DistillTask(DetectorTask):
         samples: FrameSamples | MixedSamples,
         val: DetectionFrames,
         digests: Digests,
-        teacher_boxes: "TeacherBoxes | None",
+        teacher_boxes: dict[str, list[Label]] | None,
     ) -> None:
         """As `DetectorTask`; `teacher_boxes` stand for the labels of `val`, if it has none."""
         super().__init__(distiller, model, samples, val, digests)
@@ -58,46 +58,15 @@ class DistillTask(DetectorTask):
         self._weights = distiller.weights
         self._teacher_boxes = teacher_boxes
 
-    def truth(self, device: torch.device) -> tuple[dict[str, list[Label]], str]:
+    def truth(self) -> tuple[dict[str, list[Label]], str]:
         """The labels, or what stands for them."""
         if self._teacher_boxes is None:
-            return super().truth(device)
-        return self._teacher_boxes.labels(device), "boxes of the teacher"
+            return super().truth()
+        return self._teacher_boxes, "boxes of the teacher"
 
     def scalars(self, epoch: int) -> dict[str, float]:
         """The weights of the parts of the loss."""
         return {f"weight/{part}": value for part, value in self._weights(epoch).items()}
-
-
-class TeacherBoxes:
-    """A teacher's confident boxes in the validation frames, as labels; asked for once."""
-
-    def __init__(self, detector: AnchorDetector, frames: DetectionFrames, score: float) -> None:
-        """
-        Args:
-            detector: the teacher; forgotten once it was asked.
-            frames: frames to validate on, with the points that the teacher reads.
-            score: lowest score of a box.
-        """
-        self._detector: AnchorDetector | None = detector
-        self._frames = frames
-        self._score = score
-        self._labels: dict[str, list[Label]] = {}
-
-    def labels(self, device: torch.device) -> dict[str, list[Label]]:
-        """By frame, the boxes; computed on `device` the first time."""
-        if self._detector is not None:
-            found = self._frames.detect(self._detector.to(device).eval(), device)
-            self._labels = {
-                name: [
-                    replace(box, score=None)
-                    for box in boxes
-                    if box.score is not None and box.score >= self._score
-                ]
-                for name, boxes in found.items()
-            }
-            self._detector = None
-        return self._labels
 
 
 def make_distill_task(
@@ -164,14 +133,14 @@ def distill_task(
     boxes = None
     if labelled is None:
         asked = DetectionFrames(val, teacher_config, teacher_points, config.batch_size)
-        boxes = TeacherBoxes(teacher, asked, settings.label_score)
+        device = processes().device
+        found = asked.detect(teacher.to(device).eval(), device)
+        boxes = _confident(found, settings.label_score)
     answers = None
     if keep and can_keep_answers(config, teacher):
         answers = teacher_answers(
             teacher, teacher_config, teacher_points, [part.frames for part in sets], settings
         )
-        if boxes is not None:
-            boxes.labels(processes().device)  # while the teacher is there
     asked_live = Teacher(teacher, settings.needs) if answers is None else answers.teacher()
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)  # of the projectors
@@ -195,6 +164,14 @@ def distill_task(
         digests,
         boxes,
     )
+
+
+def _confident(found: dict[str, list[Label]], score: float) -> dict[str, list[Label]]:
+    """Detections from a score on, as labels."""
+    return {
+        name: [replace(box, score=None) for box in boxes if (box.score or 0) >= score]
+        for name, boxes in found.items()
+    }
 
 
 def load_teacher(teacher: TeacherConfig, seed: int) -> tuple[DetectorConfig, AnchorDetector]:

@@ -126,6 +126,13 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
     last_line = 0.0
     with _progress(accelerator) as progress, _writer(accelerator, out, step) as writer:
         bar = progress.add_task(config.task, total=total, completed=step, loss="")
+
+        def record(values: Mapping[str, float], prefix: str = "") -> str:
+            if writer is not None:
+                for name, value in values.items():
+                    writer.add_scalar(prefix + name, value, step)
+            return ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+
         while True:
             epoch, done = divmod(step, steps_per_epoch)
             is_due = epoch % config.validate_every == 0 or step == total
@@ -133,11 +140,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
                 evaluated = average.module if average is not None else raw_model
                 evaluated.eval()
                 metrics, validated = task.validate(evaluated, accelerator.device), step
-                if writer is not None:
-                    for name, value in metrics.items():
-                        writer.add_scalar(f"val/{name}", value, step)
-                text = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-                log.info("epoch %d: %s", epoch, text or "no metric")
+                log.info("epoch %d: %s", epoch, record(metrics, "val/") or "no metric")
                 # Equal ones go to the newer, which has learnt for longer.
                 if best is None or rank(task.scores, metrics) >= rank(task.scores, best["metrics"]):
                     best = meta_now()
@@ -149,13 +152,8 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
             if step == total:
                 break
             samples.set_epoch(epoch)
-            scalars = task.scalars(epoch)
-            if scalars:
-                text = ", ".join(f"{name} {value:.4g}" for name, value in scalars.items())
+            if text := record(task.scalars(epoch)):
                 log.info("epoch %d begins with %s", epoch + 1, text)
-            if writer is not None:
-                for name, value in scalars.items():
-                    writer.add_scalar(name, value, step)
             batches = epoch_batches(
                 len(samples), config.batch_size, config.seed, epoch,
                 accelerator.process_index, world,
@@ -202,10 +200,8 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
                 if progress.disable and time.monotonic() - last_line > LINE_EVERY_S:
                     last_line = time.monotonic()
                     log.info("step %d of %d: %s", step, total, text)
-                if writer is not None:
-                    for name, value in losses.items():
-                        writer.add_scalar(f"loss/{name}", value, step)
-                    writer.add_scalar("lr", schedule.get_last_lr()[0], step)
+                record(losses, "loss/")
+                record({"lr": schedule.get_last_lr()[0]})
                 if step == max_steps:
                     return Summary(step, losses, metrics, time.monotonic() - began)
                 if step % config.checkpoint_every == 0 and step % steps_per_epoch:

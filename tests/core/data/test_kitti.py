@@ -56,10 +56,12 @@ def test_missing_parts_are_allowed_and_named(tmp_path: Path) -> None:
     write_frame(tmp_path, "000002", {"image_2", "calib", "velodyne_reduced", "label_2"})
     dataset = KittiDataset(tmp_path)
     assert dataset.names == ("000001", "000002")
-    assert dataset.missing(PARTS) == {
-        "velodyne": ["000001", "000002"],
-        "velodyne_reduced": ["000001"],
-        "label_2": ["000001"],
+    assert {part: dataset.names_with(part) for part in PARTS} == {
+        "image_2": ["000001", "000002"],
+        "velodyne": [],
+        "velodyne_reduced": ["000002"],
+        "calib": ["000001", "000002"],
+        "label_2": ["000002"],
     }
     assert dataset.has("label_2")
     assert not dataset.has("velodyne")

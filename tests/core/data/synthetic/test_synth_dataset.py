@@ -46,7 +46,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_data_set_is_read_as_kitti_is(rendered: Path) -> None:
     dataset = KittiDataset(rendered)
     assert dataset.names == ("000000", "000001")
-    assert dataset.missing(("image_2", "velodyne", "calib", "label_2")) == {}
+    dataset.require(("image_2", "velodyne", "calib", "label_2"))
     assert dataset.meta["source"] == "kd3d-synth"
     assert dataset.meta["seed"] == 5
     for frame in dataset:
