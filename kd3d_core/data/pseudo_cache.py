@@ -33,7 +33,7 @@ class PseudoLidarCache:
 
     def __init__(self, folder: Path, pseudo_lidar: PseudoLidar) -> None:
         """Of what makes clouds in the precision in which the detector will later get its points."""
-        self._make = pseudo_lidar
+        self._make: PseudoLidar | None = pseudo_lidar
         network = replace(pseudo_lidar.config, weights="")  # wherever the file is, it is the same
         weights = weights_digest(pseudo_lidar.network)
         parts = [CACHE_FORMAT, network, pseudo_lidar.settings, weights]
@@ -79,8 +79,13 @@ class PseudoLidarCache:
         """`(N, 4)` float32 cloud of a frame, made anew; see `fill`."""
         image = frame.image()
         camera = frame.camera(image.shape[:2])
+        assert self._make is not None, "a released cache only reads"
         cloud = self._make(image_tensor(image).to(device), camera)
         return cloud.points[cloud.valid].cpu().numpy()
+
+    def release(self) -> None:
+        """Forget the depth network, whose memory is needed elsewhere; only read from now on."""
+        self._make = None
 
     def _path(self, frame: KittiFrame) -> Path:
         digest = hashlib.sha256()

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from kd3d_core.data.augment import draw_augmentation
 from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.labels import label_boxes
+from kd3d_core.data.labels import label_boxes, usable
 from kd3d_core.data.object_sampling import ObjectSampler
 from kd3d_core.errors import ConfigError
 from kd3d_core.geometry import points as point_geometry
@@ -264,9 +264,13 @@ class FrameSamples(Dataset):
         self, frame: KittiFrame, camera: PinholeCamera
     ) -> tuple[bool, np.ndarray, np.ndarray]:
         """Whether the frame has labels, its boxes `(M, 7)` and their classes `(M,)`."""
-        labelled = self._classes is not None and "label_2" in frame.files
         classes = self._classes or {}
-        objects = [label for label in frame.objects() if label.type in classes] if labelled else []
+        labels = frame.labels() if classes and "label_2" in frame.files else None
+        found = usable(labels or ())
+        # Objects that can't be learnt don't mean that there is nothing.
+        flawed = any(label.is_object and label.flaw for label in labels or ())
+        labelled = labels is not None and (bool(found) or not flawed)
+        objects = [label for label in found if label.type in classes]
         kinds = np.array([classes[label.type] for label in objects], np.int64)
         return labelled, label_boxes(objects, camera.lidar_from_camera), kinds
 

@@ -33,9 +33,14 @@ class DepthModel(nn.Module):
         """Write a transformers folder, from which the same model can be loaded again."""
         from transformers.utils import logging
 
-        logging.disable_progress_bar()
         network: Any = self.network
-        network.save_pretrained(folder)
+        shown = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+        try:
+            network.save_pretrained(folder)
+        finally:
+            if shown:
+                logging.enable_progress_bar()
 
 
 def _last_layers(network: nn.Module) -> list[nn.Module]:

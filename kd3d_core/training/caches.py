@@ -62,6 +62,7 @@ def point_source(
         fill_together(
             "pseudo-LiDAR", frames, lambda share, on_frame: cache.fill(share, device, on_frame)
         )
+    cache.release()
     return cache
 
 

@@ -15,7 +15,6 @@ from kd3d_core.training import checkpoint_meta
 from kd3d_core.training.checkpoint_meta import unreadable
 
 _STATE = "state.pt"
-_WEIGHTS = "model.safetensors"
 
 
 def save(folder: Path, model: nn.Module, state: dict[str, Any], meta: dict[str, Any]) -> None:
@@ -29,7 +28,7 @@ def save(folder: Path, model: nn.Module, state: dict[str, Any], meta: dict[str, 
     try:
         new.mkdir(parents=True)
         tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
-        save_file(tensors, new / _WEIGHTS)
+        save_file(tensors, new / checkpoint_meta.WEIGHTS)
         torch.save(state, new / _STATE)
         checkpoint_meta.write_meta(new, meta)
         for path in new.iterdir():
@@ -48,7 +47,7 @@ def save(folder: Path, model: nn.Module, state: dict[str, Any], meta: dict[str, 
 def load(folder: Path, model: nn.Module) -> dict[str, Any]:
     """Fill `model`, and return the state that was saved beside it."""
     try:
-        tensors = load_file(folder / _WEIGHTS)
+        tensors = load_file(folder / checkpoint_meta.WEIGHTS)
         broken = [name for name, value in tensors.items() if not value.isfinite().all()]
         if broken:
             raise ValueError(f"{broken[0]} is not finite")
@@ -67,7 +66,7 @@ def validated_weights(folder: Path) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(folder / _STATE, map_location="cpu", weights_only=True)
         if state["average"] is None:
-            return load_file(folder / _WEIGHTS)
+            return load_file(folder / checkpoint_meta.WEIGHTS)
         average: dict[str, torch.Tensor] = state["average"]
     except Exception as error:
         raise unreadable(folder, error) from None

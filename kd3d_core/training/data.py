@@ -1,9 +1,12 @@
 """The frames of a run: which there are, and which of them can teach something."""
 
 import logging
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import describe_unusable, unusable, usable
 from kd3d_core.data.splits import listed_frames, split_frames
 from kd3d_core.distill.config import DistillConfig
 from kd3d_core.errors import ConfigError, DataError
@@ -54,22 +57,61 @@ def run_data(config: DataConfig) -> RunData:
         val = KittiDataset(root, listed_frames(config.val, root, "data.val"))
     elif config.val_share:
         split = split_frames(main.names, main.meta, config.val_share)
-        log.info(
-            "%d frames to train on, %d to validate on: %s are kept together",
-            len(split.train), len(split.val), split.how,
-        )  # fmt: skip
         main, val = main.subset(split.train), main.subset(split.val)
     else:
-        log.warning(
-            "no validation frames are named: validating on those that are trained on; "
-            "data.val_share holds some back"
-        )
         val = main
     train = [TrainingSet(main)]
     for extra in config.extra:
         names = listed_frames(extra.train, extra.root, "data.extra.train")
         train.append(TrainingSet(KittiDataset(extra.root, names), extra.share, extra.use_labels))
     return RunData(tuple(train), val)
+
+
+def warn_of_shared_frames(data: RunData) -> None:
+    """Say if frames are both trained on and validated on: such a validation says little."""
+    for part in data.train:
+        shared = set(part.frames.names) & set(data.val.names)
+        if shared and part.frames.root == data.val.root:
+            log.warning(
+                "%d of %d frames to validate on are trained on as well, and say little: "
+                "data.val_share holds some back", len(shared), len(data.val),
+            )  # fmt: skip
+
+
+def report_annotations(
+    frames: KittiDataset, classes: Sequence[str], needs_objects: bool = True
+) -> None:
+    """Say how many objects there are, and what is left out.
+
+    Raises:
+        DataError: with `needs_objects`, there is none at all.
+    """
+    counts = dict.fromkeys(classes, 0)
+    empty = []
+    left_out: Counter[str] = Counter()
+    for frame in frames:
+        labels = frame.labels()
+        left_out += unusable(labels)
+        known = [label.type for label in usable(labels) if label.type in counts]
+        for name in known:
+            counts[name] += 1
+        if not known:
+            empty.append(frame.name)
+    if needs_objects and not any(counts.values()):
+        others = f" (left out: {describe_unusable(left_out)})" if left_out else ""
+        raise DataError(
+            f"{frames.root}: none of the {len(frames)} frames has a {', '.join(classes)} in its "
+            f"label_2: there is nothing to learn{others}"
+        )
+    if left_out:
+        log.warning("objects that are left out: %s", describe_unusable(left_out))
+    if empty:
+        log.warning(
+            "%d of %d labelled frames have no object of the classes (first: %s)",
+            len(empty), len(frames), empty[0],
+        )  # fmt: skip
+    text = ", ".join(f"{count} {name}" for name, count in counts.items())
+    log.info("%d labelled frames with %s", len(frames), text)
 
 
 def labelled_frames(frames: KittiDataset) -> KittiDataset | None:

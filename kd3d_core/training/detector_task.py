@@ -1,7 +1,6 @@
 """Training a detector on labelled boxes."""
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,11 +10,11 @@ import torch
 from torch import nn
 
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.labels import Label, describe_unusable, unusable, usable
+from kd3d_core.data.labels import Label
 from kd3d_core.data.object_sampling import ObjectSampler, make_sampler
 from kd3d_core.data.samples import Batch, FrameSamples, MixedSamples, mixed
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.errors import ConfigError, DataError
+from kd3d_core.errors import ConfigError
 from kd3d_core.models.build import make_detector
 from kd3d_core.models.config import ModelConfig
 from kd3d_core.models.export import export_detector
@@ -24,7 +23,7 @@ from kd3d_core.progress import progress_of
 from kd3d_core.training.caches import point_source
 from kd3d_core.training.card import with_thresholds
 from kd3d_core.training.config import TrainConfig
-from kd3d_core.training.data import RunData
+from kd3d_core.training.data import RunData, report_annotations
 from kd3d_core.training.processes import processes
 from kd3d_core.training.resume import digests_of
 from kd3d_core.training.same_run import Digests
@@ -114,7 +113,7 @@ def make_detector_task(
         if config.points == "lidar":
             frames.require_lidar()
     for part in data.train:
-        _report_annotations(part.frames, settings.classes)
+        report_annotations(part.frames, settings.classes)
     points = point_source(config, model, data.all_frames, keep)
     sampler = None
     if sampled:
@@ -160,33 +159,3 @@ def _make_sampler(
         folder as path,
     ):
         return make_sampler(Path(path), frames, classes, wanted, min_points, step)
-
-
-def _report_annotations(frames: KittiDataset, classes: Sequence[str]) -> None:
-    """Say how many objects there are; refuse frames that teach nothing at all."""
-    counts = dict.fromkeys(classes, 0)
-    empty = []
-    left_out: Counter[str] = Counter()
-    for frame in frames:
-        labels = frame.labels()
-        left_out += unusable(labels)
-        known = [label.type for label in usable(labels) if label.type in counts]
-        for name in known:
-            counts[name] += 1
-        if not known:
-            empty.append(frame.name)
-    if not any(counts.values()):
-        others = f" (left out: {describe_unusable(left_out)})" if left_out else ""
-        raise DataError(
-            f"{frames.root}: none of the {len(frames)} frames has a {', '.join(classes)} in its "
-            f"label_2: there is nothing to learn{others}"
-        )
-    if left_out:
-        log.warning("objects that are left out: %s", describe_unusable(left_out))
-    if empty:
-        log.warning(
-            "%d of %d frames have no object of the classes (first: %s); they teach background only",
-            len(empty), len(frames), empty[0],
-        )  # fmt: skip
-    text = ", ".join(f"{count} {name}" for name, count in counts.items())
-    log.info("%d frames with %s", len(frames), text)

@@ -26,6 +26,7 @@ from kd3d_core.training.data import (
     frames_to_learn_from,
     frames_with_lidar,
     labelled_frames,
+    report_annotations,
 )
 from kd3d_core.training.detector_task import DetectorTask
 from kd3d_core.training.processes import processes
@@ -117,6 +118,9 @@ def distill_task(
         sets = tuple(
             replace(part, frames=frames_to_learn_from(part, settings)) for part in data.train
         )
+    for part in sets:
+        if part.use_labels and (known := labelled_frames(part.frames)) is not None:
+            report_annotations(known, model.detector.classes, needs_objects=False)
     data.val.require(("image_2", "calib"))
     labelled = labelled_frames(data.val)
     val = labelled or (frames_with_lidar(data.val) if sees_lidar else data.val)

@@ -6,6 +6,7 @@ torchrun --nproc_per_node 4 -m kd3d_core.cli.train config/train/kitti_lite.yaml
 
 import logging
 import math
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -114,6 +115,9 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
         log.info("going on at step %d of %d from %s", step, total, latest)
     check_same_step(step, out)  # which waits until all have read
     if accelerator.is_main_process:
+        if latest is None:  # that of another run would count as this run's
+            shutil.rmtree(out / "best", ignore_errors=True)
+            shutil.rmtree(out / "best.old", ignore_errors=True)
         save_settings(out / "config.yaml", config)
 
     def meta_now() -> dict[str, Any]:
@@ -148,7 +152,9 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
                     if accelerator.is_main_process:
                         task.export(evaluated, out)
                 if accelerator.is_main_process:
-                    checkpoint_meta.write_meta(out / "latest", meta_now())
+                    newest = checkpoint_meta.find(out / "latest")
+                    assert newest is not None, "the epoch's checkpoint was written before"
+                    checkpoint_meta.write_meta(newest, meta_now())
             if step == total:
                 break
             samples.set_epoch(epoch)

@@ -11,10 +11,17 @@ from kd3d_core.weights import resolve
 def check_run(config: TrainConfig) -> None:
     """Refuse a run that can't begin, as far as files tell; networks and frames aren't loaded."""
     check_settings(config)
-    weights = list(load_model_config(config.model).weights.values())
+    found = load_model_config(config.model).weights
+    points = {config.points}
+    weights = []
     if config.teacher is not None:
         teacher = load_model_config(config.teacher.model).detector
         weights.append(config.teacher.weights or teacher.weights)
+        points.add(config.teacher.points)
+    if config.task != "depth":
+        weights.append(found["detector"])
+    if config.task == "depth" or "pseudo" in points:
+        weights.append(found.get("depth", "random"))
     for name in weights:
         if name != "random":
             resolve(name)
@@ -23,6 +30,11 @@ def check_run(config: TrainConfig) -> None:
         frames.require(("image_2", "calib"))
         if config.task == "depth":
             frames.require_lidar()
+    if config.task != "detector" and config.augment and config.augment.sample_objects:
+        raise ConfigError(
+            f"augment.sample_objects must be empty for task {config.task}: the image shows none of "
+            "the objects that are pasted in"
+        )
     if config.task == "detector" and any(not part.use_labels for part in data.train):
         raise ConfigError(
             "data.extra has use_labels: false, and task detector learns from labels alone: use "

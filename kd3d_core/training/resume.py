@@ -78,6 +78,9 @@ def restore(
         step = state["step"]
         if type(step) is not int or not 0 <= step <= total:
             raise ValueError(f"its step is {step!r}, and the run has {total} steps")
+        for name in ("average", "optimizer"):
+            if not _all_finite(state[name]):
+                raise ValueError(f"its {name} has numbers that are not finite")
         optimizer.load_state_dict(state["optimizer"])
         schedule.load_state_dict(state["schedule"])
         if average is not None:
@@ -93,6 +96,15 @@ def restore(
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise checkpoint_meta.unreadable(source, error) from None
     return step
+
+
+def _all_finite(value: Any) -> bool:
+    """Whether all tensors in a nest of dicts and lists are finite."""
+    if isinstance(value, torch.Tensor):
+        return bool(value.isfinite().all())
+    if isinstance(value, Mapping):
+        return all(map(_all_finite, value.values()))
+    return all(map(_all_finite, value)) if isinstance(value, list | tuple) else True
 
 
 def run_meta(

@@ -20,6 +20,7 @@ _CHANGED = {
     "model": "{model} has other settings than it had",
     "points": "the depth network of {model} or its settings aren't those of before",
     "teacher": "the teacher {teacher} has other weights than it had",
+    "sets": "the folders of data.extra hold other numbers of frames than they did",
 }
 """What to say of a digest that differs."""
 

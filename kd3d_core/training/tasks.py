@@ -7,7 +7,7 @@ from kd3d_core.data.calibration_check import few_samples, warn_if_calibration_lo
 from kd3d_core.models.config import load_model_config
 from kd3d_core.training.card import card_of_run
 from kd3d_core.training.config import TrainConfig
-from kd3d_core.training.data import run_data
+from kd3d_core.training.data import run_data, warn_of_shared_frames
 from kd3d_core.training.depth_task import make_depth_task
 from kd3d_core.training.detector_task import make_detector_task
 from kd3d_core.training.distill_task import make_distill_task
@@ -23,13 +23,18 @@ def make_task(config: TrainConfig, keep: bool = True) -> Task:
     on disk; without, nothing is written, and frames compute what they need.
     """
     model, data = load_model_config(config.model), run_data(config.data)
+    warn_of_shared_frames(data)
     for part in data.train:
         warn_if_calibration_looks_wrong(few_samples(part.frames), log.warning)
     model = replace(model, card=card_of_run(model.card, config.task, data))
+    task: Task
     match config.task:
         case "depth":
-            return make_depth_task(config, model, data)
+            task = make_depth_task(config, model, data)
         case "detector":
-            return make_detector_task(config, model, data, keep)
+            task = make_detector_task(config, model, data, keep)
         case "distill":
-            return make_distill_task(config, model, data, keep)
+            task = make_distill_task(config, model, data, keep)
+    if data.shares:  # the order of their frames goes by their number
+        task.digests["sets"] = ", ".join(str(len(part.frames)) for part in data.train)
+    return task

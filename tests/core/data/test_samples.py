@@ -185,3 +185,14 @@ class TestPseudoLidarCache:
         swapped = replace(two[0], files={**two[0].files, "image_2": two[1].path("image_2")})
         assert np.array_equal(cache(swapped), cache(two[1]))
         assert not np.array_equal(cache(swapped), cache(two[0]))
+
+
+def test_a_frame_of_which_no_object_can_be_learnt_is_not_an_empty_street(tracking, tmp_path):
+    frame = tracking[3]
+    flat = "Car 0.00 0 0.00 550.00 160.00 650.00 220.00 0 0 0 0 0 0 0\n"
+    car = "Car 0.00 0 0.00 550.00 160.00 650.00 220.00 1.5 1.6 3.9 0.5 1.65 14.0 -1.57\n"
+    for text, labelled, boxes in (("", True, 0), (flat, False, 0), (flat + car, True, 1)):
+        (tmp_path / "label.txt").write_text(text)
+        changed = replace(frame, files={**frame.files, "label_2": tmp_path / "label.txt"})
+        sample = FrameSamples([changed], WINDOW, classes=CLASSES)[0]
+        assert (sample.labelled, len(sample.boxes)) == (labelled, boxes)

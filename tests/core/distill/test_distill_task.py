@@ -210,7 +210,7 @@ class TestRuns:
         model = load_model_config("lite")
         task = student_task(config(root), model, small_lite(1), KittiDataset(root))
         car = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.0  0", "test")
-        monkeypatch.setattr(task._teacher_boxes, "labels", lambda _: {"000000": [car]})
+        monkeypatch.setattr(task, "_teacher_boxes", {"000000": [car]})
         found = {"000000": [replace(car, score=0.6)]}
         monkeypatch.setattr(task._val, "detect", lambda *_: found)
         task.validate(task.model, torch.device("cpu"))

@@ -1,6 +1,7 @@
 """The training loop: resuming, checkpoints, runs that must stop."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -194,6 +195,36 @@ def test_a_validation_that_fails_loses_no_step_and_is_made_up_for(tmp_path):
     assert train(config(tmp_path), Scored([])).metrics == {"AP": 2.0}
 
 
+def test_the_best_of_another_run_does_not_count(tmp_path):
+    train(config(tmp_path, validate_every=1), Scored([{"AP": 9.0}] * 4))
+    shutil.rmtree(tmp_path / "latest")
+    task = Scored([{"AP": v} for v in (1.0, 2.0, 3.0, 2.0)])
+    summary = train(config(tmp_path, validate_every=1), task)
+    assert summary.exported.startswith("step 12 of 16: highest AP, 3")
+
+
+def test_what_a_kill_between_the_two_renames_left_is_validated_in_its_place(tmp_path):
+    with pytest.raises(DataError, match="a label can't be read"):
+        train(config(tmp_path), Scored([{"AP": 1.0}, None]))
+    (tmp_path / "latest").rename(tmp_path / "latest.old")
+    assert train(config(tmp_path), Scored([{"AP": 2.0}])).metrics == {"AP": 2.0}
+    assert train(config(tmp_path), Scored([])).metrics == {"AP": 2.0}
+
+
+@pytest.mark.parametrize("folder", ["latest", "best"])
+@pytest.mark.parametrize(
+    "change",
+    [{"metrics": None}, {"metrics": [1]}, {"losses": {"a": "b"}}, {"config": []}, {"step": "3"},
+     {"digests": "none"}],
+)  # fmt: skip
+def test_an_edited_meta_file_is_one_line(tmp_path, folder, change):
+    train(config(tmp_path), Noise())
+    path = tmp_path / folder / "meta.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(WeightsError, match=r"meta\.json has .*delete it to start again"):
+        train(config(tmp_path), Noise())
+
+
 def test_gradients_are_clipped_to_their_norm(tmp_path):
     """To the norm that was asked for; 0 leaves them as they are."""
 
@@ -243,6 +274,7 @@ def test_the_learning_rate_rises_and_falls(tmp_path, schedule):
         {"optimizer": {}},
         {"schedule": None},
         {"average": {"nothing": 1}},
+        {"average": {"module.layers.1.bias": torch.tensor([torch.nan])}},
         {"random": []},
     ],
 )

@@ -106,12 +106,12 @@ def test_a_detector_learns_from_pseudo_lidar_and_its_weights_load(config, tmp_pa
 
 def test_a_detector_is_exported_with_the_thresholds_of_its_validation(config, monkeypatch):
     task = make_task(config)
-    frames = KittiDataset(config.data.root)
+    frames = task._val.frames
     found = {
         frame.name: [replace(label, score=0.6) for label in frame.ground_truth()]
         for frame in frames
     }
-    monkeypatch.setattr(task, "detect", lambda *_: found)
+    monkeypatch.setattr(task._val, "detect", lambda *_: found)
     task.validate(task.model, torch.device("cpu"))
     task.export(task.model, Path(config.out))
     card = load_model_config(Path(config.out) / "model.yaml").card
@@ -125,7 +125,7 @@ def test_frames_without_objects_are_reported(config, caplog):
     config = replace(config, data=replace(config.data, train=None))
     with caplog.at_level("INFO"):
         make_task(config)
-    assert "1 of 6 frames have no object of the classes (first: 000005)" in caplog.text
+    assert "1 of 6 labelled frames have no object of the classes (first: 000005)" in caplog.text
     assert "12 Car" in caplog.text
 
 
