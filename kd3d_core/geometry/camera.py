@@ -136,6 +136,7 @@ possible; calibrate the camera at this size
             places = _raw_places(self, columns, rows)
             right, down = np.diff(places, axis=1)[:-1], np.diff(places, axis=0)[:, :-1]
             upright = right[..., 0] * down[..., 1] > right[..., 1] * down[..., 0]
+            upright &= right @ right[16, 16] > 0  # as in the middle: not folded over
             share = ((np.abs(places[:-1, :-1]) <= 1).all(-1) & upright).mean()
         if share < _SMALLEST_SHARE:
             raise CalibrationError(
