@@ -1,6 +1,7 @@
 """`kd3d-eval`: detections by KITTI's average precision, and depth maps against LiDAR."""
 
 import json as jsonlib
+import logging
 import math
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from kd3d_core.files import write_whole
 if TYPE_CHECKING:
     from kd3d_core.evaluation.depth import DepthReport
     from kd3d_core.evaluation.kitti_ap import KittiAP
+
+log = logging.getLogger(__name__)
 
 
 def kitti(
@@ -89,6 +92,7 @@ def depth(
     """
     import torch
 
+    from kd3d_core.data.calibration_check import few_samples, warn_if_calibration_looks_wrong
     from kd3d_core.data.kitti import KittiDataset
     from kd3d_core.data.splits import read_split
     from kd3d_core.devices import usable_device
@@ -109,6 +113,7 @@ def depth(
     else:
         assert predictions is not None
         answers = stored_depth(predictions, dataset)
+    warn_if_calibration_looks_wrong(few_samples(dataset), log.warning)
     with progress_of("comparing depth", len(dataset)) as step:
         report = evaluate_depth(dataset, answers, rules, step)
     _print_depth(report)

@@ -9,12 +9,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kd3d_core.errors import CalibrationError
-from kd3d_core.geometry.checks import check_focal, check_rotation, finite
+from kd3d_core.geometry.checks import check_intrinsics, check_rotation, finite
 from kd3d_core.geometry.lens import Distortion
 from kd3d_core.geometry.points import Array, array_module, matching
 
 # What `check_view` lets pass. Rectified images of the widest lenses show 140 degrees or so.
 _WIDEST_DEG, _NARROWEST_DEG, _ASPECT = 80.0, 1.0, 5.0
+# At least this share of a rectified image must come from the raw one, not mirrored. Wide lenses
+# leave black borders, but most of the image is picture.
+_SMALLEST_SHARE = 0.25
+# How far P's fourth column may move a camera along x, y and z: to the other end of a stereo rig.
+_FARTHEST_STEREO_M = np.array([10.0, 10.0, 1.0])
+_FARTHEST_FRAME_M = 1000.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +43,17 @@ class PinholeCamera:
 
     def __post_init__(self) -> None:
         projection = finite("P", self.projection, (3, 4))
-        check_focal("P", projection)
+        check_intrinsics("P", projection)
         if not np.allclose(projection[2, :3], (0, 0, 1), atol=1e-6):
             raise CalibrationError(
                 f"P's last row is {projection[2].tolist()}, not [0, 0, 1, tz]: no pinhole camera"
+            )
+        baseline = np.linalg.solve(projection[:, :3], projection[:, 3])
+        if not (np.abs(baseline) <= _FARTHEST_STEREO_M).all():
+            raise CalibrationError(
+                f"P's last column {_numbers(projection[:, 3])} would move the camera by "
+                f"{_numbers(baseline)} m, {_numbers(_FARTHEST_STEREO_M)} are possible: a stereo "
+                "camera has -focal length x baseline in metres there, any other has 0"
             )
         if self.width <= 0 or self.height <= 0:
             raise CalibrationError(f"image size {self.width} x {self.height} is not positive")
@@ -48,6 +61,11 @@ class PinholeCamera:
         check_rotation("lidar_from_camera", pose[:3, :3])
         if not np.allclose(pose[3], (0, 0, 0, 1)):
             raise CalibrationError(f"lidar_from_camera's last row is {pose[3].tolist()}")
+        if np.abs(pose[:3, 3]).max() > _FARTHEST_FRAME_M:
+            raise CalibrationError(
+                f"lidar_from_camera's translation is {_numbers(pose[:3, 3])}, at most "
+                f"{_FARTHEST_FRAME_M:g} m are possible: give metres, and a frame near the camera"
+            )
         object.__setattr__(self, "projection", projection)
         object.__setattr__(self, "lidar_from_camera", pose)
 
@@ -75,7 +93,8 @@ class PinholeCamera:
         Raises:
             CalibrationError: the image's edges lie more than 80 degrees off the optical axis, it
                 shows less than one degree, the principal point lies more than the image's size
-                beyond its border, or one focal length is more than five times the other.
+                beyond its border, one focal length is more than five times the other, or distortion
+                leaves less than a quarter of the rectified image.
 
         >>> projection = np.array([[30.0, 0, 960, 0], [0, 30, 540, 0], [0, 0, 1, 0]])
         >>> PinholeCamera(projection, 1920, 1080, np.eye(4)).check_view()
@@ -101,12 +120,31 @@ possible; calibrate the camera at this size
         elif not 1 / _ASPECT < focal[0] / focal[1] < _ASPECT:
             reason = "its focal lengths differ too much"
         else:
+            self._check_lens()
             return
         raise CalibrationError(
             f"focal length {focal[0]:g} x {focal[1]:g} px and principal point "
             f"({center[0]:g}, {center[1]:g}) can't be of an image of {self.width} x {self.height}: "
             f"{reason}; calibrate the camera at this size"
         )
+
+    def _check_lens(self) -> None:
+        if self.distortion is None:
+            return
+        columns, rows = (np.linspace(0, side - 1, 33) for side in (self.width, self.height))
+        with np.errstate(all="ignore"):  # coefficients may be anything
+            places = _raw_places(self, columns, rows)
+            right, down = np.diff(places, axis=1)[:-1], np.diff(places, axis=0)[:, :-1]
+            upright = right[..., 0] * down[..., 1] > right[..., 1] * down[..., 0]
+            upright &= right @ right[16, 16] > 0  # as in the middle: not folded over
+            share = ((np.abs(places[:-1, :-1]) <= 1).all(-1) & upright).mean()
+        if share < _SMALLEST_SHARE:
+            raise CalibrationError(
+                f"distortion {self.distortion.model} {_numbers(self.distortion.coefficients)} "
+                f"can't be of an image of {self.width} x {self.height}: {share:.0%} of the "
+                f"rectified image would show something, {_SMALLEST_SHARE:.0%} must; calibrate the "
+                "camera at this size"
+            )
 
     def resized(self, scale: float) -> "PinholeCamera":
         """The camera of the rectified image scaled by `scale` in both directions.
@@ -205,10 +243,20 @@ def rectification_grid(camera: PinholeCamera) -> np.ndarray:
     >>> grid[1].tolist()
     [[-1.0, 0.0], [-0.5, 0.0], [0.0, 0.0], [0.5, 0.0], [1.0, 0.0]]
     """
+    places = _raw_places(camera, np.arange(camera.width), np.arange(camera.height))
+    return places.astype(np.float32)
+
+
+def _raw_places(camera: PinholeCamera, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """`(R, C, 2)`: `rectification_grid` at some columns `(C,)` and rows `(R,)` only, in float64."""
     assert camera.distortion is not None
-    u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+    u, v = np.meshgrid(columns, rows)
     homogeneous = np.stack([u, v, np.ones_like(u)], -1).astype(np.float64)
     rays = homogeneous @ np.linalg.inv(camera.projection[:, :3]).T
     raw = camera.distortion.raw_pixels(rays)
     span = np.array([camera.width - 1, camera.height - 1])
-    return (raw / span * 2 - 1).astype(np.float32)
+    return raw / span * 2 - 1
+
+
+def _numbers(values: np.ndarray) -> str:
+    return f"[{', '.join(f'{value:g}' for value in values)}]"

@@ -6,6 +6,8 @@ import numpy as np
 
 from kd3d_core.errors import CalibrationError
 
+_LARGEST_SKEW = 0.01
+
 
 def finite(name: str, value: Any, shape: tuple[int, ...] | None) -> np.ndarray:
     """`value`, in row-major order, as a read-only float64 array of finite numbers.
@@ -26,10 +28,10 @@ def finite(name: str, value: Any, shape: tuple[int, ...] | None) -> np.ndarray:
     return array
 
 
-def check_focal(name: str, matrix: np.ndarray) -> None:
-    """Both focal lengths of a 3x3 or 3x4 matrix must be positive.
+def check_intrinsics(name: str, matrix: np.ndarray) -> None:
+    """Both focal lengths of a 3x3 or 3x4 matrix must be positive, and its pixels rectangular.
 
-    >>> check_focal("K", np.diag([500.0, 0.0, 1.0]))  # doctest: +ELLIPSIS
+    >>> check_intrinsics("K", np.diag([500.0, 0.0, 1.0]))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
     kd3d_core.errors.CalibrationError: K's focal lengths are 500 and 0: they must be positive; ...
@@ -38,6 +40,12 @@ def check_focal(name: str, matrix: np.ndarray) -> None:
         raise CalibrationError(
             f"{name}'s focal lengths are {matrix[0, 0]:g} and {matrix[1, 1]:g}: "
             "they must be positive; calibrate the camera or fix its CameraInfo"
+        )
+    if max(abs(matrix[0, 1]), abs(matrix[1, 0])) > _LARGEST_SKEW * matrix[0, 0]:
+        raise CalibrationError(
+            f"{name}[0, 1] is {matrix[0, 1]:g} and {name}[1, 0] is {matrix[1, 0]:g}: cameras have "
+            f"0 there, up to {_LARGEST_SKEW:.0%} of the focal length is possible; calibrate the "
+            "camera or fix its CameraInfo"
         )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kd3d_core.errors import CalibrationError
-from kd3d_core.geometry.checks import check_focal, check_rotation, finite
+from kd3d_core.geometry.checks import check_intrinsics, check_rotation, finite
 
 _PINHOLE_MODELS = {"plumb_bob": (4, 5), "rational_polynomial": (8,)}
 _FISHEYE_MODELS = {"equidistant": (4,), "fisheye": (4,)}
@@ -43,7 +43,7 @@ class Distortion:
             )
         object.__setattr__(self, "coefficients", coefficients)
         intrinsics = finite("K", self.intrinsics, (3, 3))
-        check_focal("K", intrinsics)
+        check_intrinsics("K", intrinsics)
         object.__setattr__(self, "intrinsics", intrinsics)
         rotation = finite("R", self.rectified_from_raw, (3, 3))
         check_rotation("R", rotation)

@@ -21,6 +21,8 @@ _PRINCIPAL_ROW = (172.854 - 23) / 352
 _FOCAL_TOLERANCE = 0.05
 # By how much an image is scaled at most, up or down.
 _LARGEST_SCALE = 64
+# No network takes larger images: those of 4096 x 4096 have 50 times the pixels of KITTI's.
+_LARGEST_SIDE = 4096
 # Up to here the whole image is scaled and then cut; beyond, only what the window shows is computed.
 _WHOLE_IMAGE_SCALE = 2
 
@@ -54,6 +56,11 @@ class WindowConfig:
         if min(self.size) < 1 or self.multiple_of < 1:
             raise ConfigError(
                 f"window size {list(self.size)} and multiple_of {self.multiple_of} must be positive"
+            )
+        if max(*self.size, self.multiple_of) > _LARGEST_SIDE:
+            raise ConfigError(
+                f"window size {list(self.size)} and multiple_of {self.multiple_of}: at "
+                f"most {_LARGEST_SIDE} pixels a side are possible"
             )
 
     def scaled(self, factor: float) -> "WindowConfig":

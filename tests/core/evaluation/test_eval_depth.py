@@ -194,3 +194,20 @@ def test_a_model_is_judged_as_its_maps_would_be(kitti_object, arguments, run, tm
     assert stored[0] == 0
     status, _, error = run(*arguments, "--model", model)
     assert (status, "either --predictions" in error) == (1, True)
+
+
+def test_images_that_were_resized_after_the_calibration_are_named(
+    run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for part in ("image_2", "calib", "velodyne"):
+        (tmp_path / part).mkdir()
+    Image.new("RGB", (320, 180)).save(tmp_path / "image_2" / "000000.png")
+    (tmp_path / "calib" / "000000.txt").write_text(
+        "P2: 500 0 314 0 0 500 162 0 0 0 1 0\nR0_rect: 1 0 0 0 1 0 0 0 1\n"
+        "Tr_velo_to_cam: 0 -1 0 0 0 0 -1 -0.08 1 0 0 -0.27\n"
+    )
+    points = np.array([[10, 3, 0, 0.5], [12, 3, 0.2, 0.5]], np.float32)
+    (tmp_path / "velodyne" / "000000.bin").write_bytes(points.tobytes())
+    np.save(tmp_path / "000000.npy", np.full((180, 320), 10, np.float32))
+    run("--data", tmp_path, "--predictions", tmp_path, "--crop", "none")
+    assert "the calibration looks wrong: the principal point (314, 162)" in caplog.text

@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.lens import Distortion
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 
 WIDTH, HEIGHT = 1242, 375
@@ -45,11 +46,89 @@ def pixels_and_depths(count: int = 500) -> tuple[np.ndarray, np.ndarray]:
         (lambda pose: pose + np.eye(4)[[3]].T * [0.1, 0, 0, 0], "last row"),
         (lambda pose: pose * np.nan, "not finite"),
         (lambda pose: pose[:3], "12 numbers, 16 are needed"),
+        (lambda pose: pose + np.eye(4)[[1]].T * [0, 0, 0, 1500], "1500, .*at most 1000 m"),
+        (lambda pose: pose + np.eye(4)[[0]].T * [0, 0, 0, 1e308], r"1e\+308, .*at most 1000 m"),
     ],
 )
 def test_bad_extrinsics_say_why(spoil: Any, reason: str) -> None:
     with pytest.raises(CalibrationError, match=f"lidar_from_camera.*{reason}"):
         PinholeCamera(PROJECTION, WIDTH, HEIGHT, spoil(POSE))
+
+
+def with_value(place: tuple[int, int], value: float) -> np.ndarray:
+    projection = PROJECTION.copy()
+    projection[place] = value
+    return projection
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "reason"),
+    [
+        ((0, 1), 20.0, r"P\[0, 1\] is 20 "),
+        ((0, 1), 1e308, r"P\[0, 1\] is 1e\+308 "),
+        ((1, 0), -20.0, r"P\[1, 0\] is -20:"),
+        ((0, 3), -721.5 * 120, "-119.996, .* m, .*baseline in metres"),  # a baseline in millimetres
+        ((0, 3), 1e308, "last column"),
+        ((1, 3), 1e4, "last column"),
+        ((2, 3), 1.5, "last column"),
+    ],
+)
+def test_projections_that_no_camera_has(place: tuple[int, int], value: float, reason: str) -> None:
+    with pytest.raises(CalibrationError, match=reason) as refused:
+        PinholeCamera(with_value(place, value), WIDTH, HEIGHT, POSE)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [((0, 1), 2.0), ((1, 0), -2.0), ((0, 3), -721.5377), ((0, 3), -379.8), ((1, 3), 400.0)],
+)
+def test_stereo_cameras_and_a_little_skew_are_possible(
+    place: tuple[int, int], value: float
+) -> None:
+    camera = PinholeCamera(with_value(place, value), WIDTH, HEIGHT, POSE)
+    camera.check_view()
+    camera.resized(0.01).cropped(-3000, 5000, 10, 10)  # changes the last column, moves no camera
+
+
+LENSES = {
+    "kitti": ("plumb_bob", [-0.3691, 0.1968, 0.00135, 0.00057, -0.0677], 721.5),
+    "wide": ("plumb_bob", [-0.36, 0.19, 0.0012, -0.0021, -0.06], 300.0),
+    "pincushion": ("plumb_bob", [0.5, 0.2, 0, 0, 0], 721.5),
+    "fisheye": ("equidistant", [-0.02, 0.01, -0.004, 0.0008], 250.0),
+    "rational": ("rational_polynomial", [0.5, -0.2, 0.001, -0.0007, 0.02, 0.8, -0.1, 0.03], 500.0),
+}
+
+
+def with_lens(model: str, coefficients: list[float], focal: float) -> PinholeCamera:
+    intrinsics = np.array([[focal, 0, 620], [0, focal, 190], [0, 0, 1]])
+    lens = Distortion(model, np.array(coefficients), intrinsics, np.eye(3))
+    projection = np.column_stack([intrinsics, np.zeros(3)])
+    return PinholeCamera(projection, WIDTH, HEIGHT, POSE, lens)
+
+
+@pytest.mark.parametrize(("model", "coefficients", "focal"), LENSES.values(), ids=LENSES)
+def test_lenses_that_bend_a_lot_are_possible(
+    model: str, coefficients: list[float], focal: float
+) -> None:
+    with_lens(model, coefficients, focal).check_view()
+
+
+@pytest.mark.parametrize(
+    ("model", "coefficients"),
+    [
+        ("plumb_bob", [1e30, 0, 0, 0, 0]),
+        ("plumb_bob", [-1e30, 0, 0, 0, 0]),
+        ("plumb_bob", [0, 0, 1e308, 1e308, 0]),
+        ("plumb_bob", [-10.0, 0, 0, 0, 0]),  # the image folds over near its middle
+        ("rational_polynomial", [0, 0, 0, 0, 0, 1e30, 0, 0]),  # its middle everywhere
+        ("equidistant", [1e30, 0, 0, 0]),
+    ],
+)
+def test_lenses_that_leave_no_picture_are_refused(model: str, coefficients: list[float]) -> None:
+    with pytest.raises(CalibrationError, match=f"distortion {model} .*rectified image") as refused:
+        with_lens(model, coefficients, 721.5).check_view()
+    assert "\n" not in str(refused.value)
 
 
 def test_a_camera_keeps_its_own_copy() -> None:

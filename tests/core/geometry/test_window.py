@@ -126,6 +126,16 @@ def test_windows_without_pixels_are_refused():
             WindowConfig(**bad)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"size": (20000, 20000)}, {"size": (96, 10**30)}, {"size": (5, 5), "multiple_of": 10**30}],
+)
+def test_windows_larger_than_any_model_takes_are_refused(settings):
+    with pytest.raises(ConfigError, match="at most 4096 pixels a side"):
+        WindowConfig(**settings)
+    WindowConfig((4096, 4096))
+
+
 @pytest.mark.parametrize("day", KITTI_DAYS)
 @pytest.mark.parametrize("mode", ["crop", "letterbox"])
 def test_a_scaled_window_shows_the_same_in_another_resolution(day, mode):
