@@ -229,7 +229,8 @@ def _guess(data: bytes) -> PointLayout | None:
             continue
         xyz = points[sane, :3]
         step = np.median(np.linalg.norm(np.diff(xyz, axis=0), axis=1))
-        step /= np.median(np.linalg.norm(xyz, axis=1))
+        with np.errstate(invalid="ignore"):  # nearly all points are 0, which is no scan
+            step /= np.median(np.linalg.norm(xyz, axis=1))
         if step < 0.8 * best_step:
             highest = float(layout.decode(data[: len(data) // size * size])[:, 3].max())
             most = next((most for most in (1, 255, 65535) if highest <= most * 1.001), 1)

@@ -213,4 +213,6 @@ def test_other_kinds_of_files_are_named(
 def test_noise_is_refused_without_warnings(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for most in (256, 128, 70):
-        refusal(tmp_path, b"\0" + generator.integers(0, most, 7679, np.uint8).tobytes())
+        noise = generator.integers(0, most, 3840, np.uint8).tobytes()
+        for data in (b"\0" + 2 * noise, bytes(3840) + noise):
+            refusal(tmp_path, data)

@@ -32,4 +32,4 @@ def test_configuration_needs_no_torch():
 def test_other_classes_and_spellings_than_kittis_are_refused(classes, reason):
     line = rf"^detector\.classes {reason}: write Pedestrian, Cyclist, Car$"
     with pytest.raises(ConfigError, match=line):
-        DetectorConfig("lite", "random", WindowConfig("crop", (192, 640)), classes)
+        DetectorConfig("lite", "random", WindowConfig((192, 640)), classes)
