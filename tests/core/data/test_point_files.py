@@ -214,5 +214,5 @@ def test_noise_is_refused_without_warnings(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for most in (256, 128, 70):
         noise = generator.integers(0, most, 3840, np.uint8).tobytes()
-        for data in (b"\0" + 2 * noise, bytes(3840) + noise):
+        for data in (b"\0" + 2 * noise, bytes(3840) + noise, bytes(480000) + b"\xff" * 480):
             refusal(tmp_path, data)
