@@ -18,7 +18,7 @@ import yaml
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.files import read_text, write_whole
 
-_LONGEST = 1 << 18  # characters of a file; thousands of settings
+_LONGEST = 300_000  # characters of a file; thousands of settings
 _LONGEST_REASON = 400
 
 Config = TypeVar("Config")
@@ -39,7 +39,7 @@ def load_config(kind: type[Config], path: Path | str, changes: Sequence[str] = (
 def read_settings(path: Path | str, changes: Sequence[str] = ()) -> dict[str, Any]:
     """The plain values in a YAML file; see `load_config`."""
     try:
-        values = parse_yaml(read_text(path))
+        values = parse_yaml(read_text(path, _LONGEST))
     except DataError as error:
         raise ConfigError(str(error)) from None
     except ConfigError as error:
@@ -83,15 +83,15 @@ def save_settings(path: Path, value: Any) -> None:
     write_whole(path, yaml.safe_dump(plain(value), sort_keys=False).encode())
 
 
-def parse_yaml(text: str) -> Any:
-    """The values of a YAML text, of plain types.
+def parse_yaml(text: str, longest: int = _LONGEST) -> Any:
+    """The values of a YAML text of at most `longest` characters, of plain types.
 
     Raises:
         ConfigError: no valid YAML, a key that stands twice, or an alias, with which a few lines can
             become gigabytes.
     """
-    if len(text) > _LONGEST:
-        raise ConfigError(f"{len(text)} characters of YAML; at most {_LONGEST} are read")
+    if len(text) > longest:
+        raise ConfigError(f"{len(text)} characters of YAML; at most {longest} are read")
     try:
         return yaml.load(text, _Loader)
     except RecursionError:

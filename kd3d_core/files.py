@@ -15,6 +15,8 @@ from typing import Any
 
 from kd3d_core.errors import DataError
 
+_MOST_BYTES = 50_000_000  # of a text; a list of a million frames has less
+
 
 def files_in(folder: Path, endings: Collection[str]) -> list[Path]:
     """The files of a folder with one of these endings (lower case, with dot), by name.
@@ -28,15 +30,15 @@ def files_in(folder: Path, endings: Collection[str]) -> list[Path]:
     )
 
 
-def read_text(path: Path | str, most_bytes: int | None = None) -> str:
+def read_text(path: Path | str, most_bytes: int = _MOST_BYTES) -> str:
     """Contents of a text file: UTF-8 with or without byte order mark, or UTF-16 with one.
 
     `DataError` if it isn't there, can't be read, is no text, or has more than `most_bytes`.
     """
     try:
         with Path(path).open("rb") as file:
-            data = file.read(-1 if most_bytes is None else most_bytes + 1)
-        if most_bytes is not None and len(data) > most_bytes:
+            data = file.read(most_bytes + 1)
+        if len(data) > most_bytes:
             raise DataError(f"{path}: cannot be read: it is larger than {most_bytes / 1e6:g} MB")
         is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         return data.decode("utf-16" if is_utf16 else "utf-8-sig")

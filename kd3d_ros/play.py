@@ -101,18 +101,18 @@ def play_bag(
         DataError: the bag is damaged or lacks a topic; nothing to play.
         Kd3dError: the subscribers did not come in time.
     """
-    if not 0 < rate < 1e6:
-        raise Kd3dError(f"rate {rate:g}: give a speed above 0; 1 is the bag's own")
-    if start_offset_s < 0:
-        raise Kd3dError(f"start offset {start_offset_s:g} s: it cannot be negative")
+    if not 1e-3 <= rate <= 1e6:
+        raise Kd3dError(f"rate {rate:g}: give a speed from 0.001 to 1000000; 1 is the bag's own")
+    if not start_offset_s >= 0:
+        raise Kd3dError(f"start offset {start_offset_s:g} s: give 0 or more")
     stop = stop or threading.Event()
     with BagReader(path) as bag, bare_node("kd3d_bag_player") as node:
-        start_ns = bag.start_ns + round(start_offset_s * 1e9)
-        if start_ns > bag.end_ns:
+        if start_offset_s * 1e9 > bag.end_ns - bag.start_ns:
             raise DataError(
                 f"{path}: the bag lasts {bag.duration_s:.1f} s: "
                 f"nothing is left after {start_offset_s:g} s"
             )
+        start_ns = bag.start_ns + round(start_offset_s * 1e9)
         player = _Player(node, bag, rate, topics, clock, stop, on_sent)
         player.wait_for(wait_for or {}, wait_timeout_s)
         began = time.monotonic()

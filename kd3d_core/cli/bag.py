@@ -31,8 +31,8 @@ def from_kitti(
     from kd3d_core.data.kitti_bag import write_kitti_bag
     from kd3d_core.progress import progress_of
 
-    if not 0 < rate < 1e6:
-        raise Kd3dError(f"--rate {rate:g}: give frames per second, more than 0")
+    if not 1e-3 <= rate <= 1e6:
+        raise Kd3dError(f"--rate {rate:g}: give frames per second, from 0.001 to 1000000")
     dataset = KittiDataset(root)
     names = dataset.names[frame_slice(frames)]
     if not names:

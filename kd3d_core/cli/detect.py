@@ -79,8 +79,8 @@ def detect(
     from kd3d_core.models.config import load_model_config
 
     card = load_model_config(model).card
-    if not 0 < rate < 1e6:
-        raise Kd3dError(f"--rate {rate:g}: give frames per second, more than 0")
+    if not 1e-3 <= rate <= 1e6:
+        raise Kd3dError(f"--rate {rate:g}: give frames per second, from 0.001 to 1000000")
     if score_threshold is not None and not 0 <= score_threshold <= 1:
         raise Kd3dError(f"--score-threshold {score_threshold:g}: scores are between 0 and 1")
     paths = [Path(word).expanduser() for word in inputs]

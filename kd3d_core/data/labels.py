@@ -33,6 +33,8 @@ _FIELDS = (
     "length", "x", "y", "z", "rotation_y", "score",
 )  # fmt: skip
 
+_MOST_BYTES = 4_000_000  # of a frame's file; tens of thousands of labels
+_LONGEST_TYPE = 100  # characters
 _SIZES_M = (0.01, 100.0)
 _FARTHEST_M = 1000.0
 _LARGEST_ANGLE = 2 * math.pi + 0.01
@@ -116,6 +118,11 @@ class Label:
         if len(words) not in (15, 16):
             raise DataError(
                 f"{where}: a KITTI label has 15 fields, or 16 with a score; this has {len(words)}"
+            )
+        if len(words[0]) > _LONGEST_TYPE:
+            raise DataError(
+                f"{where}: field 'type' has {len(words[0])} characters; at most {_LONGEST_TYPE} "
+                "are read"
             )
         numbers = []
         for field, word in zip(_FIELDS[1:], words[1:], strict=False):
@@ -228,7 +235,7 @@ def read_detections(path: Path | str) -> list[Label]:
 
 
 def _numbered_labels(path: Path | str) -> Iterator[tuple[int, Label]]:
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(read_text(path, _MOST_BYTES).splitlines(), 1):
         if line.strip():
             yield number, Label.parse(line, f"{path}:{number}")
 

@@ -15,6 +15,7 @@ layout that it looks like.
 
 import json
 import math
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,21 @@ from kd3d_core.errors import DataError
 _TYPES = ("float32", "float64", "uint8", "uint16", "uint32", "int8", "int16", "int32")
 _AXES = ("x", "y", "z")
 _KITTI_COLUMNS = (*_AXES, "intensity")
+
+# First bytes of other files; as numbers, no coordinates.
+_OTHERS = {
+    b"# .PCD": "a PCD file",
+    b"VERSION": "a PCD file",
+    b"ply\n": "a PLY file",
+    b"ply\r": "a PLY file",
+    b"\x93NUMPY": "a NumPy file",
+    b"PK\x03\x04": "a zip or NumPy archive",
+    b"\x1f\x8b\x08\x00": "compressed with gzip",
+    b"\x1f\x8b\x08\x08": "compressed with gzip",
+    b"version https://git-lfs": "a pointer of Git LFS: fetch the points with git lfs pull",
+}
+_TEXT = frozenset(string.printable.encode())
+_TEXT_START = 64  # bytes that are looked at
 
 _NEAREST_M, _FARTHEST_M = 0.1, 1000.0
 _SAMPLE = 2048  # points that are looked at closely
@@ -118,6 +134,8 @@ def read_points(path: Path | str, layout: PointLayout | None = None) -> np.ndarr
         data = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: points cannot be read: {error}") from None
+    if (what := _other_kind(data)) is not None:
+        raise DataError(f"{path}: it holds no bare numbers of points but is {what}")
     assumed = layout or KITTI_POINTS
     size = assumed.dtype.itemsize
     if len(data) % size:
@@ -133,6 +151,13 @@ def read_points(path: Path | str, layout: PointLayout | None = None) -> np.ndarr
     if assumed.intensity_max != 1:
         points[:, 3] /= assumed.intensity_max
     return points
+
+
+def _other_kind(data: bytes) -> str | None:
+    """What a file is by its first bytes, if not bare numbers."""
+    if (what := next((_OTHERS[key] for key in _OTHERS if data.startswith(key)), None)) is not None:
+        return what
+    return "text" if data and _TEXT.issuperset(data[:_TEXT_START]) else None
 
 
 def _fault(points: np.ndarray, layout: PointLayout, closely: bool) -> str | None:
@@ -204,7 +229,8 @@ def _guess(data: bytes) -> PointLayout | None:
             continue
         xyz = points[sane, :3]
         step = np.median(np.linalg.norm(np.diff(xyz, axis=0), axis=1))
-        step /= np.median(np.linalg.norm(xyz, axis=1))
+        with np.errstate(invalid="ignore"):  # nearly all points are 0, which is no scan
+            step /= np.median(np.linalg.norm(xyz, axis=1))
         if step < 0.8 * best_step:
             highest = float(layout.decode(data[: len(data) // size * size])[:, 3].max())
             most = next((most for most in (1, 255, 65535) if highest <= most * 1.001), 1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd3d_core.errors import DataError
+from kd3d_core.errors import DataError, shown
 from kd3d_core.files import read_text
 
 
@@ -20,9 +20,11 @@ def read_split(path: Path | str) -> list[str]:
         raise DataError(
             f"{error}; give a text file with the name of a frame in each line"
         ) from None
-    if len(set(names)) != len(names):
-        twice = next(name for number, name in enumerate(names) if name in names[:number])
-        raise DataError(f"{path}: frame {twice} is listed twice")
+    if not names:
+        raise DataError(f"{path}: the list is empty: give the name of a frame in each line")
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{path}: frame {shown(name)} is listed twice")
     return names
 
 

@@ -28,7 +28,7 @@ from kd3d_core.training.processes import processes
 from kd3d_core.training.resume import digests_of
 from kd3d_core.training.same_run import Digests
 from kd3d_core.training.task import Task
-from kd3d_core.training.validation import SCORES, DetectionFrames, average_precision, check_classes
+from kd3d_core.training.validation import SCORES, DetectionFrames, average_precision
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,6 @@ def make_detector_task(
         DataError: frames lack something, or have nothing to learn.
     """
     settings = model.detector
-    check_classes(settings.classes)
     detector = make_detector(settings, config.seed, to_train=True)
     sampled = _sampled_objects(config, detector)
     for frames in data.all_frames:

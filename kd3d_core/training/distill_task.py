@@ -32,7 +32,7 @@ from kd3d_core.training.detector_task import DetectorTask
 from kd3d_core.training.processes import processes
 from kd3d_core.training.resume import digests_of
 from kd3d_core.training.same_run import Digests
-from kd3d_core.training.validation import DetectionFrames, check_classes
+from kd3d_core.training.validation import DetectionFrames
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,6 @@ def make_distill_task(
 ) -> DistillTask:
     """The task `distill` of a configuration that has a teacher; `keep` as in `make_task`."""
     assert config.teacher is not None
-    check_classes(model.detector.classes)
     student = make_detector(model.detector, config.seed, to_train=True)
     teacher_config, teacher = load_teacher(config.teacher, config.seed)
     make_points = partial(point_source, config, model, keep=keep)

@@ -10,8 +10,6 @@ from kd3d_core.data.labels import Label, box_labels
 from kd3d_core.data.samples import Batch, FrameSamples, PointSource, batches_of
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.config import DetectorConfig
-from kd3d_core.errors import ConfigError
-from kd3d_core.evaluation.kitti_rules import CLASSES
 from kd3d_core.evaluation.validation import RANKED_METRICS, validation_metrics
 from kd3d_core.training.task import Score
 
@@ -19,15 +17,6 @@ log = logging.getLogger(__name__)
 
 SCORES = tuple(map(Score, RANKED_METRICS))
 """The first decides; each of the others moves earlier in a training than those before it."""
-
-
-def check_classes(classes: Sequence[str]) -> None:
-    """Raise a `ConfigError` for classes that KITTI's evaluation doesn't know."""
-    if unknown := [name for name in classes if name.lower() not in CLASSES]:
-        raise ConfigError(
-            f"detector.classes has {unknown[0]}: KITTI's evaluation, which validates the run, "
-            f"knows {', '.join(CLASSES)}"
-        )
 
 
 class DetectionFrames:

@@ -109,3 +109,13 @@ def test_a_folder_taken_for_abandoned_while_it_is_claimed_is_not_used(
     assert list(files.abandoned_folders(tmp_path, "a-")) == []
     claimed.release()
     assert list(files.abandoned_folders(tmp_path, "a-")) == [claimed.path]
+
+
+def test_no_more_of_a_text_is_read_than_its_bound(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_text("12345")
+    assert read_text(path, 5) == "12345"
+    with pytest.raises(DataError, match="it is larger than 4e-06 MB"):
+        read_text(path, 4)
+    with pytest.raises(DataError, match="zero: cannot be read: it is larger than 50 MB"):
+        read_text("/dev/zero")

@@ -84,7 +84,7 @@ def test_files_as_windows_writes_them(tmp_path: Path) -> None:
         ("batch_size: " + "9" * 5000, "no valid YAML"),
         ("batch_size: 2\nname: !!python/object/apply:os.getcwd []", "no valid YAML"),
         ("name: " + "[" * 5000, "nested too deeply"),
-        ("name: " + "x" * 300_000, "at most 262144"),
+        ("name: " + "x" * 300_000, r"larger than 0\.3 MB"),
     ],
 )
 def test_what_is_wrong_is_one_short_line(tmp_path: Path, text: str, reason: str) -> None:
@@ -143,3 +143,15 @@ def test_changes_and_plain_values_are_checked_alike(tmp_path: Path) -> None:
 
 def test_plain_yaml() -> None:
     assert parse_yaml("a: [1, 2.5, x, yes]") == {"a": [1, 2.5, "x", True]}
+
+
+def test_settings_without_end_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"/dev/zero: cannot be read: it is larger than 0\.3 MB"):
+        load_config(Settings, "/dev/zero")
+
+
+def test_texts_may_be_longer_where_that_is_said() -> None:
+    text = "x" * 300_001
+    with pytest.raises(ConfigError, match="300001 characters of YAML; at most 300000"):
+        parse_yaml(text)
+    assert parse_yaml(text, len(text)) == text

@@ -45,6 +45,7 @@ def test_from_kitti_writes_the_frames_asked_for(
     ("words", "message"),
     [
         (("--rate", 0), "--rate 0"),
+        (("--rate", 1e-300), "--rate 1e-300"),
         (("--frames", "5"), "a:b"),
         (("--frames", "90:"), "selects none"),
     ],

@@ -200,6 +200,10 @@ def test_start_offset_keeps_latched_messages(bag: Path) -> None:
     assert images[0].data[0] == 30
     with pytest.raises(DataError, match=r"lasts 0\.4 s"):
         play_bag(bag, start_offset_s=5)
+    with pytest.raises(DataError, match=r"nothing is left after 1e\+300 s"):
+        play_bag(bag, start_offset_s=1e300)
+    with pytest.raises(Kd3dError, match="start offset nan s: give 0 or more"):
+        play_bag(bag, start_offset_s=float("nan"))
 
 
 def test_loops_until_stopped(bag: Path) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
 import apsw
-import yaml
 from rosbags.interfaces import (
     Connection,
     ConnectionExtRosbag2,
@@ -30,14 +29,15 @@ from rosbags.rosbag2.metadata import ReaderMetadata, parse_qos
 from rosbags.rosbag2.storage_mcap import McapReader, Schema
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
+from kd3d_core.config import parse_yaml
 from kd3d_core.data.bag.compression import MAX_BYTES, unbz2, unlz4, unzstd, unzstd_file
-from kd3d_core.errors import DataError, Kd3dError, first_line, listed
-from kd3d_core.files import files_in
+from kd3d_core.errors import ConfigError, DataError, Kd3dError, first_line, listed
+from kd3d_core.files import files_in, read_text
 
 Storage = McapReader | Sqlite3Reader | Ros1Reader
 """A file of a bag: `connections`, and `messages` of some of them in the order of their stamps."""
 
-_METADATA_BYTES = 2**24
+_METADATA_BYTES = 4_000_000  # thousands of topics and files
 _QOS_BYTES = 2**16
 _FORMATS = {
     "ros2msg": MessageDefinitionFormat.MSG,
@@ -115,13 +115,13 @@ def _files(path: Path, stack: ExitStack) -> list[Path]:
 
 def _listed_files(metadata: Path) -> list[Path]:
     """The files that `metadata.yaml` names. All else in it is in the files, too."""
-    if metadata.stat().st_size > _METADATA_BYTES:
-        raise DataError(f"{metadata}: it has more than {_METADATA_BYTES // 2**20} MiB")
     try:
-        content = yaml.safe_load(metadata.read_text(encoding="utf-8"))
+        content = parse_yaml(read_text(metadata, _METADATA_BYTES), _METADATA_BYTES)
         names = content["rosbag2_bagfile_information"]["relative_file_paths"]
         files = [metadata.parent / PurePath(name).name for name in names]
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):
+    except ConfigError as error:
+        raise DataError(f"{metadata}: {error}; {_ADVICE['.yaml']}") from None
+    except (TypeError, KeyError):
         raise DataError(f"{metadata}: it names no files: {_ADVICE['.yaml']}") from None
     missing = [file.name for file in files if not file.is_file()]
     if missing or not files:

@@ -235,3 +235,13 @@ def test_labels_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_boxes_of_no_labels() -> None:
     assert label_boxes([], np.eye(4)[[2, 0, 1, 3]]).shape == (0, 7)
+
+
+def test_files_and_class_names_without_end_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="/dev/zero: cannot be read: it is larger than 4 MB"):
+        read_labels("/dev/zero")
+    path = tmp_path / "000000.txt"
+    path.write_text(CAR.replace("Car", "C" * 1_000_000))
+    with pytest.raises(DataError, match=r"0\.txt:1: field 'type' has 1000000 characters") as caught:
+        read_labels(path)
+    assert len(str(caught.value)) < 300

@@ -1,6 +1,8 @@
 """Point files: KITTI's are read, others are refused with their layout, or read where it is said."""
 
+import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +112,6 @@ def test_what_is_no_cloud_at_all_is_refused(tmp_path: Path) -> None:
         POINTS.astype(">f4"),
         (1000 * POINTS).astype("<f4"),
         (1000 * POINTS).clip(-3e4, 3e4).astype("<i2"),
-        "\n".join(" ".join(f"{x:.3f}" for x in point) for point in POINTS[:400]).encode()[:12800],
         POINTS.tobytes()[:-5],
     ):
         assert "damaged or has an unknown layout" in refusal(tmp_path, data)
@@ -183,3 +184,35 @@ def test_layouts_survive_meta_json() -> None:
     layout = PointLayout((*PointLayout().columns, ("ring", "uint16")), 255)
     assert PointLayout.from_meta(json.loads(json.dumps(layout.to_meta())), "") == layout
     assert PointLayout.from_meta({}, "") == PointLayout()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("layout", [None, PointLayout()])
+@pytest.mark.parametrize(
+    ("beginning", "name"),
+    [
+        (b"# .PCD v0.7 - Point Cloud Data", "a PCD file"),
+        (b"VERSION 0.7\nFIELDS x y z", "a PCD file"),
+        (b"ply\nformat binary_little_endian", "a PLY file"),
+        (b"\x93NUMPY\x01\0", "a NumPy file"),
+        (b"PK\x03\x04", "a zip or NumPy archive"),
+        (gzip.compress(b"points"), "compressed with gzip"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS: .* git lfs pull"),
+        (b"x,y,z,intensity\n1.25,-3.5,0.75,0.1\n2.5,-3.5,0.75,0.1\n2.5,-3.5,0.75\n", "text"),
+    ],
+)
+def test_other_kinds_of_files_are_named(
+    tmp_path: Path, beginning: bytes, name: str, layout: PointLayout | None
+) -> None:
+    for data in (beginning, beginning + POINTS.tobytes(), beginning * (16 * 40)):
+        message = refusal(tmp_path, data, layout)
+        assert re.fullmatch(f"it holds no bare numbers of points but is {name}", message)
+
+
+@pytest.mark.filterwarnings("error")
+def test_noise_is_refused_without_warnings(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for most in (256, 128, 70):
+        noise = generator.integers(0, most, 3840, np.uint8).tobytes()
+        for data in (b"\0" + 2 * noise, bytes(3840) + noise, bytes(480000) + b"\xff" * 480):
+            refusal(tmp_path, data)

@@ -84,3 +84,9 @@ def test_few_frames_are_split_too() -> None:
         assert len(split.val) <= len(split.train)
     with pytest.raises(DataError, match="at least 2"):
         split_frames(["000000"], {})
+
+
+def test_an_empty_list_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "val.txt").write_text("\n \n")
+    with pytest.raises(DataError, match=r"^data\.val: .*val\.txt: the list is empty"):
+        listed_frames("val.txt", str(tmp_path), "data.val")

@@ -195,6 +195,7 @@ def test_outputs_do_not_replace_inputs(
         ("data --kitti k --frames 7:9", "selects none"),
         ("data --kitti k --frames first", "write a:b"),
         ("data --kitti k --rate 0", "--rate 0"),
+        ("data --kitti k --rate 1e-300", "--rate 1e-300"),
         ("data --kitti k --score-threshold 2", "--score-threshold 2"),
         ("data --kitti k --intrinsics 1 1 1 1", "is a KITTI folder, whose images"),
         ("data --kitti k --raw-images", "is a KITTI folder, whose images"),

@@ -320,6 +320,29 @@ def test_metadata_is_not_asked_for_more_than_the_files(
     assert len(read_all(tmp_path / "bag")) == 6
 
 
+def test_metadata_with_aliases_or_without_end_is_refused(
+    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(bag, tmp_path / "bag")
+    metadata = tmp_path / "bag" / "metadata.yaml"
+    whole = metadata.read_text()
+    merges = "".join(
+        f"a{level}: &a{level}\n  <<: [{', '.join([f'*a{level - 1}'] * 9)}]\n"
+        for level in range(1, 9)
+    )
+    metadata.write_text(f"a0: &a0 {{x: 1}}\n{merges}{whole}")
+    with pytest.raises(
+        DataError, match=r"metadata\.yaml: .*aliases are not read.*reindex"
+    ) as error:
+        BagReader(tmp_path / "bag")
+    assert "\n" not in str(error.value)
+    metadata.write_text(whole + f"# {'x' * 1_000_000}\n")  # as many topics make it
+    assert len(read_all(tmp_path / "bag")) == 6
+    monkeypatch.setattr(storage, "_METADATA_BYTES", 1_000_000)
+    with pytest.raises(DataError, match=r"metadata\.yaml: .* larger than 1 MB"):
+        BagReader(tmp_path / "bag")
+
+
 def test_a_file_that_is_missing_is_named(bag: Path, tmp_path: Path) -> None:
     shutil.copytree(bag, tmp_path / "bag")
     metadata = tmp_path / "bag" / "metadata.yaml"
