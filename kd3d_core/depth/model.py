@@ -31,6 +31,9 @@ class DepthModel(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write a transformers folder, from which the same model can be loaded again."""
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
         network: Any = self.network
         network.save_pretrained(folder)
 

@@ -26,9 +26,10 @@ def best_thresholds(
     """By class, the score from which on the F1 of its detections is highest, in steps of 0.01.
 
     F1 is 2 right / (2 right + wrong + missed), with KITTI's rules for the moderate level and the
-    loose overlaps in 3D; of equal thresholds the lowest is taken. A class that has no label has no
-    threshold. One of which nothing is found rightly has 1, so that none of its detections is
-    shown; if that is so for all classes, none has a threshold: nothing can be chosen yet.
+    loose overlaps in 3D, except that detections in the image's `DontCare` areas are not wrong. Of
+    equal thresholds the lowest is taken. A class without labels has none. One of which nothing is
+    found rightly has 1, so that none of its detections is shown; if that is so for all classes,
+    none has a threshold: nothing can be chosen yet.
 
     >>> car = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.0  0", "example")
     >>> right = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.0  0  0.6", "example")
@@ -53,10 +54,10 @@ def _f1(candidates: Candidates, name: str) -> np.ndarray | None:
     level = Level.of(labels, found, name, _LEVEL, np.ones(len(labels.type), bool))
     if not level.label_counts.any():
         return None
-    minimum = min_overlap("loose", name, "3d")
     pairs, chosen = second_pass(candidates, level, name, "3d", _SCORES)
     right = chosen[both_count(level, pairs)].sum(0)
-    may_be_wrong = level.detection_counts & (candidates.dont_care["3d"] <= minimum)
+    in_dont_care = candidates.dont_care["bbox"] > min_overlap("loose", name, "bbox")
+    may_be_wrong = level.detection_counts & ~in_dont_care
     shown = (found.score[may_be_wrong, None] >= _SCORES).sum(0)
     wrong = shown - chosen[may_be_wrong[pairs.detection]].sum(0)
     missed = level.label_counts.sum() - right

@@ -7,12 +7,12 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 from fake_detector import FakeDetector, answer
 from geometry_msgs.msg import TransformStamped
-from node_helpers import CAMERA_FRAME, camera_info, image_message, stamp_of
+from node_helpers import CAMERA_FRAME, SENSOR, camera_info, image_message, stamp_of
 from node_setup import Start, held_in_model
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import PointCloud2
+from sensor_msgs.msg import Image, PointCloud2
 from std_msgs.msg import Float64
 from tf2_msgs.msg import TFMessage
 
@@ -242,6 +242,25 @@ def test_two_cameras_have_frames_and_diagnostics_of_their_own(start: Start) -> N
         assert status.name == f"{side}/kd3d_detector: detector"
         assert status.hardware_id == f"/{side}/image"
         assert setup.node._outputs.frame_id == f"{side}/kd3d_lidar"
+
+
+def test_the_subscription_follows_the_reliability_of_the_publishers(start: Start) -> None:
+    setup = start()
+    camera = setup.camera
+    setup.connect()
+    assert camera.value("image_reliability") == "best_effort"
+    setup.info()
+    for qos, reliability in ((QoSProfile(depth=5), "reliable"), (SENSOR, "best_effort")):
+        camera.destroy_publisher(camera.images)
+        camera.images = camera.create_publisher(Image, "/image", qos)
+        setup.spinner.until(
+            "another QoS",
+            lambda reliability=reliability: camera.value("image_reliability") == reliability,
+        )
+        camera.statuses.clear()
+        setup.connect()
+        setup.send(image_message())
+    assert setup.node.counters.processed == 2
 
 
 @pytest.mark.parametrize("focal", [float("nan"), 0.0, 1.0])

@@ -40,8 +40,14 @@ def running(process: "subprocess.Popen[str]") -> Iterator["subprocess.Popen[str]
     try:
         yield process
     finally:
-        process.kill()
-        process.communicate()
+        # Not killed at first: DDS believes in the services of a killed node for a while, and the
+        # next test would call those.
+        process.terminate()
+        try:
+            process.communicate(timeout=20)
+        finally:
+            process.kill()
+            process.wait()
 
 
 def go_on(process: "subprocess.Popen[str]") -> None:

@@ -13,6 +13,7 @@ from small_detector import small_lite, student_task
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.labels import Label
 from kd3d_core.detectors.build import load_detector, random_detector
 from kd3d_core.distill.config import DistillConfig, FeatureConfig, LogitConfig, TeacherConfig
 from kd3d_core.distill.distiller import Distiller
@@ -201,6 +202,22 @@ class TestRuns:
         other = student_task(wanted, model, small_lite(2), frames)
         with pytest.raises(ConfigError, match="the teacher lite has other weights than it had"):
             train(wanted, other)
+
+    def test_thresholds_are_chosen_on_the_boxes_of_the_teacher(
+        self, write_frame, tmp_path, monkeypatch
+    ):
+        root = write_frame("000000", labels=None)
+        model = load_model_config("lite")
+        task = student_task(config(root), model, small_lite(1), KittiDataset(root))
+        car = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.0  0", "test")
+        monkeypatch.setattr(task._teacher_boxes, "labels", lambda _: {"000000": [car]})
+        found = {"000000": [replace(car, score=0.6)]}
+        monkeypatch.setattr(task._val, "detect", lambda *_: found)
+        task.validate(task.model, torch.device("cpu"))
+        task.export(task.model, tmp_path)
+        card = load_model_config(tmp_path / "model.yaml").card
+        assert card.score_thresholds == {"Car": 0.01}
+        assert card.thresholds_from.endswith("1 frames with boxes of the teacher")
 
     def test_projectors_are_drawn_from_the_seed(self, write_frame):
         root = write_frame("000000")

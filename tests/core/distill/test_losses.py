@@ -41,6 +41,12 @@ class TestFeatures:
         loss = feature_loss(student, torch.zeros_like(student), weights)
         assert loss.item() == pytest.approx(0.5 * (1 + 9) / 2 + 2 * (4 + 0) / 2)
 
+    def test_smooth_l1_weights_by_hand(self):
+        student = torch.tensor([[[[0.5, 2.0]], [[3.0, 0.0]]]])
+        weights = torch.tensor([[[[0.5, 2.0]]]])
+        loss = feature_loss(student, torch.zeros_like(student), weights, "smooth_l1")
+        assert loss.item() == pytest.approx(0.5 * (0.125 + 2.5) / 2 + 2 * (1.5 + 0) / 2)
+
     def test_a_cell_without_weight_has_no_gradient(self):
         student = drawn(1, 3, 2, 2).requires_grad_()
         weights = torch.tensor([[[[1.0, 0.0], [0.0, 1.0]]]])
@@ -119,6 +125,42 @@ class TestClasses:
         focal = quality_focal(student, teacher.sigmoid()).sum(-1)
         found = class_loss(student, teacher, weights, "quality_focal")
         torch.testing.assert_close(found, focal[0, 0] + 0.25 * focal[1, 3])
+
+
+def test_losses_are_those_of_single_precision_over_several_frames_in_half():
+    """`(B, N, C)` in bf16: as the rounded values in float32, frame by frame."""
+    weights = drawn(3, 4, seed=9).abs()
+    for loss, channels in (
+        (lambda s, t, w: class_loss(s, t, w, "kl"), 3),
+        (lambda s, t, w: class_loss(s, t, w, "quality_focal"), 3),
+        (box_loss, 7),
+        (direction_loss, 2),
+    ):
+        student, teacher = (drawn(3, 4, channels, seed=i, spread=2).bfloat16() for i in (0, 1))
+        found = loss(student, teacher, weights)
+        assert found.dtype == torch.float32
+        frames = zip(student.float(), teacher.float(), weights, strict=True)
+        expected = sum(loss(*frame) for frame in frames)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+
+
+def test_the_temperature_is_1_unless_said():
+    student, teacher = drawn(5, 3), drawn(5, 3, seed=1)
+    assert torch.equal(binary_kl(student, teacher), binary_kl(student, teacher, 1.0))
+    ones = torch.ones(5)
+    assert torch.equal(
+        class_loss(student, teacher, ones), class_loss(student, teacher, ones, "kl", 1.0)
+    )
+
+
+def test_confidence_is_of_the_best_class_of_each_anchor():
+    logits = drawn(2, 4, 3)
+    expected = logits.sigmoid().max(-1).values
+    torch.testing.assert_close(confidence_weights(logits, 0.0), expected)
+    # One that lies on the threshold doesn't count.
+    assert confidence_weights(torch.zeros(1, 3), 0.5, background=0.1).tolist() == pytest.approx(
+        [0.1]
+    )
 
 
 def test_confidence_counts_above_its_threshold():

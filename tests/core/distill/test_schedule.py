@@ -77,3 +77,9 @@ def test_phases_that_make_no_sense(phases, reason):
 def test_weights_that_make_no_sense(weights, reason):
     with pytest.raises(ConfigError, match=reason):
         Phase(5, weights)
+
+
+def test_a_ramp_may_be_as_long_as_its_phase():
+    phases = (Phase(10), Phase(14, {"det": 3.0}, ramp_epochs=4))
+    check_phases(phases)
+    assert [weights_at(phases, 10 + epoch)["det"] for epoch in range(5)] == [1, 1.5, 2, 2.5, 3]

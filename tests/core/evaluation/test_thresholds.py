@@ -44,9 +44,10 @@ def test_what_the_evaluation_ignores_counts_neither_way():
     found = [
         [
             label("Car", 0, 0.5),
-            label("Car", 30, 0.9),
-            label("Car", 60, 0.9, bbox="0 0 9 9"),
+            label("Car", 30, 0.45),
+            label("Car", 60, 0.45, bbox="0 0 9 9"),
             label("Car", 90, 0.3),
+            label("Car", 120, 0.45, bbox="510 0 560 50"),
         ]
     ]
     assert best_thresholds(truth, found, ["Car"]) == {"Car": 0.31}

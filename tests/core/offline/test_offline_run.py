@@ -12,6 +12,7 @@ from kd3d_core.data.bag import BagReader, typestore
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.labels import box_labels, read_detections
 from kd3d_core.errors import DataError, Kd3dError
+from kd3d_core.models.card import ModelCard
 from kd3d_core.models.config import load_model_config
 from kd3d_core.offline import store
 from kd3d_core.offline.image_files import kitti_source
@@ -245,6 +246,9 @@ def test_the_digest_of_a_model_follows_weights_settings_device_and_code(
     digests = {model_digest(config, "cpu"), model_digest(config, "cuda")}
     digests |= {model_digest(replace(config, seed=1), "cpu"), model_digest(trained, "cpu")}
     assert model_digest(config, "cpu") in digests
+    # What is known of a model changes none of its answers.
+    card = ModelCard(score_thresholds={"Car": 0.4})
+    assert model_digest(replace(config, card=card), "cpu") in digests
     weights.write_bytes(b"two")
     digests.add(model_digest(trained, "cpu"))
     monkeypatch.setattr(store, "FORMAT", store.FORMAT + 1)

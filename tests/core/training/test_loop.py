@@ -270,3 +270,35 @@ def test_a_folder_that_cant_be_written_is_one_line(tmp_path):
     with pytest.raises(DataError, match="can't be written") as caught:
         train(config(tmp_path / "file" / "run"), Noise())
     assert "\n" not in str(caught.value)
+
+
+class Harmful:
+    """Says so when it is unpickled."""
+
+    def __reduce__(self):
+        return print, ("unpickled",)
+
+
+def test_nothing_but_tensors_is_unpickled(tmp_path, capsys):
+    train(config(tmp_path), Noise())
+    for harmful in ({"step": 16, "more": Harmful()}, Harmful()):
+        torch.save(harmful, tmp_path / "latest" / "state.pt")
+        with pytest.raises(WeightsError, match="delete it to start again"):
+            train(config(tmp_path), Noise())
+        with pytest.raises(WeightsError, match="delete it to start again"):
+            checkpoint.validated_weights(tmp_path / "latest")
+    assert "unpickled" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_the_averaged_weights_are_those_that_count(tmp_path, ema):
+    settings = config(tmp_path)
+    train(replace(settings, optimizer=replace(settings.optimizer, ema=ema)), Noise())
+    found = checkpoint.validated_weights(tmp_path / "latest")
+    assert found.keys() == Network().state_dict().keys()
+    best = load_file(tmp_path / "best" / "model.safetensors")
+    last = load_file(tmp_path / "latest" / "model.safetensors")
+    weight = "layers.1.weight"
+    assert torch.equal(found[weight], last[weight]) == (ema == 0)
+    if json.loads((tmp_path / "best" / "meta.json").read_text())["step"] == 16:
+        assert torch.equal(found[weight], best[weight])

@@ -1,6 +1,7 @@
 """The order of frames over epochs and processes."""
 
 import pytest
+import torch
 
 from kd3d_core.training.sampler import epoch_batches
 
@@ -25,3 +26,10 @@ def test_epochs_and_seeds_differ_and_repeat():
     assert epoch_batches(31, 2, 0, 0) == epoch_batches(31, 2, 0, 0)
     assert epoch_batches(31, 2, 0, 0) != epoch_batches(31, 2, 0, 1)
     assert epoch_batches(31, 2, 0, 0) != epoch_batches(31, 2, 1, 0)
+
+
+def test_a_run_of_an_older_version_goes_on_in_its_order():
+    before = torch.get_rng_state()
+    assert epoch_batches(7, 2, seed=3, epoch=4) == [[2, 0], [6, 3], [1, 4], [5, 2]]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert len({str(epoch_batches(50, 5, seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4

@@ -104,6 +104,23 @@ def test_a_detector_learns_from_pseudo_lidar_and_its_weights_load(config, tmp_pa
         assert torch.equal(value, trained[name]), name
 
 
+def test_a_detector_is_exported_with_the_thresholds_of_its_validation(config, monkeypatch):
+    task = make_task(config)
+    frames = KittiDataset(config.data.root)
+    found = {
+        frame.name: [replace(label, score=0.6) for label in frame.ground_truth()]
+        for frame in frames
+    }
+    monkeypatch.setattr(task, "detect", lambda *_: found)
+    task.validate(task.model, torch.device("cpu"))
+    task.export(task.model, Path(config.out))
+    card = load_model_config(Path(config.out) / "model.yaml").card
+    assert card.score_thresholds["Car"] == 0.01
+    assert card.thresholds_from == f"best F1 at loose 3D IoU, {len(frames)} frames with labels"
+    assert card.detector is not None
+    assert card.detector.camera is not None
+
+
 def test_frames_without_objects_are_reported(config, caplog):
     config = replace(config, data=replace(config.data, train=None))
     with caplog.at_level("INFO"):
