@@ -141,8 +141,8 @@ def keep_tasks(monkeypatch: pytest.MonkeyPatch) -> list:
     made = []
     make_task = tasks.make_task
 
-    def make(config):
-        made.append(make_task(config))
+    def make(config, **choices):
+        made.append(make_task(config, **choices))
         return made[-1]
 
     monkeypatch.setattr(tasks, "make_task", make)

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from kd3d_core.cli import train as command
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.samples import Batch
-from kd3d_core.errors import DataError
+from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.models.config import load_model_config, save_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
 from kd3d_core.training.config import DataConfig, OptimizerConfig, TrainConfig
@@ -105,12 +106,12 @@ def test_a_detector_learns_from_pseudo_lidar_and_its_weights_load(config, tmp_pa
 
 def test_a_detector_is_exported_with_the_thresholds_of_its_validation(config, monkeypatch):
     task = make_task(config)
-    frames = task._val.frames
+    frames = KittiDataset(config.data.root, ["000001", "000003"])
     found = {
         frame.name: [replace(label, score=0.6) for label in frame.ground_truth()]
         for frame in frames
     }
-    monkeypatch.setattr(task._val, "detect", lambda *_: found)
+    monkeypatch.setattr(task, "detect", lambda *_: found)
     task.validate(task.model, torch.device("cpu"))
     task.export(task.model, Path(config.out))
     card = load_model_config(Path(config.out) / "model.yaml").card
@@ -124,8 +125,17 @@ def test_frames_without_objects_are_reported(config, caplog):
     config = replace(config, data=replace(config.data, train=None))
     with caplog.at_level("INFO"):
         make_task(config)
-    assert "1 of 6 labelled frames have no object of the classes (first: 000005)" in caplog.text
+    assert "1 of 6 frames have no object of the classes (first: 000005)" in caplog.text
     assert "12 Car" in caplog.text
+
+
+def test_classes_that_cannot_be_validated_are_refused(config, small_model, tmp_path):
+    model = yaml.safe_load(small_model.read_text())
+    model["detector"]["classes"] = ["Pedestrian", "Cyclist", "Van"]
+    path = tmp_path / "van.yaml"
+    path.write_text(yaml.safe_dump(model))
+    with pytest.raises(ConfigError, match=r"detector\.classes has Van: .* pedestrian, cyclist"):
+        make_task(replace(config, model=str(path)))
 
 
 def test_a_data_set_without_any_object_is_refused(config, street, tmp_path):
