@@ -112,7 +112,8 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
         validated = meta.get("validated", step)
         found = checkpoint_meta.find(out / "best")
         best = checkpoint_meta.read_meta(found) if found is not None else None
-        log.info("going on at step %d of %d from %s", step, total, latest)
+        word = "finished already" if step == total else "going on"
+        log.info("%s at step %d of %d from %s", word, step, total, latest)
     check_same_step(step, out)  # which waits until all have read
     if accelerator.is_main_process:
         if latest is None:  # that of another run would count as this run's

@@ -78,7 +78,7 @@ def reason(scores: Sequence[Score], metrics: Mapping[str, float]) -> str:
         value = metrics.get(score.name, math.nan)
         if value != 0 and not math.isnan(value):
             word = "highest" if score.higher_is_better else "lowest"
-            before = f"; {' and '.join(flat)} said nothing" if flat else ""
+            before = f"; {' and '.join(flat)}: 0 or missing" if flat else ""
             return f"{word} {score.name}, {value:.4g}{before}"
         flat.append(score.name)
-    return f"the newest; {' and '.join(flat)} said nothing in any validation"
+    return f"the newest; {' and '.join(flat)}: 0 or missing in each validation"

@@ -27,5 +27,5 @@ def test_a_missing_metric_is_the_worst():
 
 def test_the_reason_names_what_decided():
     assert reason(SCORES, {"mAP": 2.5, "loose": 9.0}) == "highest mAP, 2.5"
-    assert reason(SCORES, {"mAP": 0.0, "loose": 9.0}) == "highest loose, 9; mAP said nothing"
+    assert reason(SCORES, {"mAP": 0.0, "loose": 9.0}) == "highest loose, 9; mAP: 0 or missing"
     assert "the newest" in reason(SCORES, {})
