@@ -36,6 +36,11 @@ def _add(parser: ArgumentParser, kind: type, name: str, items: dict[str, type]) 
             items[prefix + field] = section
         else:
             _add(parser, section, prefix + field, items)
+    for field, section in get_type_hints(kind).items():  # which are in the parser already
+        if dataclasses.is_dataclass(section):
+            items |= {
+                f"{prefix}{field}.{part}": of for part, of, many in _sections(section) if many
+            }
 
 
 def _sections(kind: type) -> Iterator[tuple[str, type, bool]]:

@@ -59,6 +59,8 @@ def test_every_key_is_explained(capsys, monkeypatch):
     keys = (keys - {"teacher"}) | {"until_epoch", "weights"}
     assert not [key for key in keys if f"  --{key} " not in explained]
     assert "(type: int, default: 80)" in explained
+    assert "each of distill.phases:" in explained
+    assert "each of data.extra:" in explained
 
 
 def test_settings_replace_those_of_the_file():
