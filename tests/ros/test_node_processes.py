@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,14 +59,25 @@ def go_on(process: "subprocess.Popen[str]") -> None:
 
 
 def caller(camera: Camera, spinner: Spinner) -> Call:
-    """Calls a service of the node, and waits for the answer."""
+    """Calls a service of the node, and waits for the answer.
+
+    Asks again after some seconds: DDS loses the answer to a client that the node hasn't discovered
+    within a tenth of a second, which happens where the machine is busy.
+    """
 
     def call(kind: Any, name: str, request: Any) -> Any:
         client = camera.create_client(kind, f"/kd3d_detector/{name}")
         spinner.until(f"the service {name}", client.service_is_ready)
-        answer = client.call_async(request)
-        spinner.until(f"an answer of {name}", answer.done)
-        return answer.result()
+        answers = []
+
+        def answered() -> bool:
+            if time.monotonic() > began + 5 * len(answers):
+                answers.append(client.call_async(request))
+            return any(answer.done() for answer in answers)
+
+        began = time.monotonic()
+        spinner.until(f"an answer of {name}", answered)
+        return next(answer.result() for answer in answers if answer.done())
 
     return call
 
