@@ -58,7 +58,7 @@ def demo(
         speed: of playing; 1 is real time. The default lets a CPU keep up: images that come while
             the detector is busy are dropped, but for the newest.
         rate: frames per second of the bag.
-        frames: which frames, as a:b, counted from 0 and without b.
+        frames: range of the frames, as a:b, counted from 0 and without b.
     """
     from kd3d_core.data.kitti_bag import write_kitti_bag
     from kd3d_core.models.card import caveat

@@ -24,7 +24,7 @@ def from_kitti(
         root: data set, or its `training` folder.
         out: folder of the bag to write.
         rate: frames per second.
-        frames: which frames, as a:b, counted from 0 and without b; all by default.
+        frames: range of the frames, as a:b, counted from 0 and without b; all by default.
         overwrite: replace a bag of that name.
     """
     from kd3d_core.data.kitti import KittiDataset

@@ -29,11 +29,11 @@ def check(
 
     Args:
         root: data set in KITTI's layout, or its `training` folder.
-        frames: which frames, as a:b, counted from 0 and without b; all by default.
+        frames: range of the frames, as a:b, counted from 0 and without b; all by default.
         every: look at each n-th of them only.
         html: file for a page with LiDAR points and labels drawn on some images.
         png: folder for the same pictures.
-        pictures: how many of them, spread evenly.
+        pictures: number of pictures, of frames spread evenly.
     """
     from kd3d_core.data.calibration_check import check_calibration, common_findings, kitti_sample
     from kd3d_core.data.kitti import KittiDataset

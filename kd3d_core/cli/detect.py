@@ -61,7 +61,7 @@ def detect(
         precision: of the networks; auto suits the device.
         score_threshold: boxes with a lower score are left out; default: the model's own thresholds,
             one for each class. Give 0 to keep all, as files for an evaluation must.
-        frames: which frames, as a:b, counted from 0 and without b; all by default.
+        frames: range of the frames, as a:b, counted from 0 and without b; all by default.
         results: folder that keeps what was detected; a run that was interrupted, or that asks for
             other outputs, takes from it what the same model found in the same images.
         overwrite: replace a bag of that name, and remove other frames' files from the folders.

@@ -40,8 +40,8 @@ class CalibrationSample:
     """What can be compared with each other in a frame.
 
     Attributes:
-        name: of the frame.
-        camera: of the image, as large as it is.
+        name: the frame's name.
+        camera: the image's camera, for its real size.
         points: `(N, 3+)` true LiDAR points in the detector frame.
         boxes: `(M, 7)` labelled boxes in the detector frame.
         rectangles: `(M, 4)` left, top, right, bottom of labels in the image.

@@ -54,8 +54,8 @@ class CameraFile:
     """What a calibration file says.
 
     Attributes:
-        format: in words.
-        info: of the camera, with stamp 0 and no `frame_id`. Width and height are 0 where the file
+        format: name of the file's format, for people.
+        info: the calibration, with stamp 0 and no `frame_id`. Width and height are 0 where the file
             doesn't say for which size it is.
         lidar_from_camera: 4x4 from the camera's optical frame to the LiDAR; None if the file
             doesn't say.

@@ -43,7 +43,7 @@ class KittiFrame:
         name: the files' name without ending, for example `000010`.
         files: part name to path, for the parts that this frame has.
         root: the data set's folder.
-        layout: of the point files, if the data set says so.
+        layout: columns of the point files, if the data set says so.
     """
 
     name: str

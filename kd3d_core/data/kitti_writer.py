@@ -40,7 +40,7 @@ class KittiWriter:
         """Write a frame; the files get their names once all of them are written, else `DataError`.
 
         Args:
-            name: of its files, without ending.
+            name: file name without ending, of each of its files.
             image: `(H, W, 3)` uint8 RGB, rectified.
             calib: contents of the calibration file, see `calib_text`.
             points: `(N, 4)` x, y, z in metres and intensity, 0 to 1, if the folder has points.

@@ -124,7 +124,7 @@ def read_points(path: Path | str, layout: PointLayout | None = None) -> np.ndarr
     """Points of a file as `(N, 4)` float32: x, y, z in metres and intensity, 0 to 1.
 
     Args:
-        layout: of the file; default: KITTI's, if that is plausible.
+        layout: columns of the file; default: KITTI's, if that is plausible.
 
     Raises:
         DataError: the file can't be read, is cut off, has another layout, or points that are not

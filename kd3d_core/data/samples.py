@@ -60,7 +60,7 @@ class Batch:
         teacher_points: `(K, 4)` float32, a second cloud of the same frames; None if not asked for.
         teacher_samples: `(K,)` int64, the frame that each of them belongs to.
         teacher_answers: what a teacher said about the frames, by name; None if not asked for.
-        has_teacher: for each frame, whether it has points or answers of the teacher.
+        has_teacher: mask over the frames: whether it has points or answers of the teacher.
         labelled: for each frame, whether its boxes are known; if not, it has none here.
         epoch: that the frames were drawn for.
     """

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from kd3d_core.classes import KITTI_CLASSES
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.checkpoint import load_tensors
 from kd3d_core.detectors.config import DetectorConfig
@@ -13,7 +12,6 @@ from kd3d_core.detectors.lite import lite
 from kd3d_core.detectors.mvxnet import mvxnet
 from kd3d_core.detectors.pointpillars import pointpillars
 from kd3d_core.detectors.second import second
-from kd3d_core.errors import ConfigError
 from kd3d_core.weights.tensors import read_tensors
 
 _DESIGNS: dict[str, Callable[..., AnchorDetector]] = {
@@ -57,10 +55,4 @@ def load_detector(path: Path, config: DetectorConfig) -> AnchorDetector:
 
 def _build(config: DetectorConfig) -> AnchorDetector:
     wanted = [] if config.point_cloud_range is None else [config.point_cloud_range]
-    detector = _DESIGNS[config.type](config.decoding, *wanted).eval()
-    if len(config.classes) != detector.head.num_classes:
-        raise ConfigError(
-            f"{config.type} has anchors for {detector.head.num_classes} classes "
-            f"({', '.join(KITTI_CLASSES)}), the configuration names {len(config.classes)}"
-        )
-    return detector
+    return _DESIGNS[config.type](config.decoding, *wanted).eval()

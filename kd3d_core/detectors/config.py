@@ -38,7 +38,7 @@ class DetectorConfig:
             `random`.
         window: what the detector sees of the image. For types that see none, the depth model's
             window costs nothing.
-        classes: KITTI's class names, spelt as KITTI does, in the order of the labels.
+        classes: KITTI's class names, in the order of the anchors: `KITTI_CLASSES`.
         decoding: thresholds and counts.
         point_cloud_range: x_min, y_min, z_min, x_max, y_max, z_max in metres of what the detector
             sees; None is the design's own. A smaller one is quicker, and boxes beyond it are
@@ -53,8 +53,8 @@ class DetectorConfig:
     point_cloud_range: Range | None = None
 
     def __post_init__(self) -> None:
-        names = ", ".join(KITTI_CLASSES)
-        if unknown := [name for name in self.classes if name not in KITTI_CLASSES]:
-            raise ConfigError(f"detector.classes has {shown(unknown[0])}: write {names}")
-        if len(set(self.classes)) != len(self.classes):
-            raise ConfigError(f"detector.classes has a name twice: write {names}")
+        if self.classes != KITTI_CLASSES:
+            raise ConfigError(
+                f"detector.classes is {shown(', '.join(self.classes))}: anchors and weights are "
+                f"for {', '.join(KITTI_CLASSES)}, in this order"
+            )

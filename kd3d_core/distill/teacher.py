@@ -81,10 +81,9 @@ def check_fit(
 ) -> dict[str, list[tuple[int, int]]]:
     """The channels of student and teacher at each place, once it is clear that they can compare.
 
-    By place, a pair (student's, teacher's) for each of its maps. `ConfigError` if classes, ranges,
+    By place, a pair (student's, teacher's) for each of its maps. `ConfigError` if ranges,
     windows, cells at a place, or anchors differ; it names both.
     """
-    _same("classes", teacher_config.classes, student_config.classes)
     _same("point_cloud_range (m)", teacher.grid.point_cloud_range, student.grid.point_cloud_range)
     if teacher.reads_image:
         _same("image windows", teacher_config.window, student_config.window)

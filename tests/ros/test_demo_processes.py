@@ -40,19 +40,24 @@ def is_running(number: int) -> bool:
         return False
 
 
-def test_sigterm_ends_the_children(tmp_path: Path) -> None:
+def start_demo(folder: Path, command: list[str]) -> "subprocess.Popen[str]":
+    """A demo whose only child runs `command`; it prints the child's process number."""
     code = (
         "import sys; from pathlib import Path; from kd3d_ros import demo\n"
         "def setup():\n"
-        f"    with demo._process('sleeper', {SLEEP!r}, Path('log')) as sleeper:\n"
-        "        print(sleeper.popen.pid, flush=True)\n"
-        "        sleeper.popen.wait()\n"
+        f"    with demo._process('child', {command!r}, Path('log')) as child:\n"
+        "        print(child.popen.pid, flush=True)\n"
+        "        child.popen.wait()\n"
         "demo.demo, sys.argv = setup, ['kd3d-demo']\n"
         "sys.exit(demo.main())"
     )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=folder, stdout=subprocess.PIPE, text=True
     )
+
+
+def test_sigterm_ends_the_children(tmp_path: Path) -> None:
+    parent = start_demo(tmp_path, SLEEP)
     try:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
@@ -78,18 +83,7 @@ FINISH = [
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "SIGKILL"])
 def test_children_finish_their_work_when_the_demo_is_ended(tmp_path: Path, number: int) -> None:
-    code = (
-        "import sys; from pathlib import Path; from kd3d_ros import demo\n"
-        "def setup():\n"
-        f"    with demo._process('recorder', {FINISH!r}, Path('log')) as recorder:\n"
-        "        print(recorder.popen.pid, flush=True)\n"
-        "        recorder.popen.wait()\n"
-        "demo.demo, sys.argv = setup, ['kd3d-demo']\n"
-        "sys.exit(demo.main())"
-    )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    )
+    parent = start_demo(tmp_path, FINISH)
     try:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())

@@ -37,7 +37,7 @@ def choose_topic(
         given: the user's choice; empty: the only one.
         among: topics to choose from; default: all that have such messages.
         preferred: taken instead of the only one, the first that is there.
-        option: how the user can choose, for the error.
+        option: the user's option to choose with, for the error.
 
     Raises:
         DataError: there is none, or several; says what the bag has instead.

@@ -43,12 +43,6 @@ def test_asking_for_shapes_leaves_a_detector_as_it_was():
     assert all(torch.equal(before[n], value) for n, value in detector.state_dict().items())
 
 
-def test_other_classes():
-    message = refusal(config={"classes": ("Car", "Cyclist", "Pedestrian")})
-    assert "('Car', 'Cyclist', 'Pedestrian')" in message
-    assert "('Pedestrian', 'Cyclist', 'Car')" in message
-
-
 def test_another_range():
     message = refusal(grid={"point_cloud_range": (0.0, -12.8, -3.0, 24.0, 12.8, 1.0)})
     assert "24.0, 12.8, 1.0)" in message
