@@ -13,6 +13,7 @@ from kd3d_core.geometry.camera_info import (
     CameraInfoLike,
     ImageSizeError,
     camera_from_info,
+    camera_info_content,
     camera_info_doubts,
 )
 from kd3d_core.geometry.transforms import TransformBuffer
@@ -38,6 +39,7 @@ class CameraSource:
         camera_height: float = 1.65,
         image_is_rectified: bool = True,
         image_topic: str = "",
+        extrinsics: np.ndarray | None = None,
     ) -> None:
         """
         Args:
@@ -46,13 +48,15 @@ class CameraSource:
             camera_height: metres from the ground to the camera, for the virtual frame.
             image_is_rectified: `rectified` of `camera_from_info`.
             image_topic: name of the images' topic, which may say whether they are rectified.
+            extrinsics: 4x4 `lidar_from_camera`, so that no transform is looked up.
         """
         self._frames = frames
         self._detector_frame = detector_frame
         self._image_is_rectified = image_is_rectified
         self._image_topic = image_topic
         self.doubts: tuple[str, ...] = ()
-        self._virtual = None if detector_frame else virtual_lidar_from_camera(camera_height)
+        virtual = None if detector_frame else virtual_lidar_from_camera(camera_height)
+        self._fixed_pose = virtual if extrinsics is None else extrinsics
         self._info: tuple[CameraInfoLike, str] | None = None
         self._made_of: Any = None
         self._made: PinholeCamera | CalibrationError | None = None
@@ -60,7 +64,7 @@ class CameraSource:
     @property
     def is_virtual(self) -> bool:
         """Whether the detector frame is one made up for this camera."""
-        return self._virtual is not None
+        return not self._detector_frame
 
     def set_info(self, info: CameraInfoLike, frame_id: str) -> None:
         """Remember the latest CameraInfo, and the frame that its header names."""
@@ -93,7 +97,7 @@ class CameraSource:
         info, _ = self._info
         pose = self._lidar_from_camera(self.frame_of(image_frame), stamp_ns)
         size, rectified = (width, height), self._image_is_rectified
-        made_of = _content(info), pose.tobytes(), size
+        made_of = camera_info_content(info), pose.tobytes(), size
         if made_of != self._made_of:
             try:
                 self._made = camera_from_info(info, pose, rectified, size)
@@ -109,8 +113,8 @@ class CameraSource:
         return self._made
 
     def _lidar_from_camera(self, camera_frame: str, stamp_ns: int | None) -> np.ndarray:
-        if self._virtual is not None:
-            return self._virtual
+        if self._fixed_pose is not None:
+            return self._fixed_pose
         if not camera_frame:
             raise RejectedError(
                 "empty_frame_id",
@@ -126,15 +130,3 @@ class CameraSource:
                 f"{error}: publish it, on /tf_static if it never moves, or leave detector_frame "
                 "empty",
             ) from None
-
-
-def _content(info: CameraInfoLike) -> tuple[Any, ...]:
-    numbers = (
-        np.asarray(values, np.float64).tobytes() for values in (info.d, info.k, info.r, info.p)
-    )
-    roi = info.roi
-    return (
-        *(info.width, info.height, info.distortion_model, info.binning_x, info.binning_y),
-        *(roi.x_offset, roi.y_offset, roi.width, roi.height),
-        *numbers,
-    )
