@@ -63,7 +63,7 @@ def test_kitti(tmp_path: Path) -> None:
     check(tmp_path / "2.txt", f"P0: {row(np.eye(3, 4))}\nTr: {tr}\n")
     raw = f"calib_time: 15-Mar-2012\nR: {row(CAMERA_FROM_LIDAR[:3, :3])}\n"
     raw += f"T: {row(CAMERA_FROM_LIDAR[:3, 3])}\n"
-    with pytest.raises(CalibrationError, match="calib_cam_to_cam.txt, which rectifies"):
+    with pytest.raises(CalibrationError, match=r"calib_cam_to_cam\.txt, which rectifies"):
         check(tmp_path / "calib_velo_to_cam.txt", raw)
     (tmp_path / "calib_cam_to_cam.txt").write_text(f"R_rect_00: {row(RECTIFICATION)}\n")
     check(tmp_path / "calib_velo_to_cam.txt", raw, expected)
@@ -73,7 +73,7 @@ def test_kitti(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "must have one of lidar_from_camera, .* and has none"),
-        ("camera_matrix: [1]", "and has camera_matrix$"),
+        ("camera_matrix: [1]", r"and has camera_matrix$"),
         ("cam0:\n  T_cam_imu: [1]", "T_cam_imu leads to no LiDAR"),
         (own_yaml("camera_from_lidar", CAMERA_FROM_LIDAR) * 2, "stands twice|twice"),
         ("camera_from_lidar: [1, 2]", "has 2 numbers: give a 4x4"),
