@@ -75,7 +75,8 @@ class _Track:
 
     def _get(self, index: int) -> tuple[int, str, np.ndarray]:
         pose = np.eye(4)
-        pose[:3].flat = self._numbers[_NUMBERS * index : _NUMBERS * (index + 1)]
+        numbers = self._numbers[_NUMBERS * index : _NUMBERS * (index + 1)]
+        pose[:3] = np.array(numbers).reshape(3, 4)
         return self._stamps_ns[index], self._names[self._parents[index]], pose
 
 
