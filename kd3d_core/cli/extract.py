@@ -25,7 +25,8 @@ def extract(
     every: int = 1,
     min_motion: float = 0.0,
     rectified: Literal["auto", "yes", "no"] = "auto",
-    extrinsics: Path | None = None,
+    extrinsics: list[str] = [],  # noqa: B006
+    as_measured: bool = False,
     camera_height: float | None = None,
     val_share: float = 0.2,
     workers: int = 0,
@@ -47,7 +48,10 @@ def extract(
         min_motion: metres that the robot must have moved since the last frame, by /tf or odometry.
         rectified: whether the images are rectified already; auto: as their topic and CameraInfo
             tell.
-        extrinsics: file that says where camera and LiDAR are; default: the recording's transforms.
+        extrinsics: a file for each camera that says where it is in the LiDAR's frame; default: the
+            recording's transforms.
+        as_measured: leave points where they were measured; by default they are moved to where they
+            would have been at the time of the image, where /tf or odometry tell.
         camera_height: metres over the ground. Given, clouds are moved up or down so that the ground
             lies at z = -1.73, where models expect it.
         val_share: share of the frames that is for validation.
@@ -67,7 +71,8 @@ def extract(
         every=every,
         min_motion_m=min_motion,
         rectified={"auto": None, "yes": True, "no": False}[rectified],
-        extrinsics="" if extrinsics is None else str(extrinsics.expanduser()),
+        extrinsics=tuple(str(Path(file).expanduser()) for file in extrinsics),
+        correct_motion=not as_measured,
         camera_height_m=camera_height,
         val_share=val_share,
     )

@@ -14,7 +14,7 @@ from kd3d_core.extract.sync import Times, as_array, usable
 UNWANTED = "left out by --every"
 TOO_NEAR = "too near to the frame before, by --min-motion"
 NO_FRAME = "in no frame"
-NO_POSE = "without a transform between camera and LiDAR at that time"
+NO_POSE = "without a transform for that time"
 BEHIND_DAMAGE = "behind the place where reading stopped"
 
 

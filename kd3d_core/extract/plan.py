@@ -92,6 +92,7 @@ class RecordingPlan:
         cameras: in the order of the topics.
         poses: 4x4 `lidar_from_camera`, those that differ.
         frames: in the order of the recording.
+        correct_motion: whether points are corrected for the LiDAR's motion during a sweep.
         start_ns: recorded stamp of the first message.
         end_ns: recorded stamp of the last message.
         reports: of all of its topics.
@@ -105,6 +106,7 @@ class RecordingPlan:
     cameras: tuple[PlannedCamera, ...]
     poses: tuple[np.ndarray, ...]
     frames: tuple[FrameRef, ...]
+    correct_motion: bool
     start_ns: int
     end_ns: int
     reports: tuple[TopicReport, ...]
@@ -133,6 +135,7 @@ def load_plan(path: Path) -> RecordingPlan:
         cameras=tuple(_camera(each) for each in values["cameras"]),
         poses=tuple(np.array(pose) for pose in values["poses"]),
         frames=tuple(_frame(row) for row in values["frames"]),
+        correct_motion=values["correct_motion"],
         start_ns=values["start_ns"],
         end_ns=values["end_ns"],
         reports=tuple(
@@ -145,8 +148,8 @@ def load_plan(path: Path) -> RecordingPlan:
 
 
 def _to_json(plan: RecordingPlan) -> dict[str, Any]:
-    names = ("path", "topics", "points_frame", "start_ns", "end_ns", "reports", "others", "stopped")
-    values = {name: plain(getattr(plan, name)) for name in names}
+    names = vars(plan).keys() - {"cameras", "poses", "frames"}
+    values = {name: plain(getattr(plan, name)) for name in sorted(names)}
     values["cameras"] = [vars(each) | {"camera": plain(each.camera)} for each in plan.cameras]
     values["poses"] = plan.poses
     values["frames"] = plan.frames  # named tuples are lists in JSON

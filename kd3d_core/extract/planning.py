@@ -10,6 +10,7 @@ import numpy as np
 
 from kd3d_core.data.bag import BagReader
 from kd3d_core.data.bag.choice import CameraTopics
+from kd3d_core.data.extrinsics_file import read_extrinsics
 from kd3d_core.errors import CalibrationError, DataError, shown
 from kd3d_core.extract.accounts import info_tally, other_tallies, topic_reports
 from kd3d_core.extract.candidates import NO_POSE, TOO_NEAR, UNWANTED, Candidates
@@ -106,6 +107,7 @@ class _Planner:
         self.image_fates: list[dict[int, str]] = [{} for _ in topics.cameras]
         self.scan_fates: list[dict[int, str]] = [{} for _ in topics.cameras]
         self.used: list[_Used] = [_Used(set(), set(), set()) for _ in topics.cameras]
+        self.extrinsics = [read_extrinsics(file) for file in config.extrinsics]
         self.rectified = [self._is_rectified(camera) for camera in topics.cameras]
 
     def _candidates(self, topic: str) -> Candidates:
@@ -192,10 +194,7 @@ class _Planner:
                 images = self._placed(moment, transforms)
                 anchor = self._anchor(moment)
                 meter = travel[0 if self.scans is not None else next(iter(moment.images))]
-                if images and not meter.has_moved(self._frame_of(moment), anchor):
-                    self._give_up(moment, TOO_NEAR)
-                    images = {}
-                if not images:
+                if not images or not self._is_wanted(meter, moment, anchor):
                     continue
                 number = max(numbers[camera] for camera in images)
                 for camera in images if self.scans is None else range(len(numbers)):
@@ -203,6 +202,18 @@ class _Planner:
                 frames.append(self._frame(f"{number:06d}", images, moment))
                 self._note_used(moment, images)
         return frames
+
+    def _is_wanted(self, meter: "_Travel", moment: _Moment, anchor: MessageRef) -> bool:
+        """Whether the robot has moved far enough for a frame."""
+        reason = TOO_NEAR
+        try:
+            if meter.has_moved(self._frame_of(moment), anchor):
+                return True
+        except CalibrationError as error:
+            self.pose_error = self.pose_error or str(error)
+            reason = NO_POSE
+        self._give_up(moment, reason)
+        return False
 
     def _note_used(self, moment: _Moment, cameras: Collection[int]) -> None:
         for camera in cameras:
@@ -257,6 +268,8 @@ class _Planner:
     ) -> np.ndarray:
         if moment.scan is None or self.scans is None:
             return virtual_lidar_from_camera(self.config.camera_height_m or _CAMERA_HEIGHT_M)
+        if self.extrinsics:
+            return self.extrinsics[camera]
         lidar_frame = self.scans.frame_id(moment.scan)
         camera_frame = self._camera_frame(camera, number)
         return transforms.lookup(lidar_frame, camera_frame, ref.stamp_ns, ref.recorded_ns)
@@ -277,6 +290,7 @@ class _Planner:
     def plan(self, first: int) -> RecordingPlan:
         """The plan, whose frames are numbered from `first` on."""
         frames = self.frames(self.moments(), first)
+        moves = any(not topic.endswith("tf_static") for topic in self.topics.transforms)
         if not frames and self.pose_error:
             raise DataError(f"{self.reader.path}: {self.pose_error}: or give --extrinsics FILE")
         return RecordingPlan(
@@ -286,6 +300,7 @@ class _Planner:
             cameras=tuple(self._camera(camera, frames) for camera in range(len(self.images))),
             poses=tuple(self.poses.poses),
             frames=tuple(frames),
+            correct_motion=self.config.correct_motion and self.scans is not None and moves,
             start_ns=self.reader.start_ns,
             end_ns=self.reader.end_ns,
             reports=topic_reports(self.reader, self.index),

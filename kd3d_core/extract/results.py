@@ -108,4 +108,5 @@ def _frame_report(frame: Written) -> FrameReport:
         frame.row["in_image"],
         frame.row["labels"] or 0,
         sum(file.size for file in frame.files),
+        frame.row["motion"],
     )

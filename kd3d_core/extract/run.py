@@ -12,9 +12,10 @@ import numpy as np
 from kd3d_core import __version__
 from kd3d_core.config import plain, settings_digest
 from kd3d_core.data.bag import BagReader
+from kd3d_core.data.extrinsics_file import read_extrinsics
 from kd3d_core.errors import DataError, listed
 from kd3d_core.extract.config import ExtractConfig
-from kd3d_core.extract.frames import FaultyFrame, MadeFrame, make_frames
+from kd3d_core.extract.frames import FaultyFrame, FrameMaker, MadeFrame
 from kd3d_core.extract.output import FORMAT, complete_sets
 from kd3d_core.extract.plan import RecordingPlan, load_plan, save_plan
 from kd3d_core.extract.planning import plan_recording
@@ -134,6 +135,7 @@ def _settings(bags: Sequence[Path], config: ExtractConfig) -> dict[str, Any]:
         "version": __version__,
         "format": FORMAT,
         "settings": plain(config),
+        "extrinsics": [read_extrinsics(file).tolist() for file in config.extrinsics],
         "files": {str(bag): list(_files(bag)) for bag in bags},
     }
 
@@ -210,8 +212,8 @@ def _refuse_no_frames(plans: Sequence[RecordingPlan]) -> None:
 def _unwritten(plan: RecordingPlan) -> tuple[list[Written], list[FaultyFrame]]:
     """The frames of a plan as far as they are known before they are made."""
     row: dict[str, Any] = {
-        "points": 0, "dropped": {}, "in_image": None, "labels": None, "label_fault": "",
-        "focal_px": None, "height_m": None, "files": [],
+        "points": 0, "dropped": {}, "motion": "", "in_image": None, "labels": None,
+        "label_fault": "", "focal_px": None, "height_m": None, "files": [],
     }  # fmt: skip
     return [Written(ref, camera, row) for ref in plan.frames for camera in ref.images], []
 
@@ -233,7 +235,7 @@ def _samples(plan: RecordingPlan, faulty: Sequence[FaultyFrame]) -> dict[int, li
     """A few frames of each camera, spread over the recording."""
     bad = {(fault.ref.name, fault.camera) for fault in faulty}
     samples: dict[int, list[Sample]] = {}
-    with BagReader(plan.path) as reader:
+    with FrameMaker(plan) as maker:
         for camera in range(len(plan.cameras)):
             refs = [
                 ref._replace(images={camera: ref.images[camera]})
@@ -241,14 +243,15 @@ def _samples(plan: RecordingPlan, faulty: Sequence[FaultyFrame]) -> dict[int, li
                 if camera in ref.images and (ref.name, camera) not in bad
             ]
             for number in sorted(set(np.linspace(0, len(refs) - 1, _SAMPLES).round().astype(int))):
-                for made in make_frames(reader, plan, refs[number : number + 1]):
+                for made in maker.frames(refs[number : number + 1]):
                     if isinstance(made, MadeFrame):
                         samples.setdefault(camera, []).append(_sample(made))
     return samples
 
 
 def _sample(made: MadeFrame) -> Sample:
-    return Sample(made.ref.name, made.image, made.model, made.points, made.labels)
+    points = None if made.scan is None else made.scan.points
+    return Sample(made.ref.name, made.image, made.model, points, made.labels)
 
 
 def write_report(report: ExtractReport, out: Path) -> None:

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from kd3d_core.config import plain
-from kd3d_core.data.bag import BagReader
 from kd3d_core.data.kitti_writer import KittiWriter, WrittenFile, calib_of_camera
-from kd3d_core.extract.frames import FaultyFrame, MadeFrame, make_frames
+from kd3d_core.extract.frames import FaultyFrame, FrameMaker, MadeFrame
 from kd3d_core.extract.plan import FrameRef, RecordingPlan, load_plan
 from kd3d_core.files import read_json, write_json
 
@@ -78,26 +77,18 @@ def extract_block(folder: WorkFolder, digest: str, name: str) -> None:
     `digest` is that of the extraction, see `run`.
     """
     recording, _, block = name.partition("-")
-    plan = _plan(folder.plan(int(recording)), digest)
+    plan, maker = _maker(folder.plan(int(recording)), digest)
     first = int(block) * _BLOCK_FRAMES
-    refs = plan.frames[first : first + _BLOCK_FRAMES]
-    rows = [
-        _row(folder, plan, made) for made in make_frames(_reader(plan.path, digest), plan, refs)
-    ]
+    made = maker.frames(plan.frames[first : first + _BLOCK_FRAMES])
+    rows = [_row(folder, plan, each) for each in made]
     write_json(folder.result(name), {"frames": rows})
 
 
-# Kept from one block to the next, for as long as a process works at one recording.
-
-
 @lru_cache(maxsize=1)
-def _plan(path: Path, digest: str) -> RecordingPlan:
-    return load_plan(path)
-
-
-@lru_cache(maxsize=1)
-def _reader(path: str, digest: str) -> BagReader:
-    return BagReader(path)
+def _maker(path: Path, digest: str) -> tuple[RecordingPlan, FrameMaker]:
+    """Kept from one block to the next, for as long as a process works at one recording."""
+    plan = load_plan(path)
+    return plan, FrameMaker(plan)
 
 
 def _row(folder: WorkFolder, plan: RecordingPlan, made: MadeFrame | FaultyFrame) -> dict[str, Any]:
@@ -111,12 +102,15 @@ def _row(folder: WorkFolder, plan: RecordingPlan, made: MadeFrame | FaultyFrame)
         }
     writer = KittiWriter(folder.set_folder(plan.cameras[made.camera].camera.name))
     calib = calib_of_camera(made.model)
-    files = writer.write(made.ref.name, made.image, calib, made.points, made.labels)
+    scan = made.scan
+    points = None if scan is None else scan.points
+    files = writer.write(made.ref.name, made.image, calib, points, made.labels)
     return {
         "name": made.ref.name,
         "camera": made.camera,
-        "points": 0 if made.points is None else len(made.points),
-        "dropped": dict(made.dropped or {}),
+        "points": 0 if points is None else len(points),
+        "dropped": {} if scan is None else dict(scan.dropped),
+        "motion": "" if scan is None else scan.motion,
         "in_image": made.in_image,
         "labels": None if made.labels is None else len(made.labels),
         "label_fault": made.label_fault,
