@@ -325,7 +325,7 @@ class _Interrupted(BaseException):
     pass
 
 
-@pytest.mark.parametrize("stop_at", (1, 4, 10, 15))
+@pytest.mark.parametrize("stop_at", [1, 4, 10, 15])
 def test_an_interrupted_run_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
