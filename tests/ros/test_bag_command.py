@@ -127,7 +127,7 @@ def test_info_says_what_a_damaged_recording_has(
     assert run("info", file, "--check") == 0
     out = capsys.readouterr().out
     assert "1 of 2" in out
-    assert "there is a record of kind 99" in out
+    assert "there is no record of kind 99, behind its first 5 messages" in out
 
 
 def test_output_that_nobody_reads_is_no_traceback(foreign_bags: list[Path]) -> None:

@@ -137,7 +137,7 @@ class _Scanner:
             fault = fault or str(damage)
         self._found.add(place, sound, messages)
         if fault:
-            raise DamageError(fault)
+            raise DamageError(f"{fault}, behind its first {len(messages)} messages")
 
     def _known(self, head: bytes | memoryview) -> tuple[int, int]:
         key, stamp = _key_and_stamp(head)

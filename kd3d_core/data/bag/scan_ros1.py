@@ -104,7 +104,7 @@ def _in_chunk(file: BinaryIO, place: int, file_size: int, found: Contents) -> No
         fault = fault or first_line(damage).rstrip(".")
     found.add(place, sound, messages)
     if fault:
-        raise DamageError(fault)
+        raise DamageError(f"{fault}, behind its first {len(messages)} messages")
     file.seek(after)
 
 
