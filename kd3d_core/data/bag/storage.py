@@ -135,7 +135,7 @@ def is_bag(path: Path) -> bool:
 
 def _ros2_files(folder: Path) -> list[Path]:
     """Files of rosbag2 in a folder."""
-    files = files_in(folder, {Path(ending).suffix for ending in _ROS2_FILES})
+    files = files_in(folder, (".mcap", ".db3", ".zstd"))
     return [file for file in files if file.name.endswith(_ROS2_FILES)]
 
 
