@@ -91,6 +91,24 @@ class BagTransforms:
             return True
         return False
 
+    def lookup(self, target: str, source: str, stamp_ns: int, recorded_ns: int) -> np.ndarray:
+        """The 4x4 `target_from_source` at a stamp.
+
+        Args:
+            recorded_ns: the bag's time of the message that has this stamp.
+
+        Raises:
+            CalibrationError: as `TransformBuffer.lookup`.
+            DataError: the bag is damaged.
+        """
+        self.follow(recorded_ns)
+        while True:
+            try:
+                return self.buffer.lookup(target, source, stamp_ns)
+            except CalibrationError:
+                if not self.learn_more():
+                    raise
+
     def require_path(self, target: str, source: str) -> None:
         """Refuse two frames that nothing in the bag joins, whatever the time.
 
