@@ -22,7 +22,10 @@ class ExtractConfig:
         every: only each `every`-th scan is wanted, or image where there is no LiDAR.
         min_motion_m: how far the robot must have moved since the last frame, metres.
         rectified: whether the images are rectified already; None: as `looks_rectified` tells.
-        extrinsics: file that says where cameras and LiDAR are; empty: the recording's transforms.
+        extrinsics: a file for each camera that says where it is in the LiDAR's frame; none: the
+            recording's transforms.
+        correct_motion: whether points are moved to where they would have been measured at the time
+            of the image, where the recording tells how the LiDAR moved.
         camera_height_m: over the ground. Without a LiDAR, the made-up frame is put there (default:
             1.65 m); with one, clouds are moved up or down so that the ground lies where models
             expect it, at z = -1.73 m (default: they stay as they are).
@@ -38,7 +41,8 @@ class ExtractConfig:
     every: int = 1
     min_motion_m: float = 0.0
     rectified: bool | None = None
-    extrinsics: str = ""
+    extrinsics: tuple[str, ...] = ()
+    correct_motion: bool = True
     camera_height_m: float | None = None
     val_share: float = 0.2
 

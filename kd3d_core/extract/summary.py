@@ -104,6 +104,8 @@ class FrameReport:
             LiDAR.
         labels: in its label file.
         size_bytes: of its files.
+        motion: what was done about the LiDAR's motion during the sweep; empty if there was nothing
+            to do.
     """
 
     name: str
@@ -114,6 +116,7 @@ class FrameReport:
     in_image: float | None
     labels: int
     size_bytes: int
+    motion: str = ""
 
     @property
     def offset_s(self) -> float:

@@ -59,9 +59,9 @@ def look_at_clock(index: TopicIndex) -> Clock:
 def usable(stamps: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
     """Messages that can be told apart by their stamps: their numbers, and why not the others.
 
-    >>> usable(np.array([5, 0, 7, 5]))
-    (array([0, 2]), {'without a stamp in its header (--clock record takes the recording\\'s)': 1, \
-'with the stamp of an earlier one': 1})
+    >>> kept, reasons = usable(np.array([5, 0, 7, 5]))
+    >>> kept.tolist(), list(reasons.values())
+    ([0, 2], [1, 1])
     """
     _, first = np.unique(stamps, return_index=True)
     kept = np.sort(first[stamps[first] > 0])

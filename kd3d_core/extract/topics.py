@@ -18,6 +18,7 @@ from kd3d_core.messages.types import (
     Transforms,
 )
 
+OPTIONS = ("--image", "--camera-info")
 _DEPTH = ("16UC1", "32FC1")
 
 
@@ -65,6 +66,12 @@ def choose_topics(reader: BagReader, config: ExtractConfig) -> RecordingTopics:
             f"{reader.path}: nothing says where camera and LiDAR are: there is neither /tf_static "
             "nor /tf in it: give --extrinsics FILE"
         )
+    if config.extrinsics and len(config.extrinsics) != len(cameras):
+        raise DataError(
+            f"{reader.path}: --extrinsics names {len(config.extrinsics)} files for "
+            f"{len(cameras)} cameras ({listed(camera.images for camera in cameras)}): give one for "
+            "each, in this order"
+        )
     return RecordingTopics(cameras, points, labels, transforms)
 
 
@@ -72,15 +79,15 @@ def _cameras(reader: BagReader, config: ExtractConfig) -> tuple[CameraTopics, ..
     if config.images:
         infos = config.infos or ("",) * len(config.images)
         return tuple(
-            choose_camera(reader, images, info)
+            choose_camera(reader, images, info, OPTIONS)
             for images, info in zip(config.images, infos, strict=True)
         )
     found = _pictures(reader)
     beside = {topic.rpartition("/")[0] for topic in topics_of(reader, CameraInfo)}
     calibrated = [name for name in found if _folder(name) in beside]
     if len(found) > 1 and calibrated:
-        return tuple(choose_camera(reader, name) for name in calibrated)
-    return (choose_camera(reader, found[0] if len(found) == 1 else ""),)
+        return tuple(choose_camera(reader, name, options=OPTIONS) for name in calibrated)
+    return (choose_camera(reader, found[0] if len(found) == 1 else "", options=OPTIONS),)
 
 
 def _pictures(reader: BagReader) -> list[str]:
