@@ -32,9 +32,9 @@ _SHARE, _JUMP_M = 0.1, 0.5
 _FEWEST_EDGES = 50
 # How far from an edge its gradients still count, and what is its surroundings.
 _NEAR_DEG, _AROUND_DEG = 0.12, 0.72
-# From here on it isn't chance that a turn fits better. Of KITTI's frames, which are calibrated well,
-# turned ones are worse by 5 to 15 % in the median, and of frames that were turned by a degree before,
-# those that are turned back are better by 6 to 15 %.
+# From here on it isn't chance that a turn fits better: KITTI's frames, whose calibration is good,
+# are worse by 5 to 15 % in the median when they are turned, and better by 6 to 15 % when they are
+# turned back.
 _CLEARLY = 0.03
 
 

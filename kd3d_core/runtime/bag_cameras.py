@@ -3,12 +3,10 @@
 from bisect import bisect_right
 from pathlib import Path
 
-import numpy as np
-
 from kd3d_core.data.bag import BagReader
 from kd3d_core.data.bag.choice import CameraTopics
 from kd3d_core.geometry.camera import PinholeCamera
-from kd3d_core.geometry.camera_info import camera_info_content, looks_rectified
+from kd3d_core.geometry.camera_info import camera_info_content
 from kd3d_core.messages.types import CameraInfo
 from kd3d_core.runtime.bag_transforms import BagTransforms, decoded
 from kd3d_core.runtime.cameras import CameraSource
@@ -32,37 +30,28 @@ class BagCameras:
         *,
         detector_frame: str = "",
         camera_height: float = 1.65,
-        image_is_rectified: bool | None = True,
-        info: CameraInfo | None = None,
-        extrinsics: np.ndarray | None = None,
+        image_is_rectified: bool = True,
     ) -> None:
         """
         Args:
             path: the bag.
             topics: of the camera.
-            detector_frame: as for `CameraSource`, as is the next one.
+            detector_frame: as for `CameraSource`, as are the next two.
             camera_height: metres.
-            image_is_rectified: whether the images are rectified; None: as `looks_rectified` says.
-            info: calibration to take in place of the bag's.
-            extrinsics: 4x4 `lidar_from_camera` to take in place of the bag's transforms.
+            image_is_rectified: whether the images are rectified.
 
         Raises:
             DataError: the bag can't be read.
         """
+        self._follows = bool(detector_frame)
+        self._infos = _read_infos(path, topics.infos)
         self.transforms = BagTransforms(path)
-        self._follows = bool(detector_frame) and extrinsics is None
-        self._infos = [(0, info)] if info is not None else _read_infos(path, topics.infos)
-        if image_is_rectified is None:
-            image_is_rectified = all(
-                looks_rectified(each, topics.images) for _, each in self._infos
-            )
         self.source = CameraSource(
             self.transforms.buffer,
             detector_frame=detector_frame,
             camera_height=camera_height,
             image_is_rectified=image_is_rectified,
             image_topic=topics.images,
-            extrinsics=extrinsics,
         )
 
     def __enter__(self) -> "BagCameras":

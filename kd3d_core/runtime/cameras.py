@@ -39,7 +39,6 @@ class CameraSource:
         camera_height: float = 1.65,
         image_is_rectified: bool = True,
         image_topic: str = "",
-        extrinsics: np.ndarray | None = None,
     ) -> None:
         """
         Args:
@@ -48,15 +47,13 @@ class CameraSource:
             camera_height: metres from the ground to the camera, for the virtual frame.
             image_is_rectified: `rectified` of `camera_from_info`.
             image_topic: name of the images' topic, which may say whether they are rectified.
-            extrinsics: 4x4 `lidar_from_camera`, so that no transform is looked up.
         """
         self._frames = frames
         self._detector_frame = detector_frame
         self._image_is_rectified = image_is_rectified
         self._image_topic = image_topic
         self.doubts: tuple[str, ...] = ()
-        virtual = None if detector_frame else virtual_lidar_from_camera(camera_height)
-        self._fixed_pose = virtual if extrinsics is None else extrinsics
+        self._virtual = None if detector_frame else virtual_lidar_from_camera(camera_height)
         self._info: tuple[CameraInfoLike, str] | None = None
         self._made_of: Any = None
         self._made: PinholeCamera | CalibrationError | None = None
@@ -64,7 +61,7 @@ class CameraSource:
     @property
     def is_virtual(self) -> bool:
         """Whether the detector frame is one made up for this camera."""
-        return not self._detector_frame
+        return self._virtual is not None
 
     def set_info(self, info: CameraInfoLike, frame_id: str) -> None:
         """Remember the latest CameraInfo, and the frame that its header names."""
@@ -113,8 +110,8 @@ class CameraSource:
         return self._made
 
     def _lidar_from_camera(self, camera_frame: str, stamp_ns: int | None) -> np.ndarray:
-        if self._fixed_pose is not None:
-            return self._fixed_pose
+        if self._virtual is not None:
+            return self._virtual
         if not camera_frame:
             raise RejectedError(
                 "empty_frame_id",
