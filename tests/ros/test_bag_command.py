@@ -117,6 +117,7 @@ def test_info_says_what_a_damaged_recording_has(
     assert run("info", file) == 0
     out = capsys.readouterr().out
     assert f"{file}: 5 messages in" in out
+    assert "points: /points: intensity to 1, no times of points" in out
     assert f"damaged: {file}: it is read only up to byte 43 of {cut}: a chunk is cut off" in out
     broken = bytearray(data)
     last = data.rindex(struct.pack("<Q", 22 + len(encode(IMAGE)))) - 1
