@@ -123,8 +123,6 @@ def test_info_says_what_a_damaged_recording_has(
     last = data.rindex(struct.pack("<Q", 22 + len(encode(IMAGE)))) - 1
     broken[last] = 99  # there is no such record
     file.write_bytes(broken)
-    assert run("info", file) == 0
-    assert "damaged: " not in capsys.readouterr().out
     assert run("info", file, "--check") == 0
     out = capsys.readouterr().out
     assert "1 of 2" in out
