@@ -54,7 +54,7 @@ _TOO_DIM = (
     "bits or less, or a depth map: scale it to 16 bits, or save it with 8"
 )
 _END_OF_IMAGE = b"\xff\xd9"
-_MORE = bytes(range(1, 250))
+_MORE = bytes(range(250))  # a 0 first: in coded pixels, 255 is followed by one
 _NEARLY = 8  # grey levels: colours of neighbours are mixed in
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
