@@ -1,6 +1,7 @@
 """Transforms between frames, fixed and moving, against transforms composed by hand."""
 
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -234,3 +235,28 @@ def test_quaternion_is_x_y_z_w() -> None:
 def test_no_pose(quaternion: tuple[float, ...]) -> None:
     with pytest.raises(CalibrationError, match="not a pose"):
         matrix_from_pose((0, 0, 0), quaternion)
+
+
+def test_a_pose_takes_little_memory() -> None:
+    frames, count = TransformBuffer(), 20_000
+    tracemalloc.start()
+    for number in range(count):
+        frames.add("map", "base", pose(number, 0), number)
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 150 * count
+
+
+def test_ancestors_are_those_of_the_time(rig: TransformBuffer) -> None:
+    assert rig.ancestors("/camera", 11 * S) == ["mast", "base", "map"]
+    assert rig.ancestors("camera", 13 * S) == ["mast", "base"]
+    assert rig.ancestors("unknown", 11 * S) == []
+    assert [name for name in ("camera", "mast", "base", "map") if rig.moves(name)] == ["base"]
+
+
+def test_what_is_forgotten_may_be_said_by_another(rig: TransformBuffer) -> None:
+    rig.forget("base")
+    rig.forget("camera")  # is fixed, and stays so
+    assert rig.ancestors("camera", 11 * S) == ["mast", "base"]
+    rig.add("odom", "base", pose(1, 0), 11 * S)
+    assert rig.ancestors("camera", 11 * S) == ["mast", "base", "odom", "map"]
