@@ -126,6 +126,7 @@ def index_recording(
             on_message()
     except DataError as error:
         index.stopped = str(error)
+    index.stopped = index.stopped or reader.stopped or ""
     return index
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from kd3d_core.config import plain, settings_digest
 from kd3d_core.data.bag import BagReader
 from kd3d_core.data.extrinsics_file import read_extrinsics
 from kd3d_core.errors import DataError, listed
+from kd3d_core.extract import report as report_files
 from kd3d_core.extract.config import ExtractConfig
 from kd3d_core.extract.frames import FaultyFrame, FrameMaker, MadeFrame
 from kd3d_core.extract.output import FORMAT, complete_sets
@@ -34,8 +35,8 @@ from kd3d_core.files import claimed, read_json, write_json, write_whole
 from kd3d_core.progress import progress_of
 from kd3d_core.workers import work_through
 
-_SAMPLES = 3
-_REPORTS = ("report.html", "report.json")
+# As many as the check of edges needs.
+_SAMPLES = 8
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def extract(
     _refuse_no_frames(plans)
     if check:
         report = _report(plans, [_unwritten(plan) for plan in plans], settings, False)
-        write_report(report, out)
+        report_files.write_report(report, out)
         return Outcome(report)
     blocks = _blocks(plans)
     total = sum(blocks.values())
@@ -101,7 +102,7 @@ def extract(
         written = [frames for frames, _ in found]
         complete_sets(folder, plans, written, settings, config.val_share)
         report = _report(plans, found, settings, True)
-        write_report(report, out)
+        report_files.write_report(report, out)
         write_whole(_mark(folder), digest.encode())
     return Outcome(report, kept)
 
@@ -121,7 +122,7 @@ def _check_out(folder: WorkFolder) -> None:
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file: give another folder")
     if out.is_dir() and not folder.path.is_dir():
-        others = sorted(path.name for path in out.iterdir() if path.name not in _REPORTS)
+        others = sorted(path.name for path in out.iterdir() if path.name not in report_files.NAMES)
         if others:
             raise DataError(
                 f"{out} holds something that kd3d-extract didn't make ({listed(others, 3)}): give "
@@ -252,20 +253,3 @@ def _samples(plan: RecordingPlan, faulty: Sequence[FaultyFrame]) -> dict[int, li
 def _sample(made: MadeFrame) -> Sample:
     points = None if made.scan is None else made.scan.points
     return Sample(made.ref.name, made.image, made.model, points, made.labels)
-
-
-def write_report(report: ExtractReport, out: Path) -> None:
-    """Write `report.json`."""
-    value = plain(
-        replace(
-            report,
-            recordings=tuple(
-                replace(
-                    recording,
-                    cameras=tuple(replace(camera, samples=()) for camera in recording.cameras),
-                )
-                for recording in report.recordings
-            ),
-        )
-    )
-    write_json(out / "report.json", value)
