@@ -110,7 +110,8 @@ def _camera(camera: CameraReport) -> dict[str, Any]:
 
 
 def _counted(frames: Sequence[FrameReport]) -> Counter[str]:
-    return Counter(frame.motion for frame in frames if frame.motion)
+    """What was done about the LiDAR's motion: to how many sweeps."""
+    return Counter(frame.motion or "left as measured" for frame in frames if frame.points)
 
 
 def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
