@@ -222,7 +222,8 @@ class FrameMaker:
         self, cloud: PointCloud, ref: FrameRef, image: ImageRef, placement: np.ndarray
     ) -> Scan:
         """The points as the image's time has them, in the frame of the output."""
-        cloud, dropped = _measured(cloud)
+        counts = {"not finite": cloud.not_finite, "at zero": cloud.zero}
+        dropped = {reason: count for reason, count in counts.items() if count}
         points, motion = cloud.points, ""
         if self._motion is not None and ref.scan is not None:
             scan, to_ns = ref.scan, image.message.stamp_ns
@@ -259,19 +260,6 @@ def _keys(plan: RecordingPlan, ref: FrameRef) -> list[Key]:
 
 def _key(topic: str, message: MessageRef) -> Key:
     return topic, message.recorded_ns, message.repeat
-
-
-def _measured(cloud: PointCloud) -> tuple[PointCloud, dict[str, int]]:
-    """A cloud without the points that measure nothing, and how many they were, by reason."""
-    finite = np.isfinite(cloud.points).all(1)
-    zero = finite & ~cloud.points[:, :3].any(1)
-    counts = {"not finite": int((~finite).sum()), "at zero": int(zero.sum())}
-    dropped = {reason: count for reason, count in counts.items() if count}
-    if not dropped:
-        return cloud, dropped
-    kept = finite & ~zero
-    times_s = None if cloud.times_s is None else cloud.times_s[kept]
-    return replace(cloud, points=cloud.points[kept], times_s=times_s), dropped
 
 
 def _placed(points: np.ndarray, detector_from_lidar: np.ndarray) -> np.ndarray:
