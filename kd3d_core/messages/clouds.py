@@ -178,7 +178,7 @@ def _packed(message: Any) -> np.ndarray:
 
 
 def _column(packed: np.ndarray, field: Any, order: str) -> np.ndarray:
-    """The values of a field, `(N,)`, from points of `(N, point_step)` bytes."""
+    """The values of a field, `(N,)`, as a view of points of `(N, point_step)` bytes."""
     if field.datatype not in _DTYPES:
         raise DataError(f"field {shown(field.name)!r} has the unknown datatype {field.datatype}")
     dtype = np.dtype(order + _DTYPES[field.datatype])
@@ -187,8 +187,9 @@ def _column(packed: np.ndarray, field: Any, order: str) -> np.ndarray:
         raise DataError(
             f"field {shown(field.name)!r} ends at byte {end} of a point of {step} bytes"
         )
-    values: np.ndarray = np.ascontiguousarray(packed[:, start:end]).view(dtype)[:, 0]
-    return values
+    if not len(packed):
+        return np.zeros(0, dtype)
+    return np.ndarray((len(packed),), dtype, packed, start, (step,))
 
 
 def _intensity_max(columns: Sequence[np.ndarray]) -> float:
