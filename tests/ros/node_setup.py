@@ -51,7 +51,11 @@ class Setup:
         """Images that the node has finished with."""
         count = self.node.counters
         return (
-            count.processed + count.dropped + count.skipped + count.rejected.total() + count.failed
+            count.processed
+            + count.dropped
+            + count.skipped.total()
+            + count.rejected.total()
+            + count.failed
         )
 
     def fresh_status(self) -> DiagnosticStatus:

@@ -1,7 +1,10 @@
 """The node with a fake detector, in one process, over DDS."""
 
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -12,7 +15,7 @@ from node_setup import Start, held_in_model
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import serialize_message
-from sensor_msgs.msg import Image, PointCloud2
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import Float64
 from tf2_msgs.msg import TFMessage
 
@@ -20,7 +23,7 @@ from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry.pose import matrix_from_pose
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.models.card import ONLY_RENDERED, ModelCard, TrainingFrames
-from kd3d_ros import results, worker
+from kd3d_ros import detector_node, results, worker
 
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -113,7 +116,9 @@ def test_a_camera_that_moves_is_where_tf_has_it_at_the_stamp(start: Start) -> No
 
     def is_known() -> bool:
         try:
-            return bool(setup.node._transforms.lookup("base", CAMERA_FRAME, 11 * 10**9).any())
+            return bool(
+                setup.node._frames.transforms.lookup("base", CAMERA_FRAME, 11 * 10**9).any()
+            )
         except CalibrationError:
             return False
 
@@ -220,14 +225,14 @@ def test_another_parent_of_the_virtual_frame_is_told(
     setup.info()
     setup.send(image_message())
     spinner, node = setup.spinner, setup.node
-    spinner.until("the node hears itself", lambda: node._parents_heard == {CAMERA_FRAME})
+    spinner.until("the node hears itself", lambda: node._frames._parents == {CAMERA_FRAME})
     assert setup.fresh_status().level != DiagnosticStatus.ERROR
     other = TransformStamped(child_frame_id="/kd3d_lidar")
     other.header.frame_id = "rear_optical"
     other.transform.rotation.w = 1.0
     broadcaster = setup.camera.create_publisher(TFMessage, "/tf_static", LATCHED)
     broadcaster.publish(TFMessage(transforms=[other]))
-    spinner.until("the other transform", lambda: "rear_optical" in node._parents_heard)
+    spinner.until("the other transform", lambda: "rear_optical" in node._frames._parents)
     status = setup.fresh_status()
     assert status.level == DiagnosticStatus.ERROR
     assert "by another node, of rear_optical" in status.message
@@ -397,7 +402,7 @@ def test_no_inference_while_nobody_listens(start: Start) -> None:
     setup.info()
     setup.send(image_message(), image_message())
     assert not detector.calls
-    assert setup.node.counters.skipped == 2
+    assert setup.node.counters.skipped == {"unwatched": 2}
 
     setup.node.set_parameters([Parameter("lazy", value=False)])
     setup.send(image_message())
@@ -430,6 +435,47 @@ def test_unwatched_messages_are_not_made(start: Start, monkeypatch: pytest.Monke
     assert not made
 
 
+def test_compressed_images(start: Start) -> None:
+    detector = FakeDetector()
+    setup = start(detector, image_transport="compressed")
+    camera = setup.camera
+    camera.destroy_publisher(camera.images)
+    camera.images = camera.create_publisher(CompressedImage, "/image/compressed", SENSOR)
+    setup.connect()
+    setup.info()
+    pixels = np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)
+    message = CompressedImage(format="rgb8; png compressed bgr8")
+    message.header = image_message(stamp=3.5).header
+    message.data.frombytes(cv2.imencode(".png", pixels[..., ::-1])[1].tobytes())
+    cut_off = CompressedImage(header=message.header, data=message.data[:500])
+    setup.send(message, cut_off)
+    assert setup.node.counters.processed == 1
+    assert setup.node.counters.rejected == {"bad_compression": 1}
+    ((seen, _),) = detector.calls
+    np.testing.assert_array_equal(seen, pixels)
+    setup.spinner.until("points", lambda: camera.points)
+    assert stamp_of(camera.points[0]) == (3, 500_000_000)
+
+
+def test_no_more_images_than_max_rate(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = start(max_rate=4.0)
+    setup.connect()
+    setup.info()
+    seconds = iter(np.arange(8) * 0.1)
+    monkeypatch.setattr(detector_node, "time", SimpleNamespace(
+        monotonic=lambda: next(seconds), perf_counter=time.perf_counter, sleep=time.sleep
+    ))  # fmt: skip
+    for stamp in range(8):
+        setup.send(image_message(stamp=stamp))
+    monkeypatch.undo()
+    assert setup.node.counters.skipped == {"max_rate": 4}
+    assert setup.node.counters.processed == 4
+    assert "skipped 4 (max_rate 4)" in str(setup.node.counters)
+    setup.node.set_parameters([Parameter("max_rate", value=0.0)])
+    setup.send(image_message(stamp=8), image_message(stamp=9))
+    assert setup.node.counters.processed == 6
+
+
 def test_score_threshold_can_be_changed(start: Start) -> None:
     setup = start(FakeDetector(answer(boxes=8)))
     setup.connect()
@@ -456,11 +502,15 @@ def test_thresholds_are_those_of_the_model_by_default(start: Start) -> None:
     setup.send(image_message())
     detections = setup.camera.detections
     setup.spinner.until("boxes", lambda: len(detections) == 2)
-    chosen, everything = (
+    setup.node.set_parameters([Parameter("score_threshold_cyclist", value=0.65)])
+    setup.send(image_message())
+    setup.spinner.until("boxes", lambda: len(detections) == 3)
+    chosen, everything, without = (
         [d.results[0].hypothesis.class_id for d in message.detections] for message in detections
     )
     assert chosen == ["Car", "Cyclist", "Cyclist"]
     assert len(everything) == 8
+    assert without == [*everything[:5], *everything[6:]]
 
 
 def test_a_camera_unlike_those_of_the_training_is_told_once(
