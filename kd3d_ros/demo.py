@@ -101,13 +101,13 @@ def demo(
 
     print("4/4 drawing what was recorded")
     trained = values["weights"] == "trained"
-    weights = {
-        **config.weights,
-        "trained": trained,
-        "trained_on": config.card.trained_on,
-    }
-    doubt = caveat(trained, config.card)
-    played = demo_results.Played(drive, note, model, rate, speed, sent, counters, weights, doubt)
+    card = config.card
+    weights = {**config.weights, "trained": trained, "trained_on": card.trained_on}
+    doubt = caveat(trained, card)
+    rules = demo_results.rules_for(card)
+    played = demo_results.Played(
+        drive, note, model, rate, speed, sent, counters, weights, rules, doubt
+    )
     drawn = demo_results.draw(out, read_results(out / "output", _NODE), played)
     summary = demo_results.summarize(drawn, played)
     text = json.dumps(summary, indent=2)

@@ -17,7 +17,7 @@ from kd3d_core.errors import ConfigError, ImageError
 from kd3d_core.geometry.camera import PinholeCamera, rectification_grid
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.models.build import load_model
-from kd3d_core.models.card import camera_notices
+from kd3d_core.models.camera_notices import camera_notices
 from kd3d_core.models.chain import Model
 from kd3d_core.models.config import PseudoLidarModelConfig
 from kd3d_core.runtime.detections import Detections
