@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.point_files import PointLayout, read_points
+from kd3d_core.data.point_files import read_points
+from kd3d_core.data.point_layout import PointLayout
 from kd3d_core.errors import DataError
 
 
