@@ -134,16 +134,17 @@ class FrameWorker:
         self._check_order(stamp)
         pixels = image.rgb()
         camera = self._camera_of(image, (pixels.shape[1], pixels.shape[0]))
+        camera_frame = self._cameras.frame_of(image.frame_id)
         self._tell_doubts()
         self._tell_notices(camera)
-        self._publish_virtual_frame(image, camera)
+        self._publish_virtual_frame(stamp, camera_frame, camera)
         converted = time.perf_counter()
         detections = self._detector(pixels, camera)
         detected = time.perf_counter()
         card, class_names = self._detector.card, self._detector.class_names
         self._outputs.results.publish(
             FrameResult(
-                Frame(str(stamp), stamp, pixels, camera),
+                Frame(str(stamp), stamp, pixels, camera, camera_frame=camera_frame),
                 detections.above(self._settings().thresholds(card, class_names)),
                 class_names,
                 self._outputs.frame_id,
@@ -202,15 +203,15 @@ class FrameWorker:
             for kind, text in notices.items():
                 self._complaints.notice(kind, text)
 
-    def _publish_virtual_frame(self, image: Image | CompressedImage, camera: PinholeCamera) -> None:
+    def _publish_virtual_frame(self, stamp: int, parent: str, camera: PinholeCamera) -> None:
         """Tell TF where the virtual frame is, whenever the camera's frame has another name."""
-        parent, child = self._cameras.frame_of(image.frame_id), self._outputs.frame_id
         if not self._cameras.is_virtual or parent == self._virtual_frame_of:
             return
         self._virtual_frame_of = parent
+        child = self._outputs.frame_id
         if parent:
             self.parents.add(parent)
-            transform = Transform(image.stamp_ns, parent, child, camera.camera_from_lidar)
+            transform = Transform(stamp, parent, child, camera.camera_from_lidar)
             self._outputs.static_transforms.publish(Transforms((transform,)))
         else:
             self._complaints.notice(

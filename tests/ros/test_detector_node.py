@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+import torch
 from diagnostic_msgs.msg import DiagnosticStatus
 from fake_detector import FakeDetector, answer
 from geometry_msgs.msg import TransformStamped
@@ -22,6 +23,7 @@ from tf2_msgs.msg import TFMessage
 from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry.pose import matrix_from_pose
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
+from kd3d_core.geometry.window import ImageWindow
 from kd3d_core.models.card import ONLY_RENDERED, ModelCard, TrainingFrames
 from kd3d_ros import detector_node, results, worker
 
@@ -455,6 +457,27 @@ def test_compressed_images(start: Start) -> None:
     np.testing.assert_array_equal(seen, pixels)
     setup.spinner.until("points", lambda: camera.points)
     assert stamp_of(camera.points[0]) == (3, 500_000_000)
+
+
+def test_depth_is_as_large_as_the_image_and_nan_where_nothing_is_known(start: Start) -> None:
+    # Half as large as the image, and without its lowest 24 rows.
+    window = ImageWindow(scale=0.5, left=0, top=0, width=32, height=12)
+    depth = torch.full((12, 32), 7.0)
+    depth[:, 16:] = 9.0
+    setup = start(FakeDetector(replace(answer(), depth=depth, window=window)))
+    depths: list[Image] = []
+    setup.camera.listen(Image, "/kd3d_detector/depth", depths)
+    setup.connect()
+    setup.info()
+    setup.send(image_message(stamp=4))
+    setup.spinner.until("depth", lambda: depths)
+    (message,) = depths
+    assert (message.encoding, message.step, message.is_bigendian) == ("32FC1", 4 * 64, 0)
+    assert (message.header.frame_id, stamp_of(message)) == (CAMERA_FRAME, (4, 0))
+    metres = np.frombuffer(message.data, np.float32).reshape(48, 64)
+    assert np.isnan(metres[24:]).all()
+    np.testing.assert_allclose(metres[:24, :31], 7, rtol=1e-6)
+    np.testing.assert_allclose(metres[:24, 33:], 9, rtol=1e-6)
 
 
 def test_no_more_images_than_max_rate(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
