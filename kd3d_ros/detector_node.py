@@ -17,6 +17,9 @@ Publishes, all with the image's stamp
     means something only if the camera stamps with this node's clock.
     /diagnostics (diagnostic_msgs/DiagnosticArray), once per second.
     /tf_static: camera -> virtual_frame, if detector_frame is empty.
+Services
+    ~/enable (std_srvs/SetBool): false skips all images, and keeps the model. Where std_srvs is
+    installed.
 Parameters, explained in config/detector.yaml
     score_threshold, score_threshold_CLASS, max_rate, lazy: may be changed at any time.
     model, device, precision, detector_frame, virtual_frame, camera_height, image_is_rectified,
@@ -52,6 +55,11 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo as CameraInfoMessage
+
+try:
+    from std_srvs.srv import SetBool
+except ImportError:  # an environment that was made before the service was
+    SetBool = None
 
 from kd3d_core.devices import Precision
 from kd3d_core.errors import ConfigError, Kd3dError, shown
@@ -133,6 +141,9 @@ class DetectorNode(LoadingNode):
         self._worker: FrameWorker | None = None
         self._inputs: dict[str, Input] = {}
         self._rate_limit = RateLimit()
+        self._is_enabled = True
+        if SetBool is not None:
+            self.create_service(SetBool, "~/enable", self._on_enable)
 
         self._outputs = NodeOutputs(self, "")
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 5)
@@ -290,6 +301,8 @@ class DetectorNode(LoadingNode):
 
     def _why_skipped(self) -> str:
         """Why an image that comes now isn't looked at; empty if it is."""
+        if not self._is_enabled:
+            return "disabled"
         if self.settings.lazy and not self._outputs.results.is_watched():
             return "unwatched"
         if not self._rate_limit.allows(time.monotonic(), self.settings.max_rate):
@@ -357,7 +370,14 @@ class DetectorNode(LoadingNode):
         topic = self.resolve_topic_name("image")
         return topic if self._image_kind is Image else f"{topic}/compressed"
 
-    # Parameters
+    # Settings while it runs
+
+    def _on_enable(self, request: Any, response: Any) -> Any:
+        self._is_enabled = request.data
+        response.success = True
+        response.message = "enabled" if request.data else "disabled: all images are skipped"
+        self.get_logger().info(response.message)
+        return response
 
     def _on_parameters(self, changed: list[Parameter]) -> SetParametersResult:
         values = {p.name: p.value for p in changed if hasattr(self.settings, p.name)}

@@ -31,8 +31,8 @@ class FrameCounters:
         received: images taken from the subscription.
         processed: went through the detector, and what was asked for was published.
         dropped: overtaken in the mailbox by a newer one, or left in it at the end.
-        skipped: not looked at, by reason: `unwatched` (`lazy`, and nobody subscribed to a result)
-            or `max_rate`.
+        skipped: not looked at, by reason: `disabled` (by `~/enable`), `unwatched` (`lazy`, and
+            nobody subscribed to a result) or `max_rate`.
         rejected: could not be used, by kind.
         failed: the detector, or publishing its results, raised an exception.
         noticed: oddities by kind that cost no frame, such as `stamp_went_back`.

@@ -397,6 +397,24 @@ def test_images_that_come_while_the_executor_is_busy_are_all_counted(start: Star
     )
 
 
+def test_a_disabled_node_skips_images_until_it_is_enabled(start: Start) -> None:
+    services = pytest.importorskip("std_srvs.srv", reason="no std_srvs: run `make env`")
+    detector = FakeDetector()
+    setup = start(detector)
+    setup.connect()
+    setup.info()
+    client = setup.camera.create_client(services.SetBool, "/kd3d_detector/enable")
+    setup.spinner.until("the service", client.service_is_ready)
+    for enable, answers in ((False, 0), (True, 1)):
+        answer = client.call_async(services.SetBool.Request(data=enable))
+        setup.spinner.until("the answer", answer.done)
+        assert answer.result().success
+        setup.send(image_message())
+        assert len(detector.calls) == answers
+    assert setup.node.counters.skipped == {"disabled": 1}
+    assert setup.node.state == "active"
+
+
 def test_no_inference_while_nobody_listens(start: Start) -> None:
     detector = FakeDetector()
     setup = start(detector, listen=False)
