@@ -70,7 +70,7 @@ def read_points(path: Path | str, layout: PointLayout | None = None) -> np.ndarr
         )
     points = assumed.decode(data)
     if (fault := _fault(points, assumed, closely=layout is None)) is not None:
-        hint = _hint(data) if layout is None else "drop them, or mend `points` in meta.json"
+        hint = _hint(data) if layout is None else "leave those out, or mend `points` in meta.json"
         raise DataError(f"{path}: {fault}: {hint}")
     if assumed.intensity_max != 1:
         points[:, 3] /= assumed.intensity_max
@@ -122,7 +122,7 @@ def _hint(data: bytes) -> str:
     """What to do about a file that isn't as KITTI's are."""
     guess = _guess(data)
     if guess == KITTI_POINTS:
-        return "drop them"
+        return "leave those points out of the file"
     if guess is None:
         return (
             "the file is damaged or has an unknown layout: say in meta.json in the folder of the "

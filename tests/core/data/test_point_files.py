@@ -99,7 +99,7 @@ def test_nonsense_in_some_points_is_counted(tmp_path: Path) -> None:
         points = POINTS.copy()
         points[[3, 70], 1] = wrong
         assert refusal(tmp_path, points).startswith(f"2 of 4000 points are {reason}")
-        assert refusal(tmp_path, points).endswith("drop them")
+        assert refusal(tmp_path, points).endswith("leave those points out of the file")
         assert refusal(tmp_path, points, PointLayout()).startswith(f"2 of 4000 points are {reason}")
     points = POINTS.copy()
     points[5, 3] = np.nan
