@@ -16,7 +16,8 @@ from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.virtual_frame import VIRTUAL_FRAME
 from kd3d_core.messages.types import CompressedImage, Image, ObjectBoxes, Transform
 from kd3d_core.offline.source import FrameReference, Source
-from kd3d_core.runtime.bag_cameras import BagCameras, decoded
+from kd3d_core.runtime.bag_cameras import BagCameras
+from kd3d_core.runtime.bag_transforms import decoded
 
 _RATE_HZ = 10.0
 _SLOWEST_HZ = 1e-3
@@ -122,8 +123,8 @@ class _Frames:
         self._warned: set[str] = set()
         truth = [name for name in topics_of(reader, ObjectBoxes) if name == TRUTH_TOPIC]
         self._truths = {
-            boxes.stamp_ns or recorded_ns: boxes
-            for recorded_ns, boxes in decoded(reader, *truth)
+            boxes.stamp_ns or raw.stamp_ns: boxes
+            for raw, boxes in decoded(reader, *truth)
             if isinstance(boxes, ObjectBoxes)
         }
 
