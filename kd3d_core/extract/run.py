@@ -75,6 +75,8 @@ def extract(
             something else or can't be written.
         Kd3dError: a worker was killed.
     """
+    # Absolute, for machines of a cluster and for a run from elsewhere that goes on.
+    bags, out = [bag.resolve() for bag in bags], out.resolve()
     folder = WorkFolder(out)
     _check_out(folder)
     settings = _settings(bags, config)
