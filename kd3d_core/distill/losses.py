@@ -11,6 +11,7 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from kd3d_core.detectors.quality import quality_focal
 from kd3d_core.distill.config import ClassKind, FeatureKind
 
 
@@ -100,16 +101,6 @@ def binary_kl(
     cross_entropy = functional.binary_cross_entropy_with_logits(s, wanted, reduction="none")
     entropy = functional.binary_cross_entropy_with_logits(t, wanted, reduction="none")
     return (cross_entropy - entropy) * temperature**2
-
-
-def quality_focal(student: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
-    """`|q - p|^2 BCE(p, q)` of every logit (Li et al., 2020, eq. 6).
-
-    p is the student's sigmoid, q the target quality of the same shape, in [0, 1].
-    """
-    logits = student.float()
-    entropy = functional.binary_cross_entropy_with_logits(logits, quality, reduction="none")
-    return (quality - logits.sigmoid()).abs().square() * entropy
 
 
 def box_loss(
