@@ -238,7 +238,7 @@ def depth_prior(depth: torch.Tensor, bins: DepthBins) -> torch.Tensor:
 
     >>> prior = depth_prior(torch.full((1, 1, 1), 7.0), DepthBins(2.0, 12.0, 4))
     >>> prior.exp().flatten().round(decimals=3)
-    tensor([0.0000, 0.0020, 0.9700, 0.0280, 0.0000])
+    tensor([0.0000, 0.0020, 0.9690, 0.0290, 0.0000])
     """
     depth = depth.clamp(min=0.1)[:, None]
     scale = _PRIOR_SCALE * depth
