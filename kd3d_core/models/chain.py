@@ -7,13 +7,15 @@ goes through these stages, so that all of them see the same window, depth and cl
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.anchor_detector import AnchorDetector
+from kd3d_core.detectors.cmkd.image_side import STRIDE
+from kd3d_core.detectors.cmkd.student import CmkdDetector
 from kd3d_core.detectors.decode import BoxSlots
 from kd3d_core.devices import FixedPrecision, autocast
 from kd3d_core.errors import ConfigError
@@ -21,6 +23,7 @@ from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.points import matching
 from kd3d_core.geometry.window import ImageWindow
 from kd3d_core.models.config import (
+    CmkdModelConfig,
     LidarModelConfig,
     ModelConfig,
     PseudoLidarConfig,
@@ -60,12 +63,15 @@ class ModelOutput:
         valid: `(N,)` bool, the points to use.
         boxes: slots of one sample.
         depth: `(h, w)` float32 metres; None for a model without depth.
+        distribution: `(bins + 1, h / 8, w / 8)` float32, how likely each bin of depth is and what
+            is beyond them; None for a model that says a single depth, or none.
     """
 
     points: torch.Tensor
     valid: torch.Tensor
     boxes: BoxSlots
-    depth: torch.Tensor | None
+    depth: torch.Tensor | None = None
+    distribution: torch.Tensor | None = None
 
 
 class PseudoLidar:
@@ -140,7 +146,6 @@ class Model(ABC):
     def description(self) -> str:
         """Networks and weights in a few words."""
 
-    @abstractmethod
     def __call__(
         self,
         image: torch.Tensor | None,
@@ -156,6 +161,19 @@ class Model(ABC):
             points: `(N, 4)` true LiDAR, for models that read it.
             mark: see `Mark`.
         """
+        if self.reads_points:
+            assert points is not None
+            return self.of_points(points, camera, mark)
+        assert image is not None
+        return self.of_image(image, camera, mark)
+
+    def of_image(self, image: torch.Tensor, camera: PinholeCamera, mark: Mark) -> ModelOutput:
+        """What there is in an image; see `__call__`."""
+        raise NotImplementedError(f"{type(self).__name__} reads points")
+
+    def of_points(self, points: torch.Tensor, camera: PinholeCamera, mark: Mark) -> ModelOutput:
+        """What there is in true LiDAR points; see `__call__`."""
+        raise NotImplementedError(f"{type(self).__name__} reads an image")
 
     def _boxes(
         self,
@@ -190,14 +208,7 @@ class PseudoLidarModel(Model):
         depth, detector = self.config.weights.values()
         return f"depth {depth}, {self.config.detector.type} {detector}"
 
-    def __call__(
-        self,
-        image: torch.Tensor | None,
-        camera: PinholeCamera,
-        points: torch.Tensor | None = None,
-        mark: Mark = lambda stage: None,
-    ) -> ModelOutput:
-        assert image is not None
+    def of_image(self, image: torch.Tensor, camera: PinholeCamera, mark: Mark) -> ModelOutput:
         cloud = self.pseudo_lidar(image, camera, mark)
         window = self._window.window(camera)
         seen = cloud.image if window == cloud.window else window.extract(image)
@@ -218,7 +229,10 @@ class LidarModel(Model):
         if detector.reads_image:
             raise ConfigError(
                 f"a model of type lidar reads points alone, and {config.detector.type} an image "
-                "too: use second or pointpillars, or type pseudo_lidar"
+                "too: use second, pointpillars or a cmkd_teacher, or type pseudo_lidar"
+                if detector.reads_points
+                else f"a model of type lidar reads points, and {config.detector.type} an image: "
+                "use type cmkd"
             )
         super().__init__(config, detector, precision)
 
@@ -226,15 +240,65 @@ class LidarModel(Model):
     def description(self) -> str:
         return f"{self.config.detector.type} {self.config.detector.weights} on LiDAR"
 
-    def __call__(
-        self,
-        image: torch.Tensor | None,
-        camera: PinholeCamera,
-        points: torch.Tensor | None = None,
-        mark: Mark = lambda stage: None,
-    ) -> ModelOutput:
-        assert points is not None
+    def of_points(self, points: torch.Tensor, camera: PinholeCamera, mark: Mark) -> ModelOutput:
         boxes = self._boxes(points, None, points.new_zeros(1, 3, 1, 1), camera)
         mark("detect")
         valid = torch.ones(len(points), dtype=torch.bool, device=points.device)
-        return ModelOutput(points, valid, boxes, None)
+        return ModelOutput(points, valid, boxes)
+
+
+class CmkdModel(Model):
+    """CMKD: a detector that lifts an image by the distribution over its depth."""
+
+    reads_image = True
+    reads_points = False
+    detector: CmkdDetector
+
+    def __init__(
+        self, config: CmkdModelConfig, detector: CmkdDetector, precision: FixedPrecision
+    ) -> None:
+        super().__init__(config, detector, precision)
+        self._window = config.detector.window
+        # What is beyond the bins lies on their far end, and becomes no point.
+        farthest = min(config.pseudo_lidar.max_depth, detector.bins.high)
+        self._settings = replace(config.pseudo_lidar, max_depth=farthest)
+
+    @property
+    def description(self) -> str:
+        return f"{self.config.detector.type} {self.config.detector.weights}"
+
+    def depth(
+        self, image: torch.Tensor, camera: PinholeCamera
+    ) -> tuple[torch.Tensor, torch.Tensor, ImageWindow]:
+        """As `PseudoLidar.depth`, without detecting anything."""
+        window = self._window.window(camera)
+        seen = window.extract(image)
+        with autocast(self.precision, image.device):
+            _, logits = self.detector.network["image_side"](seen)
+        return self._expected(logits.softmax(1)), seen, window
+
+    def of_image(self, image: torch.Tensor, camera: PinholeCamera, mark: Mark) -> ModelOutput:
+        window = self._window.window(camera)
+        seen, view = window.extract(image), window.camera(camera)
+        nothing = seen.new_zeros(0, 4)
+        owners = torch.zeros(0, dtype=torch.int64, device=seen.device)
+        projection = matching(view.image_from_lidar, seen)
+        with autocast(self.precision, seen.device):
+            features = self.detector.forward_features(nothing, owners, seen, projection[None])
+            maps = self.detector.head_maps(features.neck)
+        boxes = self.detector.boxes(maps)
+        mark("detect")
+        assert features.depth_logits is not None
+        distribution = features.depth_logits.softmax(1)
+        depth = self._expected(distribution)
+        points, valid = pseudo_lidar(depth, view, self._settings, window.inside(camera))
+        mark("points")
+        return ModelOutput(points, valid, boxes, depth, distribution[0])
+
+    def _expected(self, distribution: torch.Tensor) -> torch.Tensor:
+        """`(h, w)` of the window: each cell's mean depth in all of its pixels.
+
+        Between cells it isn't interpolated: there is nothing between object and background.
+        """
+        depth = self.detector.bins.expected(distribution)
+        return depth[0].repeat_interleave(STRIDE, 0).repeat_interleave(STRIDE, 1)

@@ -19,7 +19,6 @@ from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.models.build import load_model
 from kd3d_core.models.card import camera_notices
 from kd3d_core.models.chain import Model
-from kd3d_core.models.config import PseudoLidarModelConfig
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.runtime.timing import StageTimer
 
@@ -48,7 +47,8 @@ class CameraDetector:
         if model.reads_points:
             raise ConfigError(
                 f"the model ({model.description}) reads the points of a LiDAR, and here is only a "
-                "camera: use it as a teacher in kd3d-train, and a model of type pseudo_lidar here"
+                "camera: use it as a teacher in kd3d-train, and a model of type pseudo_lidar or "
+                "cmkd here"
             )
         self.model = model
         self.device = torch.device(device)
@@ -83,8 +83,7 @@ class CameraDetector:
     def notices(self, camera: PinholeCamera) -> dict[str, str]:
         """How a camera differs from those of the training; see `camera_notices`."""
         if self._noticed is None or self._noticed[0] is not camera:
-            config = self.model.config
-            window = config.depth.window if isinstance(config, PseudoLidarModelConfig) else None
+            window = self.model.config.depth_window
             self._noticed = camera, camera_notices(self.card.camera, camera, window)
         return self._noticed[1]
 

@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 
 from kd3d_core.data.calibration_check import few_samples, warn_if_calibration_looks_wrong
-from kd3d_core.models.config import load_model_config
+from kd3d_core.models.config import CmkdModelConfig, load_model_config
 from kd3d_core.training.card import card_of_run
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.data import run_data, warn_of_shared_frames
@@ -26,7 +26,10 @@ def make_task(config: TrainConfig, keep: bool = True) -> Task:
     warn_of_shared_frames(data)
     for part in data.train:
         warn_if_calibration_looks_wrong(few_samples(part.frames), log.warning)
-    model = replace(model, card=card_of_run(model.card, config.task, data))
+    card = card_of_run(model.card, config.task, data)
+    if isinstance(model, CmkdModelConfig):  # whose depth is a part of the detector
+        card = replace(card, depth=card.detector)
+    model = replace(model, card=card)
     task: Task
     match config.task:
         case "depth":

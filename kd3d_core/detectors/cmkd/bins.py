@@ -75,10 +75,10 @@ class DepthBins:
         return torch.where(known, index.clamp(max=self.count), UNKNOWN)
 
     def expected(self, probabilities: torch.Tensor) -> torch.Tensor:
-        """`(B, h, w)` metres: the mean of distributions `(B, count + 1, h, w)`; inf beyond.
+        """`(B, h, w)` metres: the mean of distributions `(B, count + 1, h, w)`; `high` beyond.
 
         A pixel is beyond if that class is likelier than not. Of the others the mean is over the
-        bins alone.
+        bins alone, and nearer than `high`.
 
         >>> distribution = torch.tensor([0.5, 0.5, 0.0, 0.0, 0.0]).view(1, 5, 1, 1)
         >>> DepthBins(2.0, 12.0, 4).expected(distribution)
@@ -87,4 +87,4 @@ class DepthBins:
         within, beyond = probabilities[:, :-1], probabilities[:, -1]
         centres = self.centres().to(within).view(1, -1, 1, 1)
         mean = (within * centres).sum(1) / within.sum(1).clamp(min=1e-6)
-        return torch.where(beyond > 0.5, torch.inf, mean)
+        return torch.where(beyond > 0.5, self.high, mean)
