@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from typing import Literal
 
 from kd3d_core.data.calibration_check import few_samples, warn_if_calibration_looks_wrong
 from kd3d_core.models.config import load_model_config
@@ -26,7 +27,7 @@ def make_task(config: TrainConfig, keep: bool = True) -> Task:
     warn_of_shared_frames(data)
     for part in data.train:
         warn_if_calibration_looks_wrong(few_samples(part.frames), log.warning)
-    model = replace(model, card=card_of_run(model.card, config.task, data))
+    model = replace(model, card=card_of_run(model.card, _trained_parts(config), data))
     task: Task
     match config.task:
         case "depth":
@@ -38,3 +39,11 @@ def make_task(config: TrainConfig, keep: bool = True) -> Task:
     if data.shares:  # the order of their frames goes by their number
         task.digests["sets"] = ", ".join(str(len(part.frames)) for part in data.train)
     return task
+
+
+def _trained_parts(config: TrainConfig) -> set[Literal["depth", "detector"]]:
+    """The networks of the model that a run trains."""
+    if config.task == "depth":
+        return {"depth"}
+    learnt = config.distill.learn_depth if config.distill is not None else None
+    return {"detector"} if learnt is None or learnt.layers == "none" else {"depth", "detector"}
