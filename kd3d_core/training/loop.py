@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from kd3d_core.config import save_settings
-from kd3d_core.data.samples import Batch, collate
+from kd3d_core.data.samples import Batch, FrameSamples, MixedSamples, collate
 from kd3d_core.devices import fixed_precision
 from kd3d_core.errors import Kd3dError
 from kd3d_core.progress import LINE_EVERY_S
@@ -40,7 +40,7 @@ from kd3d_core.training.optimizer import (
 from kd3d_core.training.processes import on_cpu, processes
 from kd3d_core.training.resume import check_same_step, restore, run_meta, run_state
 from kd3d_core.training.same_run import check_same_run
-from kd3d_core.training.sampler import epoch_batches
+from kd3d_core.training.sampler import epoch_batches, mixed_batches
 from kd3d_core.training.sync_norms import share_norms
 from kd3d_core.training.task import Task, rank, reason
 
@@ -87,7 +87,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
     out = Path(config.out)
     samples = task.samples
     world = accelerator.num_processes
-    steps_per_epoch = len(epoch_batches(len(samples), config.batch_size, 0, 0, 0, world))
+    steps_per_epoch = len(_batches(samples, config, 0, 0, world))
     total = steps_per_epoch * config.epochs
 
     network = task.model
@@ -166,10 +166,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
             samples.set_epoch(epoch)
             if text := record(task.scalars(epoch)):
                 log.info("epoch %d begins with %s", epoch + 1, text)
-            batches = epoch_batches(
-                len(samples), config.batch_size, config.seed, epoch,
-                accelerator.process_index, world,
-            )  # fmt: skip
+            batches = _batches(samples, config, epoch, accelerator.process_index, world)
             loader = DataLoader(
                 samples,
                 batch_sampler=batches[done:],
@@ -229,6 +226,15 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
     if best is not None:
         exported = f"step {best['step']} of {total}: {reason(task.scores, best['metrics'])}"
     return Summary(step, losses, metrics, time.monotonic() - began, exported)
+
+
+def _batches(
+    samples: FrameSamples | MixedSamples, config: TrainConfig, epoch: int, process: int, world: int
+) -> list[list[int]]:
+    """The batches of one process in an epoch, as `samples` and the settings want them."""
+    if isinstance(samples, MixedSamples) and samples.per_batch is not None:
+        return mixed_batches(samples.counts, samples.per_batch, config.seed, epoch, process, world)
+    return epoch_batches(len(samples), config.batch_size, config.seed, epoch, process, world)
 
 
 def _loaded(loader: DataLoader) -> Iterator[Batch]:
