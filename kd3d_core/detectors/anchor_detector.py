@@ -133,7 +133,10 @@ class AnchorDetector(nn.Module, ABC):
             image_from_lidar: `(B, 3, 4)` projections into those images.
             valid: `(N,)` points to use; None uses all.
         """
-        seen = self.bev_input(points, samples, images, image_from_lidar, valid)
+        return self.behind(self.bev_input(points, samples, images, image_from_lidar, valid))
+
+    def behind(self, seen: BevInput) -> BevFeatures:
+        """The features of backbone and neck, and the bird's-eye view that they are made of."""
         scales = self.backbone(seen.canvas)
         return BevFeatures(
             (seen.canvas,),

@@ -77,8 +77,8 @@ class TeacherCache:
         self._window = config.window
         self._points = points
         self._needs = settings.needs
-        self._threshold = _MARGIN * settings.logit.threshold
-        self._head = f"head_{settings.logit.threshold:g}"
+        self._threshold = _MARGIN * settings.answer_threshold
+        self._head = f"head_{settings.answer_threshold:g}"
         self._parts = (*self._needs.places, self._head)
 
     def __call__(self, frame: KittiFrame) -> Tensors | None:

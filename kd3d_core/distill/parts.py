@@ -9,6 +9,7 @@ from torch import nn
 from kd3d_core.depth.objects import object_medians
 from kd3d_core.detectors.decode import HeadMaps, per_anchor
 from kd3d_core.distill.cells import foreground_cells, object_weights, resized
+from kd3d_core.distill.cmkd_parts import BinsPart, ResponsePart
 from kd3d_core.distill.config import DistillConfig, FeatureConfig, LogitConfig, Place
 from kd3d_core.distill.depth_config import LearnDepthConfig
 from kd3d_core.distill.depth_parts import DepthImagePart, DepthObjectsPart, DepthPixelsPart
@@ -220,6 +221,10 @@ def make_part(name: PartName, config: DistillConfig, channels: Channels) -> Loss
             return FeaturePart(config.feature, channels)
         case "logit":
             return LogitPart(config.logit)
+        case "response":
+            return ResponsePart(config.response)
+        case "bins":
+            return BinsPart(config.bins)
         case "depth_pixels" | "depth_objects" | "depth_image":
             assert config.learn_depth is not None, "DistillConfig has checked it"
             return _DEPTH_PARTS[name](config.learn_depth)
