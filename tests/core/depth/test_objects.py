@@ -68,7 +68,9 @@ def test_losses_by_hand():
     )  # fmt: skip
     depth = torch.tensor([[[1.0, 11.0, 1.0], [9.0, 20.2, 1.0]]])
     errors = log_errors(depth, objects)
-    assert errors.tolist() == pytest.approx([math.log(1.1), math.log(0.9), math.log(1.01)], rel=1e-4)
+    assert errors.tolist() == pytest.approx(
+        [math.log(1.1), math.log(0.9), math.log(1.01)], rel=1e-4
+    )
     near = 0.5 * math.log(1.01) ** 2 / 0.02
     far = [abs(math.log(ratio)) - 0.01 for ratio in (1.1, 0.9)]
     assert pixel_loss(errors, objects).item() == pytest.approx(sum(far) / 2 + near, rel=1e-4)
@@ -134,9 +136,7 @@ def test_a_frame_has_the_same_loss_in_any_batch():
     depth = torch.full((1, 10, 20), 8.0)
     boxes = torch.tensor([CAR])
     alone = measured_objects(lidar[None], projection[None], [boxes])
-    twice = measured_objects(
-        lidar.expand(2, -1, -1), projection.expand(2, -1, -1), [boxes, boxes]
-    )
+    twice = measured_objects(lidar.expand(2, -1, -1), projection.expand(2, -1, -1), [boxes, boxes])
     for loss in (pixel_loss, shift_loss):
         one = loss(log_errors(depth, alone), alone) / alone.seen
         two = loss(log_errors(depth.expand(2, -1, -1), twice), twice) / twice.seen
