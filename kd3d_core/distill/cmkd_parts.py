@@ -65,6 +65,7 @@ class BinsPart(LossPart):
         self._config = config
 
     def forward(self, step: StudentStep) -> dict[str, torch.Tensor]:
+        assert step.features is not None
         logits, batch, student = step.features.depth_logits, step.batch, step.student
         assert logits is not None, "make_distill_task has checked the student"
         assert isinstance(student, CmkdDetector)

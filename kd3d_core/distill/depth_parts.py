@@ -12,9 +12,11 @@ class DepthPixelsPart(LossPart):
     """Smooth L1 of the log-depth of objects' pixels, each object with the same weight."""
 
     reads_head = False
+    reads_features = False
 
-    def __init__(self, config: LearnDepthConfig) -> None:
+    def __init__(self, config: LearnDepthConfig | None) -> None:
         super().__init__()
+        assert config is not None, "DistillConfig has checked it"
         self._beta = config.beta
 
     def forward(self, step: StudentStep) -> dict[str, torch.Tensor]:
@@ -26,6 +28,7 @@ class DepthObjectsPart(LossPart):
     """How far each object lies off as a whole, in log-depth."""
 
     reads_head = False
+    reads_features = False
 
     def forward(self, step: StudentStep) -> dict[str, torch.Tensor]:
         errors, objects = _errors(step)
@@ -36,9 +39,11 @@ class DepthImagePart(LossPart):
     """The scale-invariant loss of all pixels that LiDAR saw."""
 
     reads_head = False
+    reads_features = False
 
-    def __init__(self, config: LearnDepthConfig) -> None:
+    def __init__(self, config: LearnDepthConfig | None) -> None:
         super().__init__()
+        assert config is not None, "DistillConfig has checked it"
         self._variance_focus = config.variance_focus
 
     def forward(self, step: StudentStep) -> dict[str, torch.Tensor]:

@@ -86,15 +86,17 @@ class Distiller(nn.Module):
         """
         weights = self.weights(batch.epoch)
         active = [(name, part) for name, part in self._parts() if weights[name]]
-        batch, depth = self._with_points(batch)
-        features = self._features(batch, {name for name, _ in active})
+        reads_features = any(part.reads_features for _, part in active)
+        batch, depth = self._with_points(batch, reads_features)
+        features = self._features(batch, {name for name, _ in active}) if reads_features else None
         needed = any(name in COMPARED for name, _ in active) or not all(batch.labelled)
         taught = None
         if self.teacher is not None and needed and any(batch.has_teacher):
             taught = self.teacher(batch)
         boxes, labels = self._truth(batch, taught)
-        reads_head = any(part.reads_head for _, part in active)
-        maps = self.student.head_maps(features.neck) if reads_head else None
+        maps = None
+        if features is not None and any(part.reads_head for _, part in active):
+            maps = self.student.head_maps(features.neck)
         objects = self._objects(depth, boxes)
         step = StudentStep(
             self.student, batch, features, maps, taught, boxes, labels, depth, objects
@@ -123,14 +125,15 @@ class Distiller(nn.Module):
     def _parts(self) -> list[tuple[PartName, LossPart]]:
         return list(self.parts.items())  # type: ignore[arg-type]
 
-    def _with_points(self, batch: Batch) -> tuple[Batch, DepthStep | None]:
+    def _with_points(self, batch: Batch, for_student: bool) -> tuple[Batch, DepthStep | None]:
         """The batch with what student and assistant read, where a depth network makes it."""
         if self.depth is None:
             return batch, None
         assert batch.view is not None
         depth = self.depth(batch.view)
-        cloud = self.depth.student_cloud(depth, batch.progress)
-        batch = replace(batch, points=cloud.points, samples=cloud.samples)
+        if for_student:
+            cloud = self.depth.student_cloud(depth, batch.progress)
+            batch = replace(batch, points=cloud.points, samples=cloud.samples)
         if self._teacher_reads_depth:
             batch = self.depth.assistant_batch(batch, depth.view)
         return batch, depth

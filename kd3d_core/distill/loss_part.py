@@ -22,7 +22,7 @@ class StudentStep:
     Attributes:
         student: the detector that learns.
         batch: the frames.
-        features: the student's.
+        features: the student's; None unless a part of this step reads them.
         maps: what the student's head says; None unless a part of this step reads it.
         teacher: what the teacher says; None if it wasn't asked or no frame has LiDAR.
         boxes: `(M_b, 7)` of each frame: its labels, or the teacher's where it has none.
@@ -33,7 +33,7 @@ class StudentStep:
 
     student: AnchorDetector
     batch: Batch
-    features: BevFeatures
+    features: BevFeatures | None
     maps: HeadMaps | None
     teacher: TeacherOutputs | None
     boxes: Sequence[torch.Tensor]
@@ -57,6 +57,8 @@ class LossPart(nn.Module, ABC):
 
     reads_head = True
     """Whether it reads what the student's head says."""
+    reads_features = True
+    """Whether it reads anything of the student's detector."""
 
     @abstractmethod
     def forward(self, step: StudentStep) -> dict[str, torch.Tensor]:

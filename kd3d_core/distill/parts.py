@@ -1,6 +1,6 @@
 """The parts of a student's loss, by the names that phases give weights to."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,6 @@ from kd3d_core.detectors.decode import HeadMaps, per_anchor
 from kd3d_core.distill.cells import foreground_cells, object_weights, resized
 from kd3d_core.distill.cmkd_parts import BinsPart, ResponsePart
 from kd3d_core.distill.config import DistillConfig, FeatureConfig, LogitConfig, Place
-from kd3d_core.distill.depth_config import LearnDepthConfig
 from kd3d_core.distill.depth_parts import DepthImagePart, DepthObjectsPart, DepthPixelsPart
 from kd3d_core.distill.loss_part import LossPart, StudentStep, WeightedSum, means
 from kd3d_core.distill.losses import (
@@ -83,6 +82,7 @@ class FeaturePart(LossPart):
         self._levels = {place: len(pairs) for place, pairs in maps.items()}
 
     def forward(self, step: StudentStep) -> dict[str, torch.Tensor]:
+        assert step.features is not None
         sums: dict[str, WeightedSum] = {}
         for place in self._config.places:
             for level in range(self._levels[place]):
@@ -205,13 +205,6 @@ class LogitPart(LossPart):
         )
 
 
-_DEPTH_PARTS: dict[PartName, Callable[[LearnDepthConfig], LossPart]] = {
-    "depth_pixels": DepthPixelsPart,
-    "depth_objects": DepthObjectsPart,
-    "depth_image": DepthImagePart,
-}
-
-
 def make_part(name: PartName, config: DistillConfig, channels: Channels) -> LossPart:
     """The part of that name; the one place that knows them all. `channels` as of `check_fit`."""
     match name:
@@ -225,6 +218,9 @@ def make_part(name: PartName, config: DistillConfig, channels: Channels) -> Loss
             return ResponsePart(config.response)
         case "bins":
             return BinsPart(config.bins)
-        case "depth_pixels" | "depth_objects" | "depth_image":
-            assert config.learn_depth is not None, "DistillConfig has checked it"
-            return _DEPTH_PARTS[name](config.learn_depth)
+        case "depth_pixels":
+            return DepthPixelsPart(config.learn_depth)
+        case "depth_objects":
+            return DepthObjectsPart()
+        case "depth_image":
+            return DepthImagePart(config.learn_depth)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 TEACHER = "teacher"
 """The name of the teacher's run."""
 
+ASSISTANT = "assistant"
+"""The name of the teaching assistant's run."""
+
 _NOT_IN_RUNS = ("task", "model", "data", "out", "seed", "points")
 """Settings of a run that the study itself decides."""
 
@@ -112,7 +115,10 @@ class StudyConfig:
         variants: by name, what differs in a student's run. Students with a `distill` section are
             taught; others train on labels alone.
         teacher: what differs in the teacher's run.
-        teacher_seed: of the teacher's run; there is one.
+        assistant: what differs in the run of a teaching assistant, which reads true depth at the
+            students' pixels; variants with `teacher: {points: true_depth}` have it for a teacher.
+            None has none.
+        teacher_seed: of the teacher's run and the assistant's; there is one of each.
         seeds: of the students' runs; variants with the same seed see the same frames in the same
             order.
         control: the variant that the others are compared with.
@@ -128,6 +134,7 @@ class StudyConfig:
     run: dict[str, Any]
     variants: dict[str, dict[str, Any]]
     teacher: dict[str, Any] = field(default_factory=dict)
+    assistant: dict[str, Any] | None = None
     teacher_seed: int = 0
     seeds: tuple[int, ...] = (0, 1, 2)
     control: str = "control"
@@ -151,17 +158,28 @@ class StudyConfig:
                 "control must be one of them"
             )
         for name, changes in self.variants.items():
-            if not name.replace("-", "_").isidentifier() or name == TEACHER:
-                raise ConfigError(f"a variant is called {name!r}: give a word other than {TEACHER}")
+            if not name.replace("-", "_").isidentifier() or name in (TEACHER, ASSISTANT):
+                raise ConfigError(
+                    f"a variant is called {name!r}: give a word other than {TEACHER} and "
+                    f"{ASSISTANT}"
+                )
             _check_settings(f"variants.{name}", changes)
         _check_settings("run", self.run)
         _check_settings("teacher", self.teacher)
-        if "distill" in self.teacher or "distill" in self.run:
+        _check_settings("assistant", self.assistant or {})
+        if any(
+            "distill" in settings for settings in (self.teacher, self.assistant or {}, self.run)
+        ):
             raise ConfigError("distill belongs to a variant: the teacher and the control have none")
         if self.data.val is None and self.data.val_root is None:
             raise ConfigError("data names no val and no val_root: a study needs other frames")
         if self.render is not None and self.data.val_root is None:
             raise ConfigError("render needs data.val_root: the folder for render.val")
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The names of the runs that teach."""
+        return (TEACHER,) if self.assistant is None else (TEACHER, ASSISTANT)
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from kd3d_core.paths import cache_dir
 from kd3d_core.progress import progress_of
 from kd3d_core.study.config import StudyConfig
 from kd3d_core.study.runs import StudyRun, model_file
+from kd3d_core.training.caches import assistant_points
 from kd3d_core.training.data import run_data
 
 
@@ -37,7 +38,13 @@ class Prepared:
 
     def points(self, run: StudyRun) -> PointSource:
         """What the detector of a run reads."""
-        return self.pseudo_points if run.config.points == "pseudo" else lidar_points
+        match run.config.points:
+            case "pseudo":
+                return self.pseudo_points
+            case "lidar":
+                return lidar_points
+            case "true_depth":
+                return assistant_points(run.config, self.model)
 
 
 def prepare(study: StudyConfig, workers: int) -> Prepared:

@@ -9,13 +9,13 @@ from kd3d_core.config import plain
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.files import read_json
 from kd3d_core.models.config import is_model_file
-from kd3d_core.study.config import TEACHER, StudyConfig, merged
+from kd3d_core.study.config import ASSISTANT, TEACHER, StudyConfig, merged
 from kd3d_core.training.config import TrainConfig, make_train_config
 
 
 @dataclass(frozen=True)
 class StudyRun:
-    """A training run of a study; the teacher's variant is called `teacher`."""
+    """A training run of a study; `variant` is `teacher` or `assistant` for those that teach."""
 
     variant: str
     seed: int
@@ -94,11 +94,19 @@ def student_runs(
     ]
 
 
-def teacher_run(study: StudyConfig) -> StudyRun:
-    """The teacher's run: the students' detector on true LiDAR."""
-    settings = merged(study.run, study.teacher)
-    config = _config(study, settings, TEACHER, study.teacher_seed, task="detector", points="lidar")
-    return StudyRun(TEACHER, study.teacher_seed, config)
+def reference_runs(study: StudyConfig) -> list[StudyRun]:
+    """The runs that teach: the students' detector on true LiDAR, and on true depth if asked for."""
+    settings = {
+        TEACHER: (study.teacher, "lidar"),
+        ASSISTANT: (study.assistant or {}, "true_depth"),
+    }
+    runs = []
+    for name in study.references:
+        changes, points = settings[name]
+        values, seed = merged(study.run, changes), study.teacher_seed
+        config = _config(study, values, name, seed, task="detector", points=points)
+        runs.append(StudyRun(name, seed, config))
+    return runs
 
 
 def model_file(study: StudyConfig) -> Path:
@@ -116,10 +124,23 @@ def _student_config(study: StudyConfig, name: str, seed: int) -> TrainConfig:
     task = "detector"
     if settings.get("distill") is not None:
         task = "distill"
-        weights = last_model(_folder(study, TEACHER, study.teacher_seed))
-        teacher = {"model": str(weights), "points": "lidar"}
-        settings["teacher"] = merged(teacher, settings.get("teacher") or {})
+        if "teacher" not in settings or settings["teacher"] is not None:
+            settings["teacher"] = _teacher(study, settings.get("teacher") or {})
     return _config(study, settings, name, seed, task=task, points="pseudo")
+
+
+def _teacher(study: StudyConfig, changes: dict[str, Any]) -> dict[str, Any]:
+    """Who teaches a student: the teacher, or the assistant if it is asked for by what it reads."""
+    points = changes.get("points", "lidar")
+    name = ASSISTANT if points == "true_depth" else TEACHER
+    if name not in study.references and "model" not in changes:
+        raise ConfigError(
+            "a variant has teacher.points true_depth, and the study no assistant: give it one, "
+            "such as `assistant: {}`"
+            "as `assistant: {}`"
+        )
+    weights = last_model(_folder(study, name, study.teacher_seed))
+    return merged({"model": str(weights), "points": points}, changes)
 
 
 def _config(

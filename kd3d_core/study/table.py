@@ -13,7 +13,7 @@ from typing import Any
 from kd3d_core.files import write_json, write_whole
 from kd3d_core.study.config import TEACHER, Metric, StudyConfig
 from kd3d_core.study.evaluate import MODERATE
-from kd3d_core.study.runs import StudyRun, student_runs, teacher_run
+from kd3d_core.study.runs import StudyRun, reference_runs, student_runs
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Table:
 
     Attributes:
         study: its settings.
-        rows: teacher first, then the variants in their order.
+        rows: those that teach first, then the variants in their order.
         results: by variant and seed, what `evaluate_run` wrote.
         failures: by the run's name, why it failed.
     """
@@ -79,16 +79,16 @@ class Table:
     @property
     def planned(self) -> int:
         """Number of runs that the study has."""
-        return 1 + len(self.study.variants) * len(self.study.seeds)
+        return len(self.study.references) + len(self.study.variants) * len(self.study.seeds)
 
 
 def make_table(study: StudyConfig) -> Table:
     """The table of the runs that are finished."""
     results: dict[str, dict[int, dict[str, Any]]] = {
-        name: {} for name in (TEACHER, *study.variants)
+        name: {} for name in (*study.references, *study.variants)
     }
     failures = {}
-    for run in (teacher_run(study), *student_runs(study)):
+    for run in (*reference_runs(study), *student_runs(study)):
         result = run.result()
         failure = run.failure()
         if result is not None:
@@ -99,11 +99,14 @@ def make_table(study: StudyConfig) -> Table:
         name: {metric.name: _values(by_seed, metric) for metric in study.metrics}
         for name, by_seed in results.items()
     }
-    # One teacher stands against every seed of the control.
-    compared = {**values, TEACHER: {
-        metric: {seed: value for seed in study.seeds for value in by_seed.values()}
-        for metric, by_seed in values[TEACHER].items()
-    }}  # fmt: skip
+    # There is one of each that teaches, which stands against every seed of the control.
+    compared = values | {
+        name: {
+            metric: {seed: value for seed in study.seeds for value in by_seed.values()}
+            for metric, by_seed in values[name].items()
+        }
+        for name in study.references
+    }
     rows = tuple(
         Row(
             name,
@@ -214,7 +217,7 @@ def markdown(table: Table) -> str:
             (
                 [
                     row.name,
-                    f"{len(row.seeds)} of {1 if row.name == TEACHER else planned}",
+                    f"{len(row.seeds)} of {1 if row.name in study.references else planned}",
                     *(_text(row.ap[metric]) for metric in metrics),
                     "-" if row.seconds is None else f"{row.seconds:.0f}",
                 ]

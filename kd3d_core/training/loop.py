@@ -26,7 +26,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from kd3d_core.config import save_settings
 from kd3d_core.data.samples import Batch, FrameSamples, MixedSamples, collate
-from kd3d_core.devices import fixed_precision
+from kd3d_core.devices import training_precision
 from kd3d_core.errors import Kd3dError
 from kd3d_core.progress import LINE_EVERY_S
 from kd3d_core.training import checkpoint, checkpoint_meta
@@ -246,7 +246,7 @@ def _loaded(loader: DataLoader) -> Iterator[Batch]:
 
 
 def _accelerator(config: TrainConfig, task: Task) -> Accelerator:
-    precision = fixed_precision(config.precision, processes().device)
+    precision = training_precision(config.precision, processes().device)
     return Accelerator(
         cpu=on_cpu(),
         mixed_precision="no" if precision == "fp32" else precision,
