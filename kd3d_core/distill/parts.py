@@ -205,7 +205,9 @@ class LogitPart(LossPart):
         )
 
 
-def make_part(name: PartName, config: DistillConfig, channels: Channels) -> LossPart:
+def make_part(  # noqa: PLR0911 - one case for each part
+    name: PartName, config: DistillConfig, channels: Channels
+) -> LossPart:
     """The part of that name; the one place that knows them all. `channels` as of `check_fit`."""
     match name:
         case "det":

@@ -18,7 +18,6 @@ from kd3d_core.detectors.cmkd.image_side import STRIDE
 from kd3d_core.detectors.cmkd.student import CmkdDetector
 from kd3d_core.detectors.decode import BoxSlots
 from kd3d_core.devices import FixedPrecision, autocast
-from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.points import matching
 from kd3d_core.geometry.window import ImageWindow
@@ -121,6 +120,16 @@ class PseudoLidar:
         return PseudoLidarCloud(points, valid, depth, seen, window)
 
 
+@dataclass(frozen=True)
+class ModelInput:
+    """One frame; see `Model.__call__`."""
+
+    image: torch.Tensor | None
+    camera: PinholeCamera
+    points: torch.Tensor | None
+    mark: Mark
+
+
 class Model(ABC):
     """All networks of a method, with the weights and settings of a configuration."""
 
@@ -161,19 +170,11 @@ class Model(ABC):
             points: `(N, 4)` true LiDAR, for models that read it.
             mark: see `Mark`.
         """
-        if self.reads_points:
-            assert points is not None
-            return self.of_points(points, camera, mark)
-        assert image is not None
-        return self.of_image(image, camera, mark)
+        return self.answer(ModelInput(image, camera, points, mark))
 
-    def of_image(self, image: torch.Tensor, camera: PinholeCamera, mark: Mark) -> ModelOutput:
-        """What there is in an image; see `__call__`."""
-        raise NotImplementedError(f"{type(self).__name__} reads points")
-
-    def of_points(self, points: torch.Tensor, camera: PinholeCamera, mark: Mark) -> ModelOutput:
-        """What there is in true LiDAR points; see `__call__`."""
-        raise NotImplementedError(f"{type(self).__name__} reads an image")
+    @abstractmethod
+    def answer(self, frame: ModelInput) -> ModelOutput:
+        """What there is in one frame."""
 
     def _boxes(
         self,
@@ -208,7 +209,9 @@ class PseudoLidarModel(Model):
         depth, detector = self.config.weights.values()
         return f"depth {depth}, {self.config.detector.type} {detector}"
 
-    def of_image(self, image: torch.Tensor, camera: PinholeCamera, mark: Mark) -> ModelOutput:
+    def answer(self, frame: ModelInput) -> ModelOutput:
+        image, camera, mark = frame.image, frame.camera, frame.mark
+        assert image is not None
         cloud = self.pseudo_lidar(image, camera, mark)
         window = self._window.window(camera)
         seen = cloud.image if window == cloud.window else window.extract(image)
@@ -218,31 +221,32 @@ class PseudoLidarModel(Model):
 
 
 class LidarModel(Model):
-    """A detector on true LiDAR points alone."""
+    """A detector on true LiDAR points, and on the image if it reads one."""
 
-    reads_image = False
     reads_points = True
 
     def __init__(
         self, config: LidarModelConfig, detector: AnchorDetector, precision: FixedPrecision
     ) -> None:
-        if detector.reads_image:
-            raise ConfigError(
-                f"a model of type lidar reads points alone, and {config.detector.type} an image "
-                "too: use second, pointpillars or a cmkd_teacher, or type pseudo_lidar"
-                if detector.reads_points
-                else f"a model of type lidar reads points, and {config.detector.type} an image: "
-                "use type cmkd"
-            )
         super().__init__(config, detector, precision)
+        self.reads_image = detector.reads_image
+        self._window = config.detector.window
 
     @property
     def description(self) -> str:
-        return f"{self.config.detector.type} {self.config.detector.weights} on LiDAR"
+        image = " and image" if self.reads_image else ""
+        return f"{self.config.detector.type} {self.config.detector.weights} on LiDAR{image}"
 
-    def of_points(self, points: torch.Tensor, camera: PinholeCamera, mark: Mark) -> ModelOutput:
-        boxes = self._boxes(points, None, points.new_zeros(1, 3, 1, 1), camera)
-        mark("detect")
+    def answer(self, frame: ModelInput) -> ModelOutput:
+        points, camera = frame.points, frame.camera
+        assert points is not None
+        seen = points.new_zeros(1, 3, 1, 1)
+        if self.reads_image:
+            assert frame.image is not None
+            window = self._window.window(camera)
+            seen, camera = window.extract(frame.image), window.camera(camera)
+        boxes = self._boxes(points, None, seen, camera)
+        frame.mark("detect")
         valid = torch.ones(len(points), dtype=torch.bool, device=points.device)
         return ModelOutput(points, valid, boxes)
 
@@ -277,7 +281,9 @@ class CmkdModel(Model):
             _, logits = self.detector.network["image_side"](seen)
         return self._expected(logits.softmax(1)), seen, window
 
-    def of_image(self, image: torch.Tensor, camera: PinholeCamera, mark: Mark) -> ModelOutput:
+    def answer(self, frame: ModelInput) -> ModelOutput:
+        image, camera, mark = frame.image, frame.camera, frame.mark
+        assert image is not None
         window = self._window.window(camera)
         seen, view = window.extract(image), window.camera(camera)
         nothing = seen.new_zeros(0, 4)

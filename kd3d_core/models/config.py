@@ -88,10 +88,10 @@ class PseudoLidarModelConfig:
 
 @dataclass(frozen=True)
 class LidarModelConfig:
-    """A model on true LiDAR points alone: a teacher, or an upper reference.
+    """A model on true LiDAR points: a teacher, or an upper reference.
 
     Attributes:
-        detector: a detector that reads no image.
+        detector: the detector; it may read the image too.
         seed: draws weights that are `random`.
         card: what the weights were trained on; training writes it.
         type: what tells the types apart in a YAML file.
@@ -104,6 +104,11 @@ class LidarModelConfig:
     depth_window: ClassVar[WindowConfig | None] = None
 
     def __post_init__(self) -> None:
+        if self.detector.reads_image_alone:
+            raise ConfigError(
+                f"a model of type lidar reads points, and {self.detector.type} an image alone: use "
+                "type cmkd"
+            )
         _check_thresholds(self)
 
     @property

@@ -31,6 +31,7 @@ from kd3d_core.errors import Kd3dError
 from kd3d_core.progress import LINE_EVERY_S
 from kd3d_core.training import checkpoint, checkpoint_meta
 from kd3d_core.training.config import TrainConfig
+from kd3d_core.training.interrupt import noticed_interrupts
 from kd3d_core.training.optimizer import (
     clip_gradients,
     clipped_together,
@@ -73,7 +74,8 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
 ) -> Summary:
     """Train `task` as `config` says; go on where a run in `config.out` was interrupted.
 
-    With `max_steps`, it stops there, without validation or checkpoint.
+    With `max_steps`, it stops there, without validation or checkpoint. Ctrl-C and SIGTERM end it
+    after the step that is being taken, with a checkpoint, by `KeyboardInterrupt`.
 
     Raises:
         ConfigError: the run in `config.out` has other settings.
@@ -134,7 +136,11 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
             checkpoint.save(out / name, model, state, meta_now())
 
     last_line = 0.0
-    with _progress(accelerator) as progress, _writer(accelerator, out, step) as writer:
+    with (
+        _progress(accelerator) as progress,
+        _writer(accelerator, out, step) as writer,
+        noticed_interrupts(alone=world == 1) as interrupted,
+    ):
         bar = progress.add_task(config.task, total=total, completed=step, loss="")
 
         def record(values: Mapping[str, float], prefix: str = "") -> str:
@@ -212,9 +218,12 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
                 record({"lr": schedule.get_last_lr()[0]})
                 if step == max_steps:
                     return Summary(step, losses, metrics, time.monotonic() - began)
-                if step % config.checkpoint_every == 0 and step % steps_per_epoch:
+                is_asked = interrupted()
+                if is_asked or (step % config.checkpoint_every == 0 and step % steps_per_epoch):
                     state = run_state(step, optimizer, schedule, average, accelerator)
                     save("latest", raw_model, state)
+                if is_asked:
+                    raise KeyboardInterrupt
             if largest_loss == 0 and done == 0:
                 raise TrainingError(
                     f"the loss was 0 in all {len(batches)} steps of epoch {epoch}: the frames have "

@@ -107,7 +107,7 @@ def test_settings_are_given_in_any_mixture(monkeypatch):
         seen.append(given)
         raise ConfigError("that's all")
 
-    monkeypatch.setattr("kd3d_core.training.config.load_train_config", load)
+    monkeypatch.setattr("kd3d_core.training.stages.load_stages", load)
     words = "x.yaml --set epochs=3 --optimizer.lr 1e-3 --set seed=2 batch_size=4"
     monkeypatch.setattr(sys, "argv", ["kd3d-train", *words.split()])
     assert command.main() == 1
