@@ -118,9 +118,13 @@ def can_keep_answers(config: TrainConfig, teacher: AnchorDetector) -> bool:
     learns_depth = config.distill is not None and config.distill.learn_depth is not None
     # The student's pixels, which are drawn anew in each step, are the assistant's too.
     changes = ["learn_depth"] if learns_depth and config.teacher.points == "true_depth" else []
-    if config.augment is not None:
-        unchanged = {**_UNCHANGED_WORLD, **(_UNCHANGED_IMAGE if teacher.reads_image else {})}
-        changes += [name for name, v in unchanged.items() if getattr(config.augment, name) != v]
+    unchanged = {**_UNCHANGED_WORLD, **(_UNCHANGED_IMAGE if teacher.reads_image else {})}
+    of_sets = (config.augment, *(extra.augment for extra in config.data.extra))
+    changes += [
+        name
+        for name, value in unchanged.items()
+        if any(augment is not None and getattr(augment, name) != value for augment in of_sets)
+    ]
     if config.teacher.cache and changes:
         log.warning(
             "teacher.cache is off: what the teacher sees changes in every epoch (%s); it is asked "

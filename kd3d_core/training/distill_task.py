@@ -198,7 +198,8 @@ def distill_task(
     samples = [
         FrameSamples(
             part.frames, model.detector.window, None if learner is not None else points,
-            model.detector.classes if part.use_labels else None, config.augment, config.seed,
+            model.detector.classes if part.use_labels else None, part.augment or config.augment,
+            config.seed,
             depth=settings.needs.depth,
             view=view_config(settings, model) if learner is not None else None,
             teacher_points=teacher_points if live else None,
@@ -209,7 +210,7 @@ def distill_task(
     return DistillTask(
         distiller,
         model,
-        mixed(samples, data.shares, config.seed),
+        mixed(samples, data.shares, config.seed, config.per_batch),
         DetectionFrames(val, model.detector, points, config.batch_size),
         digests,
         boxes,
