@@ -12,6 +12,7 @@ from kd3d_core.evaluation.kitti_ap import LEVELS, METRICS, POSITIONS, KittiAP, m
 from kd3d_core.evaluation.report import Breakdown, Mistakes
 from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual import plots
+from kd3d_core.visual.frame import Scene
 from kd3d_core.visual.page import Column, Drawing, Frame, Page, Part, Section, Strip, Table
 from kd3d_core.visual.report import frame_column, legend
 
@@ -318,5 +319,5 @@ def _worst_frame(evaluation: Evaluation, index: int, frame: KittiFrame) -> Frame
         heading = (
             f"{run.name}: {run.mistakes.missed[index]} missed, {run.mistakes.wrong[index]} wrong"
         )
-        columns.append(frame_column(image, camera, points, found, truth, heading=heading))
+        columns.append(frame_column(Scene(image, camera, points, found, truth), heading))
     return Frame(frame.name, tuple(columns))
