@@ -10,7 +10,7 @@ from kd3d_core.geometry.camera import PinholeCamera, rectification_grid
 from kd3d_core.messages.types import ObjectBoxes, PointCloud, Transform
 from kd3d_core.models.card import Caveat
 from kd3d_core.runtime.detections import Detections
-from kd3d_core.visual.frame import Scene, draw_frame
+from kd3d_core.visual.frame import Scene, draw_frame, draw_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +101,11 @@ class FrameResult:
             self.frame.truth,
             self.caveat.short if self.caveat else "",
         )
+
+    @cached_property
+    def annotated(self) -> np.ndarray:
+        """`(h, w, 3)` uint8 RGB: the rectified image with boxes."""
+        return draw_image(self.scene)
 
     @cached_property
     def picture(self) -> np.ndarray:
