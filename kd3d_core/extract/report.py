@@ -164,9 +164,8 @@ def _calibration(samples: Sequence[Sample]) -> dict[str, Any]:
 
 def _warnings(recording: Mapping[str, Any]) -> list[str]:
     """What should be looked at before the frames are used."""
-    path = recording["path"]
-    stopped = recording["stopped"]
-    warnings = [f"{path}: read up to where it is damaged: {stopped}"] if stopped else []
+    path, stopped = recording["path"], recording["stopped"]
+    warnings = [f"Reading stopped: {stopped}"] if stopped else []
     for camera in recording["cameras"]:
         for text in (camera["calibration"] or {}).get("findings", ()):
             warnings.append(f"{path}, {camera['topics']['images']}: {text}")

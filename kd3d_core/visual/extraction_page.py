@@ -166,7 +166,8 @@ def _camera_section(recording: Values, camera: Values, frames: Sequence[Frame]) 
     images = camera["topics"]["images"]
     heading = images if len(recording["cameras"]) > 1 else f"Frames of {images}"
     parts: list[Part] = [Lines(tuple(camera["doubts"]))] if camera["doubts"] else []
-    parts.append(Table(("", "median", "95 %", "least", "most"), tuple(_spread_rows(camera))))
+    if spreads := tuple(_spread_rows(camera)):
+        parts.append(Table(("", "median", "95 %", "least", "most"), spreads))
     parts.append(Table(("", ""), tuple(_number_rows(camera))))
     if camera["calibration"] is not None:
         parts += _calibration_parts(camera["calibration"])
@@ -176,7 +177,7 @@ def _camera_section(recording: Values, camera: Values, frames: Sequence[Frame]) 
         parts.append(_drawing(camera["points"], "points per sweep"))
     if frames:
         parts.append(Strip(tuple(frames), rate_hz=1.0))
-    return Section(heading, tuple(part for part in parts if part != Table(("", ""), ())))
+    return Section(heading, tuple(parts))
 
 
 def _spread_rows(camera: Values) -> Iterator[tuple[str, ...]]:
