@@ -16,6 +16,7 @@ from kd3d_core.data.calibration_check import check_calibration, common_findings,
 from kd3d_core.data.labels import usable
 from kd3d_core.extract.edges import TURN_DEG, score_turns
 from kd3d_core.extract.summary import (
+    REPORT_NAMES,
     CameraReport,
     ExtractReport,
     FrameReport,
@@ -28,7 +29,6 @@ from kd3d_core.visual.extraction_page import extraction_page, sample_frame
 from kd3d_core.visual.page import Frame, write_page
 from kd3d_core.visual.plots import histogram_bins
 
-NAMES = ("report.json", "report.html")
 _MOST_PICTURES = 4
 
 
@@ -39,8 +39,8 @@ def write_report(report: ExtractReport, folder: Path) -> None:
         [_pictures(camera.samples) for camera in recording.cameras]
         for recording in report.recordings
     ]
-    write_json(folder / NAMES[0], values)
-    write_page(folder / NAMES[1], extraction_page(values, pictures))
+    write_json(folder / REPORT_NAMES[0], values)
+    write_page(folder / REPORT_NAMES[1], extraction_page(values, pictures))
 
 
 def report_values(report: ExtractReport) -> dict[str, Any]:
