@@ -64,7 +64,7 @@ setup(
         *shared_files(),
     ],
     install_requires=requirements("kd3d.in"),
-    extras_require={"test": requirements("test.in"), "rerun": ["rerun-sdk"]},
+    extras_require={"test": requirements("test.in"), "rerun": ["rerun-sdk"], "ray": ["ray"]},
     zip_safe=False,
     entry_points={
         "console_scripts": [
@@ -75,6 +75,7 @@ setup(
             "kd3d-detect = kd3d_core.cli.detect:main",
             "kd3d-doctor = kd3d_core.cli.doctor:main",
             "kd3d-eval = kd3d_core.cli.eval:main",
+            "kd3d-extract = kd3d_core.cli.extract:main",
             "kd3d-pseudo-label = kd3d_core.cli.pseudo_label:main",
             "kd3d-synth = kd3d_core.cli.synth:main",
             "kd3d-train = kd3d_core.cli.train:main",

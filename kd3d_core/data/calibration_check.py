@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.labels import label_boxes
+from kd3d_core.data.labels import Label, label_boxes
 from kd3d_core.errors import Kd3dError
 from kd3d_core.geometry.boxes import points_in_boxes
 from kd3d_core.geometry.camera import PinholeCamera
@@ -64,14 +64,23 @@ class Finding:
 
 def kitti_sample(frame: KittiFrame) -> CalibrationSample:
     """The sample of a frame in KITTI's layout, with the points and labels that it has."""
-    camera = frame.camera()
     points = frame.points() if frame.has_lidar else None
-    if "label_2" not in frame.files:
-        return CalibrationSample(frame.name, camera, points)
-    objects = frame.objects()
-    boxes = label_boxes(objects, camera.lidar_from_camera)
-    rectangles = np.array([label.bbox for label in objects]).reshape(-1, 4)
-    return CalibrationSample(frame.name, camera, points, boxes, rectangles)
+    labels = frame.objects() if "label_2" in frame.files else None
+    return labelled_sample(frame.name, frame.camera(), points, labels)
+
+
+def labelled_sample(
+    name: str,
+    camera: PinholeCamera,
+    points: np.ndarray | None = None,
+    labels: Sequence[Label] | None = None,
+) -> CalibrationSample:
+    """The sample of a frame with labels, if it has any; the rest as in `CalibrationSample`."""
+    if labels is None:
+        return CalibrationSample(name, camera, points)
+    boxes = label_boxes(labels, camera.lidar_from_camera)
+    rectangles = np.array([label.bbox for label in labels]).reshape(-1, 4)
+    return CalibrationSample(name, camera, points, boxes, rectangles)
 
 
 def check_calibration(sample: CalibrationSample) -> list[Finding]:

@@ -15,6 +15,7 @@ from kd3d_core.messages.types import (
     Image,
     Message,
     ObjectBoxes,
+    Odometry,
     PointCloud,
     RegionOfInterest,
     Transform,
@@ -181,6 +182,14 @@ def _transforms(message: Any) -> Transforms:
     return Transforms(tuple(transforms(message, lambda text: _log.warning("%s", text))))
 
 
+def _odometry(message: Any) -> Odometry:
+    pose = message.pose.pose
+    move, turn = pose.position, pose.orientation
+    matrix = matrix_from_pose((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
+    parent, child = message.header.frame_id, message.child_frame_id
+    return Odometry(Transform(stamp_ns(message.header), parent, child, matrix))
+
+
 def _boxes(message: Any) -> ObjectBoxes:
     from kd3d_core.geometry.boxes import from_ros  # imports torch
 
@@ -209,5 +218,6 @@ _DECODERS: dict[str, Callable[[Any], Message]] = {
     CameraInfo.ros_type: _camera_info,
     PointCloud.ros_type: _cloud,
     Transforms.ros_type: _transforms,
+    Odometry.ros_type: _odometry,
     ObjectBoxes.ros_type: _boxes,
 }

@@ -174,6 +174,18 @@ class Transforms:
 
 
 @dataclass(frozen=True, eq=False)
+class Odometry:
+    """`nav_msgs/Odometry` without its velocities and covariances.
+
+    Attributes:
+        transform: where its `child_frame_id` is in the frame of its header.
+    """
+
+    ros_type: ClassVar[str] = "nav_msgs/msg/Odometry"
+    transform: Transform
+
+
+@dataclass(frozen=True, eq=False)
 class ObjectBoxes:
     """`vision_msgs/Detection3DArray`, each detection with its best hypothesis.
 
@@ -190,4 +202,4 @@ class ObjectBoxes:
     scores: np.ndarray
 
 
-Message = Image | CompressedImage | CameraInfo | PointCloud | Transforms | ObjectBoxes
+Message = Image | CompressedImage | CameraInfo | PointCloud | Transforms | Odometry | ObjectBoxes
