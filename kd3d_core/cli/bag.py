@@ -71,6 +71,9 @@ def info(bag: Path, *, check: bool = False) -> None:
                 messages = f"{read[topic.name]} of {messages}"
             rows.append((name, kind, messages, hertz, qos))
         print_table(rows)
+        for topic in reader.topics.values():
+            if topic.type == PointCloud.ros_type and topic.count:
+                print(f"points: {shown(topic.name)}: {reader.cloud_units(topic.name)}")
         if reader.stopped is not None:
             print(f"damaged: {reader.stopped}")
         for name, (reason, count) in reader.foreign.items():

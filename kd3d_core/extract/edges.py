@@ -46,17 +46,13 @@ class TurnScores:
         frames: that have enough edges.
         score: median over them; 1 is chance.
         changes: by turn, median over frames of the relative change of the score.
+        best_turn: the one that improves it most, if it does so clearly; else empty.
     """
 
     frames: int
     score: float
     changes: dict[str, float]
-
-    @property
-    def best_turn(self) -> str:
-        """The turn that improves the score most, if it does so clearly; else empty."""
-        best = max(self.changes, key=self.changes.__getitem__)
-        return best if self.changes[best] > _CLEARLY else ""
+    best_turn: str
 
 
 def score_turns(samples: Iterable[Sample]) -> TurnScores | None:
@@ -70,8 +66,9 @@ def score_turns(samples: Iterable[Sample]) -> TurnScores | None:
         return None
     found = np.array(rows)
     changes = np.median(found[:, 1:] / found[:, :1] - 1, axis=0)
-    median = float(np.median(found[:, 0]))
-    return TurnScores(len(rows), median, dict(zip(TURNS, changes.tolist(), strict=True)))
+    best = TURNS[int(changes.argmax())] if changes.max() > _CLEARLY else ""
+    by_turn = dict(zip(TURNS, changes.tolist(), strict=True))
+    return TurnScores(len(rows), float(np.median(found[:, 0])), by_turn, best)
 
 
 def turned(camera: PinholeCamera, turn: str, degrees: float = TURN_DEG) -> PinholeCamera:

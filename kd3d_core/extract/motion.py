@@ -115,6 +115,23 @@ class MotionCorrection:
             )
         return points, MOVED_WHOLE if cloud.times_s is None else MOVED
 
+    def pose_change(
+        self, frame: str, stamp_ns: int, to_ns: int, recorded_ns: int
+    ) -> np.ndarray | None:
+        """The 4x4 that takes what stood still from where a frame was at a stamp to where it is.
+
+        Boxes of labels go by it, as the points that `correct` moves. None where it isn't known.
+        """
+        self._transforms.follow(recorded_ns)
+        frame, buffer = frame.lstrip("/"), self._transforms.buffer
+        fixed = self._fixed_frame or _continuous([frame, *buffer.ancestors(frame, stamp_ns)])
+        try:
+            then, now = (buffer.lookup(fixed, frame, each) for each in (stamp_ns, to_ns))
+        except CalibrationError:
+            return None
+        change: np.ndarray = np.linalg.inv(now) @ then
+        return change
+
 
 def _continuous(chain: list[str]) -> str:
     """Of the frames over one, that in which it moves without jumps."""

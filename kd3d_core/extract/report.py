@@ -82,15 +82,19 @@ def _tally(tally: Tally) -> dict[str, Any]:
 
 def _camera(camera: CameraReport) -> dict[str, Any]:
     frames = camera.frames
-    with_lidar = camera.max_offset_s is not None
+    limit_s = camera.max_offset_s
     scanned = [frame for frame in frames if frame.points]
     return {
         "name": camera.camera.name,
         "topics": asdict(camera.camera.topics),
         "tallies": {name: _tally(tally) for name, tally in camera.tallies.items()},
         "frames": len(frames),
-        "max_offset_s": camera.max_offset_s,
-        "offset_s": _spread([frame.offset_s for frame in frames]) if with_lidar else None,
+        "max_offset_s": limit_s,
+        "offset_s": (
+            None
+            if limit_s is None
+            else _spread([frame.offset_s for frame in frames], (-limit_s, limit_s))
+        ),
         "points": _spread([frame.points for frame in scanned]),
         "dropped_points": dict(_sum(frame.dropped for frame in frames)),
         "in_image": _spread([frame.in_image for frame in frames if frame.in_image is not None]),
@@ -100,13 +104,14 @@ def _camera(camera: CameraReport) -> dict[str, Any]:
         "focal_px": camera.focal_px,
         "camera_height_m": camera.camera_height_m,
         "doubts": list(camera.doubts),
-        "calibration": _calibration(camera.samples) if with_lidar else None,
+        "calibration": _calibration(camera.samples) if limit_s is not None else None,
         "samples": [sample.name for sample in camera.samples],
     }
 
 
 def _counted(frames: Sequence[FrameReport]) -> Counter[str]:
-    return Counter(frame.motion for frame in frames if frame.motion)
+    """What was done about the LiDAR's motion: to how many sweeps."""
+    return Counter(frame.motion or "left as measured" for frame in frames if frame.points)
 
 
 def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
@@ -116,72 +121,55 @@ def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
     return total
 
 
-def _spread(values: Sequence[float]) -> dict[str, Any] | None:
-    """Where values lie; `p95` is of their absolute values. None where there are none."""
+def _spread(
+    values: Sequence[float], reach: tuple[float, float] | None = None
+) -> dict[str, Any] | None:
+    """Where values lie; None where there are none.
+
+    `p95` is of their absolute values, `reach` what their histogram shows at least.
+    """
     if not values:
         return None
-    counts, edges = np.histogram(values, histogram_bins(len(values)))
+    least, most = float(min(values)), float(max(values))
+    reach = reach or (least, most)
+    shown = min(reach[0], least), max(reach[1], most)
+    counts, edges = np.histogram(values, histogram_bins(len(values)), shown)
     return {
         "median": float(np.median(values)),
         "p95": float(np.percentile(np.abs(values), 95)),
-        "least": float(min(values)),
-        "most": float(max(values)),
+        "least": least,
+        "most": most,
         "histogram": {"counts": counts.tolist(), "edges": edges.tolist()},
     }
 
 
 def _calibration(samples: Sequence[Sample]) -> dict[str, Any]:
     """How well LiDAR and images fit in some frames; `edges` is None where there are too few."""
+    findings, names = [], [sample.name for sample in samples]
+    for sample in samples:
+        labels = None if sample.labels is None else usable(sample.labels)
+        checked = labelled_sample(sample.name, sample.camera, sample.points, labels)
+        findings.append(check_calibration(checked))
+    texts = common_findings(findings, names)
     scores = score_turns(samples)
-    checked = [
-        labelled_sample(
-            sample.name,
-            sample.camera,
-            sample.points,
-            None if sample.labels is None else usable(sample.labels),
+    if scores is None:
+        return {"edges": None, "findings": texts}
+    if turn := scores.best_turn:
+        texts.append(
+            f"turning the camera by {turn[0].strip('+')}{TURN_DEG:g}° about its axis {turn[1]} "
+            f"improves the score of edges by {scores.changes[turn]:.0%}: check the calibration"
         )
-        for sample in samples
-    ]
-    findings = common_findings(
-        [check_calibration(each) for each in checked], samples_names(samples)
-    )
-    edges = None
-    if scores is not None:
-        edges = {
-            "frames": scores.frames,
-            "score": scores.score,
-            "turn_deg": TURN_DEG,
-            "changes": scores.changes,
-            "best_turn": scores.best_turn,
-        }
-    return {"edges": edges, "findings": findings}
-
-
-def samples_names(samples: Sequence[Sample]) -> list[str]:
-    """Names of the samples' frames."""
-    return [sample.name for sample in samples]
+    return {"edges": {**asdict(scores), "turn_deg": TURN_DEG}, "findings": texts}
 
 
 def _warnings(recording: Mapping[str, Any]) -> list[str]:
     """What should be looked at before the frames are used."""
-    path, warnings = recording["path"], []
-    if recording["stopped"]:
-        warnings.append(f"{path}: read up to its damage only: {recording['stopped']}")
+    path = recording["path"]
+    stopped = recording["stopped"]
+    warnings = [f"{path}: read up to where it is damaged: {stopped}"] if stopped else []
     for camera in recording["cameras"]:
-        where = f"{path}, {camera['topics']['images']}"
-        calibration = camera["calibration"] or {"edges": None, "findings": []}
-        edges = calibration["edges"]
-        if edges and edges["best_turn"]:
-            turn = edges["best_turn"]
-            sign = "" if turn[0] == "+" else "-"
-            warnings.append(
-                f"{where}: turning the camera by {sign}{edges['turn_deg']:g}° about its axis "
-                f"{turn[1]} improves the score of edges by {edges['changes'][turn]:.0%}: check the "
-                "calibration"
-            )
-        warnings += [
-            f"{where}: the calibration looks wrong: {text}" for text in calibration["findings"]
-        ]
+        for text in (camera["calibration"] or {}).get("findings", ()):
+            warnings.append(f"{path}, {camera['topics']['images']}: {text}")
     return warnings
 
 

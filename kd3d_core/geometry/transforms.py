@@ -8,8 +8,8 @@ from array import array
 from bisect import bisect_left
 from threading import Lock
 
+import cv2
 import numpy as np
-from scipy.spatial.transform import Rotation, Slerp
 
 from kd3d_core.errors import CalibrationError, listed, shown
 
@@ -235,9 +235,9 @@ def interpolated(first: np.ndarray, second: np.ndarray, share: float) -> np.ndar
     >>> interpolated(np.eye(4), turn, 0.5)[:2, 0].round(4).tolist()
     [0.7071, 0.7071]
     """
-    turns = Rotation.from_matrix(np.stack([first[:3, :3], second[:3, :3]]))
+    vector, _ = cv2.Rodrigues(first[:3, :3].T @ second[:3, :3])
     matrix = np.eye(4)
-    matrix[:3, :3] = Slerp([0.0, 1.0], turns)(share).as_matrix()
+    matrix[:3, :3] = first[:3, :3] @ cv2.Rodrigues(share * vector)[0]
     matrix[:3, 3] = (1 - share) * first[:3, 3] + share * second[:3, 3]
     return matrix
 

@@ -81,7 +81,7 @@ def extraction_page(values: Values, pictures: Sequence[Sequence[Sequence[Frame]]
         lead,
         tuple(_facts(values)),
         sections,
-        " ".join(values["warnings"]),
+        _warning(values["warnings"]),
         (
             "Offsets are from a scan to its image, positive where the image is later.",
             "The score of edges compares the image's gradients where the LiDAR sees objects end "
@@ -89,6 +89,12 @@ def extraction_page(values: Values, pictures: Sequence[Sequence[Sequence[Frame]]
             "2 to 15 % on streets; about an axis on which nothing changes, nothing is known.",
         ),
     )
+
+
+def _warning(texts: Sequence[str]) -> str:
+    """The first warning, and how many more stand in the sections."""
+    more = f" (and {len(texts) - 1} more below)" if len(texts) > 1 else ""
+    return texts[0] + more if texts else ""
 
 
 def _facts(values: Values) -> Iterator[tuple[str, str]]:
@@ -124,14 +130,14 @@ def _topic_table(topics: Sequence[Values]) -> Table:
     rows = [
         (
             topic["name"],
-            topic["type"] or "-",
             f"{topic['count']:,}",
             "-" if topic["rate_hz"] is None else f"{topic['rate_hz']:.3g} Hz",
             *(f"{topic[name]:,}" for name in shown),
+            topic["type"] or "-",
         )
         for topic in topics
     ]
-    return Table(("topic", "type", "messages", "rate", *shown.values()), tuple(rows), "Topics")
+    return Table(("topic", "messages", "rate", *shown.values(), "type"), tuple(rows), "Topics")
 
 
 def _tally_table(tallies: Values) -> Table:
@@ -164,9 +170,9 @@ def _camera_section(recording: Values, camera: Values, frames: Sequence[Frame]) 
     if camera["calibration"] is not None:
         parts += _calibration_parts(camera["calibration"])
     if camera["offset_s"] is not None:
-        parts.append(_drawing(camera["offset_s"], "offset, ms", 1e3, "ms"))
+        parts.append(_drawing(camera["offset_s"], "offset, ms", 1e3))
     if camera["points"] is not None:
-        parts.append(_drawing(camera["points"], "points per sweep", 1, ""))
+        parts.append(_drawing(camera["points"], "points per sweep"))
     if frames:
         parts.append(Strip(tuple(frames), rate_hz=1.0))
     return Section(heading, tuple(part for part in parts if part != Table(("", ""), ())))
@@ -203,14 +209,13 @@ def _number_rows(camera: Values) -> Iterator[tuple[str, str]]:
 
 
 def _calibration_parts(calibration: Values) -> list[Part]:
-    edges, findings = calibration["edges"], tuple(calibration["findings"])
-    lines = [f"The calibration looks wrong: {text}" for text in findings]
+    edges, lines = calibration["edges"], list(calibration["findings"])
     if edges is None:
         lines.append("There are too few edges to compare LiDAR and images by.")
         return [Lines(tuple(lines))]
     rows = [("as calibrated", f"{edges['score']:.3f}", "")]
     for turn, change in edges["changes"].items():
-        mark = " ← better: check the calibration" if turn == edges["best_turn"] else ""
+        mark = ", better" if turn == edges["best_turn"] else ""
         words = f"turned by {edges['turn_deg']:g}° about {turn}"
         rows.append((words, f"{edges['score'] * (1 + change):.3f}", f"{change:+.1%}{mark}"))
     caption = f"Edges of LiDAR and image, {edges['frames']} frames"
@@ -218,10 +223,11 @@ def _calibration_parts(calibration: Values) -> list[Part]:
     return [*([Lines(tuple(lines))] if lines else []), table]
 
 
-def _drawing(spread: Values, label: str, scale: float, unit: str) -> Drawing:
+def _drawing(spread: Values, label: str, scale: float = 1) -> Drawing:
     bars = spread["histogram"]
+    digits = 0 if scale == 1 else 1
     marks = {
-        f"{name} {spread[key] * scale:,.4g} {unit}".strip(): spread[key] * scale
+        f"{name} {spread[key] * scale:,.{digits}f}": spread[key] * scale
         for name, key in (("median", "median"), ("95 %", "p95"))
     }
     edges = [edge * scale for edge in bars["edges"]]

@@ -117,13 +117,12 @@ def test_info_says_what_a_damaged_recording_has(
     assert run("info", file) == 0
     out = capsys.readouterr().out
     assert f"{file}: 5 messages in" in out
+    assert "points: /points: intensity to 1, no times of points" in out
     assert f"damaged: {file}: it is read only up to byte 43 of {cut}: a chunk is cut off" in out
     broken = bytearray(data)
     last = data.rindex(struct.pack("<Q", 22 + len(encode(IMAGE)))) - 1
     broken[last] = 99  # there is no such record
     file.write_bytes(broken)
-    assert run("info", file) == 0
-    assert "damaged: " not in capsys.readouterr().out
     assert run("info", file, "--check") == 0
     out = capsys.readouterr().out
     assert "1 of 2" in out

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from heapq import merge
@@ -24,8 +24,12 @@ from kd3d_core.data.bag.storage import BagFile, explained, open_files
 from kd3d_core.data.bag.topics import Topic, foreign_reason, recorded_qos, ros2_type
 from kd3d_core.data.bag.types import bag_typestore, typestore
 from kd3d_core.errors import DataError, first_line, listed, shown
+from kd3d_core.messages.clouds import CloudUnits, find_units, make_cloud, read_columns
 from kd3d_core.messages.decode import decode
-from kd3d_core.messages.types import HEADER, Message
+from kd3d_core.messages.types import HEADER, Message, PointCloud
+
+_CLOUDS = 8
+"""That are looked at to find the units of a topic."""
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +66,7 @@ class BagReader:
         self.foreign: dict[str, tuple[str, int]] = {}
         self._definitions: dict[str, MessageDefinition] = {}
         self._stores: dict[str, Typestore] = {}
+        self._cloud_units: dict[str, CloudUnits] = {}
         self._from_ros1: dict[str, Callable[[bytes], memoryview]] = {}
         self._stack = ExitStack()
         try:
@@ -185,13 +190,31 @@ class BagReader:
         try:
             if message.damage:
                 raise DataError(message.damage)
-            decoded = self._store(message.type).deserialize_cdr(message.data, message.type)
+            decoded = self._deserialized(message)
+            if message.type == PointCloud.ros_type:
+                return make_cloud(read_columns(decoded), self.cloud_units(message.topic))
             return decode(decoded, message.type)
         except Exception as error:
             raise DataError(
                 f"{self.path}: the message on {shown(message.topic)} at {message.stamp_ns} cannot "
                 f"be used: {first_line(error)}"
             ) from error
+
+    def cloud_units(self, topic: str) -> CloudUnits:
+        """The units of a topic's clouds, found in some from its beginning to its end, and kept."""
+        if topic not in self._cloud_units:
+            columns = []
+            for number in range(_CLOUDS):
+                start_ns = self.start_ns + (self.end_ns - self.start_ns) * number // _CLOUDS
+                raw = next(self.messages((topic,), start_ns), None)
+                with suppress(Exception):  # which decoding it says
+                    columns += [read_columns(self._deserialized(raw))] if raw else []
+            self._cloud_units[topic] = find_units(columns)
+            _log.info("%s: %s: %s", self.path, shown(topic), self._cloud_units[topic])
+        return self._cloud_units[topic]
+
+    def _deserialized(self, message: RawMessage) -> Any:
+        return self._store(message.type).deserialize_cdr(message.data, message.type)
 
     def _store(self, type_name: str) -> Typestore:
         """Definitions of the bag itself, as they were when it was recorded, or this machine's."""

@@ -123,6 +123,19 @@ def test_without_times_the_cloud_goes_as_a_whole(tmp_path: Path) -> None:
     np.testing.assert_allclose(points[:, :3], expected, atol=1e-3)
 
 
+def test_boxes_go_as_the_points_do(tmp_path: Path) -> None:
+    cloud, to_ns = sweep(has_times=False), round((START_S + 0.05) * S)
+    stamps = cloud.stamp_ns, to_ns, cloud.stamp_ns
+    with write(tmp_path / "bag", *tf_messages(TIMES_S)) as transforms:
+        correction = MotionCorrection(transforms)
+        points, _ = correction.correct(cloud, *stamps)
+        change = correction.pose_change("/lidar", *stamps)
+        assert change is not None
+        moved = transform(cloud.points[:, :3].astype(float), change)
+        np.testing.assert_allclose(points[:, :3], moved, atol=1e-5)
+        assert correction.pose_change("lidar", cloud.stamp_ns, 9 * to_ns, cloud.stamp_ns) is None
+
+
 def test_what_is_not_known_is_said_and_nothing_moves(tmp_path: Path) -> None:
     cloud = sweep()
     stamps = cloud.stamp_ns, cloud.stamp_ns + S // 20, cloud.stamp_ns
