@@ -22,7 +22,7 @@ demo: env  ## play a rendered drive through the detector node; out/demo/report.h
 	scripts/with-env $(VENV)/bin/kd3d-demo $(ARGS)
 
 journey: env  ## from a rendered bag of another rig to a detector for its camera; out/journey
-	scripts/with-env scripts/journey
+	PYTHON=$(VENV)/bin/python scripts/with-env scripts/journey
 
 test: env  ## run the tests, except for the slow ones
 	scripts/with-env $(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
