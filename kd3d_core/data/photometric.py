@@ -139,7 +139,7 @@ def _spots(height: int, width: int, draw: torch.Generator) -> torch.Tensor:
 def _veil(height: int, draw: torch.Generator) -> torch.Tensor:
     """`(H, 1)` light that a low sun and a dirty lens add, less of it further down."""
     rows = torch.arange(height)[:, None] / height
-    return _between(0.05, 0.6, draw) * (-rows * _between(0.5, 4, draw)).exp()
+    return _between(0.03, 0.35, draw) * (-rows * _between(0.5, 4, draw)).exp()
 
 
 def _blurred(image: torch.Tensor, sigma: float) -> torch.Tensor:

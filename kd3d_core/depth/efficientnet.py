@@ -81,9 +81,7 @@ class EfficientNetLite0(nn.Module):
 class _Block(nn.Module):
     """Mobile inverted bottleneck: expand, filter each channel by itself, project."""
 
-    def __init__(
-        self, width: int, channels: int, kernel: int, stride: int, expansion: int
-    ) -> None:
+    def __init__(self, width: int, channels: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         inner = width * expansion
         self._expand_conv = None

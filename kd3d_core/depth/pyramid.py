@@ -6,6 +6,7 @@ mean of nine of its neighbours there (Teed and Deng, 2020, section 3.3), so that
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -43,8 +44,7 @@ class PyramidDepth(nn.Module):
         # What all of the image says, such as where its horizon is.
         self.overview = nn.Conv2d(_WIDTHS[-1], _WIDTHS[-1], 1)
         self.narrow = nn.ModuleList(
-            nn.Conv2d(wide, width, 1, bias=False)
-            for width, wide in zip(_WIDTHS, _WIDTHS[1:], strict=False)
+            nn.Conv2d(wide, width, 1, bias=False) for width, wide in pairwise(_WIDTHS)
         )
         self.fuse = nn.ModuleList(
             nn.Sequential(

@@ -280,3 +280,9 @@ def _frozen(triangles: np.ndarray) -> np.ndarray:
     array = np.array(triangles, np.float32)
     array.setflags(write=False)
     return array
+
+
+def shade(rng: np.random.Generator, color: Color) -> Color:
+    """The colour made lighter or darker, and a little warmer or colder."""
+    red, green, blue = np.array(color) * rng.uniform(0.75, 1.25) * rng.uniform(0.95, 1.05, 3)
+    return (float(min(red, 0.9)), float(min(green, 0.9)), float(min(blue, 0.9)))
