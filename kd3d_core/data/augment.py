@@ -115,5 +115,5 @@ def draw_augmentation(config: AugmentConfig, seed: int, epoch: int, index: int) 
         contrast=1 + between(-config.contrast, config.contrast, uniform[5]),
         saturation=1 + between(-config.saturation, config.saturation, uniform[6]),
         photometric=config.photometric,
-        light_seed=int(state >> 2),
+        light_seed=0 if config.photometric == PhotometricConfig() else int(state >> 2),
     )
