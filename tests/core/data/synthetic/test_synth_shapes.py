@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from kd3d_core.data.synthetic import people, scenery, vehicles
+from kd3d_core.data.synthetic import people, plants, scenery, vehicles
 from kd3d_core.data.synthetic.materials import Material
 from kd3d_core.data.synthetic.mesh import Mesh, box, ellipsoid, limb, rod, rotate, smooth
 from kd3d_core.data.synthetic.raycast import RayCaster
@@ -121,7 +121,9 @@ def test_a_step_moves_the_legs() -> None:
     assert np.ptp(striding.triangles[..., 0]) > np.ptp(standing.triangles[..., 0]) + 0.3
 
 
-@pytest.mark.parametrize("shape", [scenery.tree, scenery.conifer, scenery.bush, scenery.sign])
+@pytest.mark.parametrize(
+    "shape", [plants.tree, plants.conifer, plants.bush, scenery.sign, scenery.hoarding]
+)
 def test_scenery_stands_on_the_ground(shape: Callable[[np.random.Generator], Mesh]) -> None:
     rng = np.random.default_rng(4)
     for _ in range(5):
