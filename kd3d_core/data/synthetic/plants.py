@@ -6,7 +6,17 @@ Each stands on z = 0 around the origin, or where its arguments say.
 import numpy as np
 
 from kd3d_core.data.synthetic.materials import Material
-from kd3d_core.data.synthetic.mesh import Color, Mesh, box, ellipsoid, merge, quads, rod, shade
+from kd3d_core.data.synthetic.mesh import (
+    Color,
+    Mesh,
+    box,
+    cross,
+    ellipsoids,
+    merge,
+    quads,
+    rod,
+    shade,
+)
 
 _LEAVES: tuple[Color, ...] = ((0.09, 0.15, 0.03), (0.06, 0.11, 0.025), (0.15, 0.15, 0.03))
 
@@ -26,13 +36,12 @@ def tree(rng: np.random.Generator, far: bool = False, tall: bool = False) -> Mes
     ]  # fmt: skip
     middle = (bole + height) / 2
     leaves = (40, 0.3) if far else (170, 0.14)
-    for _ in range(int(rng.integers(4, 8))):
-        offset = rng.normal(0, 0.33, 3) * (spread, spread, (height - bole) / 2)
-        size = rng.uniform(0.45, 0.75) * spread
-        parts += _tuft(
-            rng, offset + np.array([0, 0, middle]), size * np.array([1, 1, 0.85]), color, *leaves
-        )
-    return merge(parts)
+    count = int(rng.integers(4, 8))
+    offsets = rng.normal(0, 0.33, (count, 3)) * (spread, spread, (height - bole) / 2)
+    radii = rng.uniform(0.45, 0.75, (count, 1)) * spread * (1, 1, 0.85)
+    colors = np.tile(color, (count, 1))
+    centers = offsets + np.array([0, 0, middle])
+    return merge([*parts, *_tufts(rng, centers, radii, colors, *leaves)])
 
 
 def conifer(rng: np.random.Generator) -> Mesh:
@@ -40,19 +49,20 @@ def conifer(rng: np.random.Generator) -> Mesh:
     height = rng.uniform(5.0, 13.0)
     color = shade(rng, (0.035, 0.07, 0.03))
     parts = [rod((0, 0, 0), (0, 0, 0.3 * height), (0.14, 0.12), Material.BARK, (0.1, 0.07, 0.05))]
-    for share in np.linspace(0.12, 0.92, 8):
-        wide = 0.2 * height * (1 - share) + 0.15
-        size = np.array([wide, wide, 0.09 * height])
-        parts += _tuft(rng, np.array([0, 0, share * height]), size, color, 60, 0.2)
-    return merge(parts)
+    shares = np.linspace(0.12, 0.92, 8)
+    wide = 0.2 * height * (1 - shares) + 0.15
+    radii = np.column_stack([wide, wide, np.full(8, 0.09 * height)])
+    centers = np.column_stack([0 * wide, 0 * wide, shares * height])
+    return merge([*parts, *_tufts(rng, centers, radii, np.tile(color, (8, 1)), 60, 0.2)])
 
 
 def bush(rng: np.random.Generator) -> Mesh:
     """A shrub to about a man's height."""
     size = rng.uniform(0.4, 1.1)
     color = shade(rng, _LEAVES[rng.integers(3)])
-    radii = np.array([size, size * rng.uniform(0.8, 1.3), size * rng.uniform(0.7, 1.1)])
-    return merge(_tuft(rng, np.array([0, 0, 0.6 * radii[2]]), radii, color, 150, 0.09))
+    radii = np.array([[size, size * rng.uniform(0.8, 1.3), size * rng.uniform(0.7, 1.1)]])
+    center = np.array([[0, 0, 0.6 * radii[0, 2]]])
+    return merge(_tufts(rng, center, radii, np.array([color]), 150, 0.09))
 
 
 def hedge(rng: np.random.Generator, length: float) -> Mesh:
@@ -71,7 +81,7 @@ def hedge(rng: np.random.Generator, length: float) -> Mesh:
     return merge(
         [
             box((0, -half, 0), (length, half, height - 0.05), Material.LEAVES, core),
-            _leaf_cloud(rng, where, normal, 0.1, color),
+            _leaf_cloud(rng, where, normal, 0.1, np.array(color)),
         ]
     )
 
@@ -81,52 +91,76 @@ def thicket(rng: np.random.Generator, length: float, height: float, far: bool = 
 
     One that is far has fewer and larger leaves.
     """
-    parts = []
-    leaves = (14, 0.4) if far else (80, 0.13)
+    columns = np.arange(0.5, length, 1.6)
+    shares = np.array([0.1, 0.4, 0.7])
+    count = len(columns), len(shares)
+    top = height * rng.uniform(0.55, 1.0, (len(columns), 1))
+    centers = np.empty((*count, 3))
+    centers[..., 0] = columns[:, None]
+    centers[..., 1] = rng.uniform(-1.3, 1.3, count)
+    centers[..., 2] = top * shares
+    centers += rng.normal(0, 0.25, centers.shape)
+    radii = np.empty((*count, 3))
+    radii[...] = 1.5, 1.3, 0.0
+    radii[..., 2] = np.maximum(0.6, 0.24 * top)
+    radii *= rng.uniform(0.7, 1.3, (*count, 1))
     color = shade(rng, _LEAVES[rng.choice(3, p=(0.45, 0.45, 0.1))])
-    for x in np.arange(0.5, length, 1.6):
-        top = height * rng.uniform(0.55, 1.0)
-        for z in np.arange(0.1, 1.0, 0.3) * top:
-            radii = np.array([1.5, 1.3, max(0.6, 0.24 * top)]) * rng.uniform(0.7, 1.3)
-            center = np.array([x, rng.uniform(-1.3, 1.3), z]) + rng.normal(0, 0.25, 3)
-            parts += _tuft(rng, center, radii, shade(rng, color), *leaves)
-    return merge(parts)
+    colors = np.array(color) * rng.uniform(0.75, 1.25, (*count, 1))
+    leaves = (14, 0.4) if far else (80, 0.13)
+    flat = (values.reshape(-1, 3) for values in (centers, radii, colors))
+    return merge(_tufts(rng, *flat, *leaves))
 
 
-def _tuft(
+def _tufts(
     rng: np.random.Generator,
-    center: np.ndarray,
+    centers: np.ndarray,
     radii: np.ndarray,
-    color: Color,
+    colors: np.ndarray,
     count: int,
     leaf: float,
 ) -> list[Mesh]:
-    """A ball of leaves: quads on its surface, shaded as the ball is, around a darker core."""
-    core: Color = (color[0] * 0.45, color[1] * 0.45, color[2] * 0.45)
-    direction = rng.normal(size=(count, 3))
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    where = center + direction * radii * rng.uniform(0.75, 1.12, (count, 1))
+    """Balls of leaves: quads on their surface, shaded as balls are, around darker cores.
+
+    Args:
+        rng: draws the leaves.
+        centers, radii, colors: `(N, 3)` of the balls.
+        count: leaves of each.
+        leaf: their size.
+    """
+    direction = rng.normal(size=(len(centers), count, 3))
+    direction /= np.linalg.norm(direction, axis=-1, keepdims=True)
+    shell = rng.uniform(0.75, 1.12, (len(centers), count, 1))
+    where = centers[:, None] + direction * radii[:, None] * shell
     return [
-        ellipsoid(center, radii * 0.8, Material.LEAVES, core, detail=1),
-        _leaf_cloud(rng, where, direction, leaf, color),
+        ellipsoids(centers, radii * 0.8, colors * 0.45, Material.LEAVES, detail=1),
+        _leaf_cloud(
+            rng,
+            where.reshape(-1, 3),
+            direction.reshape(-1, 3),
+            leaf,
+            np.repeat(colors, count, 0),
+        ),
     ]
 
 
 def _leaf_cloud(
-    rng: np.random.Generator, where: np.ndarray, normal: np.ndarray, size: float, color: Color
+    rng: np.random.Generator, where: np.ndarray, normal: np.ndarray, size: float, colors: np.ndarray
 ) -> Mesh:
-    """Quads at `(N, 3)` places, turned at random, lit as surfaces with `(N, 3)` normals are."""
+    """Quads at `(N, 3)` places, turned at random, lit as surfaces with `(N, 3)` normals are.
+
+    `colors` are `(N, 3)`, or one for all.
+    """
     count = len(where)
     first = rng.normal(size=(count, 3))
     first /= np.linalg.norm(first, axis=1, keepdims=True)
-    second = np.cross(first, rng.normal(size=(count, 3)))
+    second = cross(first, rng.normal(size=(count, 3)))
     second /= np.linalg.norm(second, axis=1, keepdims=True)
     reach = size * rng.uniform(0.5, 1.4, (count, 1))
     a, b = first * reach, second * reach * 0.7
     corners = np.stack([where - a - b, where + a - b, where + a + b, where - a + b], 1)
-    mesh = quads(corners, Material.LEAVES, color)
+    mesh = quads(corners, Material.LEAVES, (0, 0, 0))
     lit = normal + rng.normal(0, 0.35, (count, 3))
     lit /= np.linalg.norm(lit, axis=1, keepdims=True)
     normals = np.repeat(lit, 2, 0)[:, None].repeat(3, 1).astype(np.float32)
-    tone = np.repeat(rng.uniform(0.6, 1.4, (count, 1)), 2, 0)
-    return Mesh(mesh.triangles, normals, mesh.material, (mesh.color * tone).astype(np.float32))
+    toned = np.repeat(colors * rng.uniform(0.6, 1.4, (count, 1)), 2, 0)
+    return Mesh(mesh.triangles, normals, mesh.material, toned.astype(np.float32))
