@@ -141,7 +141,7 @@ def new_pyramid(config: DepthConfig, seed: int) -> PyramidDepthModel:
         network = PyramidDepth(config.max_depth)
     if config.encoder_weights == "imagenet":
         load_imagenet(network.encoder)
-    return PyramidDepthModel(network, config.depth_scale).eval()  # type: ignore[return-value]
+    return PyramidDepthModel(network, config.depth_scale).eval()
 
 
 def load_pyramid(folder: Path, config: DepthConfig) -> PyramidDepthModel:
@@ -176,7 +176,7 @@ def load_pyramid(folder: Path, config: DepthConfig) -> PyramidDepthModel:
             f"{listed(problems, 5)}"
         )
     network.load_state_dict(tensors)
-    return PyramidDepthModel(network, config.depth_scale).eval()  # type: ignore[return-value]
+    return PyramidDepthModel(network, config.depth_scale).eval()
 
 
 def _read_about(folder: Path) -> dict:

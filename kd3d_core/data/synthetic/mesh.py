@@ -161,8 +161,8 @@ def ellipsoid(
     center: Point, radii: Point, material: Material, color: Color, detail: int = 2
 ) -> Mesh:
     """Axis-aligned ellipsoid of 20 * 4**detail faces."""
-    one = (np.asarray(values, np.float32)[None] for values in (center, radii, color))
-    return ellipsoids(*one, material, detail)
+    centers, sizes, colors = (np.asarray([values]) for values in (center, radii, color))
+    return ellipsoids(centers, sizes, colors, material, detail)
 
 
 def ellipsoids(

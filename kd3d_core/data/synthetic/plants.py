@@ -18,6 +18,7 @@ from kd3d_core.data.synthetic.mesh import (
     shade,
 )
 
+_ROOM_M = 2.0  # below the crowns of tall trees
 _LEAVES: tuple[Color, ...] = ((0.09, 0.15, 0.03), (0.06, 0.11, 0.025), (0.15, 0.15, 0.03))
 
 
@@ -41,6 +42,8 @@ def tree(rng: np.random.Generator, far: bool = False, tall: bool = False) -> Mes
     radii = rng.uniform(0.45, 0.75, (count, 1)) * spread * (1, 1, 0.85)
     colors = np.tile(color, (count, 1))
     centers = offsets + np.array([0, 0, middle])
+    if tall:
+        centers[:, 2] = np.maximum(centers[:, 2], _ROOM_M + 1.12 * radii[:, 2] + 0.2)
     return merge([*parts, *_tufts(rng, centers, radii, colors, *leaves)])
 
 
@@ -107,8 +110,8 @@ def thicket(rng: np.random.Generator, length: float, height: float, far: bool = 
     color = shade(rng, _LEAVES[rng.choice(3, p=(0.45, 0.45, 0.1))])
     colors = np.array(color) * rng.uniform(0.75, 1.25, (*count, 1))
     leaves = (14, 0.4) if far else (80, 0.13)
-    flat = (values.reshape(-1, 3) for values in (centers, radii, colors))
-    return merge(_tufts(rng, *flat, *leaves))
+    balls, sizes, tones = (values.reshape(-1, 3) for values in (centers, radii, colors))
+    return merge(_tufts(rng, balls, sizes, tones, *leaves))
 
 
 def _tufts(
