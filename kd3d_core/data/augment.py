@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from kd3d_core.data.augment_config import AugmentConfig
-from kd3d_core.data.photometric import PhotometricConfig, change_light
+from kd3d_core.data.photometric import change_light
+from kd3d_core.data.photometric_config import PhotometricConfig
 from kd3d_core.geometry.boxes import wrap_angle
 from kd3d_core.geometry.window import ImageWindow
 

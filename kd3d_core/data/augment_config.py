@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from kd3d_core.data.photometric import PhotometricConfig
+from kd3d_core.data.photometric_config import PhotometricConfig
 from kd3d_core.errors import ConfigError
 
 

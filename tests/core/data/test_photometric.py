@@ -6,7 +6,8 @@ import torch
 
 from kd3d_core.data.augment import Augmentation, draw_augmentation
 from kd3d_core.data.augment_config import AugmentConfig
-from kd3d_core.data.photometric import PhotometricConfig, change_light
+from kd3d_core.data.photometric import change_light
+from kd3d_core.data.photometric_config import PhotometricConfig
 from kd3d_core.errors import ConfigError
 
 STRONG = PhotometricConfig(

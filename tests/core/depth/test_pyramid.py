@@ -32,7 +32,7 @@ def images() -> torch.Tensor:
 def test_the_encoder_is_efficientnet_lite0(images):
     encoder = EfficientNetLite0().eval()
     names = encoder.state_dict()
-    # As in the package on PyPI; 13 x 5 of 16 blocks' norms and convolutions, two of the first.
+    # As in the package on PyPI.
     assert names["_conv_stem.weight"].shape == (32, 3, 3, 3)
     assert names["_blocks.3._depthwise_conv.weight"].shape == (144, 1, 5, 5)
     assert names["_blocks.15._project_conv.weight"].shape == (320, 1152, 1, 1)
@@ -97,19 +97,19 @@ def test_a_seed_draws_the_weights():
 def test_it_learns_an_edge():
     """A step between two depths, from an image that shows it."""
     model, _ = make_depth(CONFIG, 0)
-    image = torch.zeros(1, 3, 64, 96)
-    image[..., 41:] = 1
-    truth = torch.full((1, 64, 96), 5.0)
-    truth[..., 41:] = 40.0
+    image = torch.zeros(1, 3, 32, 64)
+    image[..., 29:] = 1
+    truth = torch.full((1, 32, 64), 5.0)
+    truth[..., 29:] = 40.0
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
     model.train()
-    for _ in range(50):
+    for _ in range(40):
         loss = silog_loss(model(image), truth)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     with torch.inference_mode():
-        error = ((model(image) - truth).abs() / truth)[..., [39, 42]]
+        error = ((model(image) - truth).abs() / truth)[..., [27, 30]]
     assert error.mean() < 0.1
 
 
