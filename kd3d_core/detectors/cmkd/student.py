@@ -124,11 +124,15 @@ def cmkd_lite(
     image: ImageSideConfig,
     point_cloud_range: Range = KITTI_RANGE,
     cell: float = 0.4,
+    kind: type[CmkdDetector] = CmkdDetector,
 ) -> CmkdDetector:
-    """CMKD for CPUs: a small encoder, cells of 0.4 m, half as many channels."""
+    """CMKD for CPUs: a small encoder, cells of 0.4 m, half as many channels.
+
+    `kind` is what is made of it: the student, or its assistant.
+    """
     grid = checked_grid((cell, cell, 0.5), point_cloud_range, layers=8, stride=2)
     encoder = make_encoder(image)
-    return CmkdDetector(
+    return kind(
         grid,
         decoding,
         image_side=LightSide(

@@ -178,6 +178,21 @@ def test_a_student_learns_from_labels_alone_without_any_lidar(street, models, tm
     assert set(summary.losses) == {"cls", "box", "dir"}
 
 
+def test_an_assistant_teaches_its_student(street, models, tmp_path):
+    """It learns as any detector on LiDAR and image does; its map is compared with the student's."""
+    assistant = write(tmp_path / "assistant.yaml", "lidar", "cmkd_assistant_tiny")
+    config = make_train_config(settings(street, tmp_path / "assistant", assistant), "test")
+    train(config, make_task(config), max_steps=2)
+    models["teacher"] = assistant
+    task = task_of(distilled(street, tmp_path / "run", models, distill={"start": "teacher"}))
+    module = task.model.train()
+    task.samples.set_epoch(1)
+    losses = module(collate([task.samples[0], task.samples[1]]))
+    assert {name.split("_")[0] for name in losses} == {"feat", "bins", "response"}
+    # The same image and weights: what differs is where its features lie.
+    assert losses["feat_voxels"] > 0
+
+
 def test_a_student_without_a_distribution_has_no_bins(street, models, tmp_path):
     models["student"] = write(tmp_path / "lite.yaml", "lidar", "cmkd_teacher_tiny")
     with pytest.raises(ConfigError, match="a phase has a weight for bins, and cmkd_teacher_tiny"):
