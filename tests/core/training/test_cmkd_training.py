@@ -212,7 +212,7 @@ def test_what_was_trained_names_its_frames_for_depth_too(street, models, tmp_pat
 def test_a_student_overfits_a_street(street, models, tmp_path):
     """After a few minutes it says the depth that LiDAR measured, and finds the cars."""
     values = settings(
-        street, tmp_path / "lidar", models["teacher"], epochs=150, validate_every=50,
+        street, tmp_path / "lidar", models["teacher"], epochs=100, validate_every=50,
         optimizer={"lr": 3e-3},
     )  # fmt: skip
     config = make_train_config(values, "test")
@@ -220,12 +220,12 @@ def test_a_student_overfits_a_street(street, models, tmp_path):
     assert taught.metrics["Car_3d_loose"] > 80
     models["teacher"] = tmp_path / "lidar" / "model.yaml"
     phases = [
-        {"until_epoch": 60, "weights": {"feat": 4.0, "bins": 1.0}},
-        {"until_epoch": 200, "weights": {"feat": 4.0, "bins": 1.0, "response": 1.0}},
+        {"until_epoch": 50, "weights": {"feat": 4.0, "bins": 1.0}},
+        {"until_epoch": 120, "weights": {"feat": 4.0, "bins": 1.0, "response": 1.0}},
     ]
     values = distilled(
         street, tmp_path / "run", models, distill={"phases": phases}, teacher={"cache": True},
-        epochs=200, validate_every=100, optimizer={"lr": 2e-3},
+        epochs=120, validate_every=60, optimizer={"lr": 2e-3},
     )  # fmt: skip
     config = make_train_config(values, "test")
     summary = train(config, make_task(config))
