@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from kd3d_core.config import added
 from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.window import WindowConfig
 
@@ -29,7 +30,7 @@ class DepthConfig:
     window: WindowConfig | None = None
     type: Literal["glpn", "pyramid", "auto"] = "glpn"
     encoder: Literal["b0", "b4"] = "b4"
-    encoder_weights: Literal["random", "imagenet"] = "random"
+    encoder_weights: Literal["random", "imagenet"] = added("random")
     max_depth: int = 80
     depth_scale: float = 1.0
 
