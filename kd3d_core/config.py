@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import MISSING, asdict, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -22,6 +22,12 @@ _LONGEST = 300_000  # characters of a file; thousands of settings
 _LONGEST_REASON = 400
 
 Config = TypeVar("Config")
+
+ADDED = {"added": True}
+"""Metadata of a field that a settings class got after runs and caches knew it.
+
+While it has its default, `settings_digest` is what it was before, so that they go on.
+"""
 
 
 def load_config(kind: type[Config], path: Path | str, changes: Sequence[str] = ()) -> Config:
@@ -78,23 +84,12 @@ def settings_digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, default=_old_settings).encode()).hexdigest()
 
 
-def added(default: Any) -> Any:
-    """A field that a settings class got after runs and caches knew it.
-
-    While it has its `default`, `settings_digest` is what it was before, so that they go on.
-    """
-    return field(default=default, metadata={_ADDED: True})
-
-
-_ADDED = "added"
-
-
 def _old_settings(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass, without those of `added` that have their default."""
+    """The fields of a dataclass, without those of `ADDED` that have their default."""
     return {
         each.name: getattr(value, each.name)
         for each in fields(value)
-        if not (_ADDED in each.metadata and getattr(value, each.name) == each.default)
+        if each.metadata != ADDED or getattr(value, each.name) != each.default
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kd3d_core.config import added, load_config, make_config, parse_yaml, settings_digest
+from kd3d_core.config import ADDED, load_config, make_config, parse_yaml, settings_digest
 from kd3d_core.errors import ConfigError
 from kd3d_core.models.config import load_model_config
 
@@ -168,7 +168,7 @@ def test_a_setting_that_was_added_later_changes_no_digest_while_it_has_its_defau
     @dataclass(frozen=True)
     class New:
         size: int = 1
-        kind: str | None = added(None)
+        kind: str | None = field(default=None, metadata=ADDED)
 
     assert settings_digest([New()]) == settings_digest([Old()])
     assert settings_digest([New(kind="x")]) != settings_digest([Old()])
