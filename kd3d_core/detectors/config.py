@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from kd3d_core.classes import KITTI_CLASSES
+from kd3d_core.config import ADDED
 from kd3d_core.errors import ConfigError, shown
 from kd3d_core.geometry.window import WindowConfig
 
@@ -102,8 +103,8 @@ class DetectorConfig:
     classes: tuple[str, ...] = KITTI_CLASSES
     decoding: DecodeConfig = field(default_factory=DecodeConfig)
     point_cloud_range: Range | None = None
-    class_loss: ClassLoss | None = None
-    image_side: ImageSideConfig | None = None
+    class_loss: ClassLoss | None = field(default=None, metadata=ADDED)
+    image_side: ImageSideConfig | None = field(default=None, metadata=ADDED)
 
     def __post_init__(self) -> None:
         if self.classes != KITTI_CLASSES:
