@@ -408,6 +408,11 @@ def lidar_points(frame: KittiFrame) -> np.ndarray:
     return frame.points_in_view()
 
 
+def no_points(frame: KittiFrame) -> np.ndarray:
+    """`(0, 4)` float32, for a detector that reads an image alone."""
+    return np.zeros((0, 4), np.float32)
+
+
 def image_tensor(image: np.ndarray) -> torch.Tensor:
     """`(1, 3, H, W)` float32, 0 to 255, of an `(H, W, 3)` uint8 image."""
     return torch.from_numpy(image).permute(2, 0, 1)[None].float()

@@ -32,6 +32,12 @@ class DepthModel(nn.Module):
         depth = self.network(pixel_values=images).predicted_depth
         return depth if self.depth_scale == 1 else depth * self.depth_scale
 
+    def with_features(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Depth, and the encoder's maps of stride 4, 8, 16 and 32; for GLPN."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        found = self.network(pixel_values=images, output_hidden_states=True)
+        return found.predicted_depth * self.depth_scale, found.hidden_states
+
     def learn(self, layers: Literal["none", "decoder", "all"]) -> None:
         """Let only these layers learn; `decoder` is all but the image encoder."""
         for name, parameter in self.network.named_parameters():

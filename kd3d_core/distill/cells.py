@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from kd3d_core.detectors.anchor_detector import BevFeatures
 from kd3d_core.detectors.voxels import VoxelGrid
 from kd3d_core.geometry.boxes import points_in_boxes
 
@@ -66,9 +67,11 @@ def _in_objects(
     return masks
 
 
-def filled_cells(canvas: torch.Tensor) -> torch.Tensor:
-    """`(B, 1, y, x)` bool: where a bird's-eye view `(B, C, y, x)` of encoded voxels isn't zero."""
-    return (canvas != 0).any(1, keepdim=True)
+def filled_cells(features: BevFeatures) -> torch.Tensor:
+    """`(B, 1, y, x)` bool: the cells of the bird's-eye view of encoded voxels that hold points."""
+    if features.filled is not None:
+        return features.filled
+    return (features.voxels[0] != 0).any(1, keepdim=True)
 
 
 def resized(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kd3d_core.classes import KITTI_CLASSES
+from kd3d_core.distill.cmkd_config import BinsConfig, ResponseConfig
 from kd3d_core.distill.depth_config import LearnDepthConfig
 from kd3d_core.distill.schedule import PartName, Phase, check_phases
 from kd3d_core.errors import ConfigError
@@ -10,6 +12,9 @@ from kd3d_core.errors import ConfigError
 Place = Literal["voxels", "backbone", "neck"]
 """Where features are compared: the bird's-eye view as the backbone reads it, behind the backbone,
 behind the neck."""
+
+COMPARED: frozenset[PartName] = frozenset({"feat", "logit", "response"})
+"""The parts of the loss in which a student is compared with its teacher."""
 
 FeatureKind = Literal["mse", "smooth_l1"]
 ClassKind = Literal["kl", "quality_focal"]
@@ -138,6 +143,8 @@ class DistillConfig:
         phases: the weights of the parts over time.
         feature: the feature loss.
         logit: the loss on the head's answers.
+        response: the same as CMKD has it.
+        bins: the loss on a distribution over depth.
         unlabelled: what a frame without label file teaches: the teacher's confident `boxes` stand
             for labels in `det`, or its `answers` teach alone, through the other parts (CMKD's way).
         label_score: score from which a box of the teacher stands for a label.
@@ -155,6 +162,8 @@ class DistillConfig:
     )
     feature: FeatureConfig = field(default_factory=FeatureConfig)
     logit: LogitConfig = field(default_factory=LogitConfig)
+    response: ResponseConfig = field(default_factory=ResponseConfig)
+    bins: BinsConfig = field(default_factory=BinsConfig)
     unlabelled: Literal["boxes", "answers"] = "boxes"
     label_score: float = 0.5
     start: Literal["teacher", "fitting", "model"] | tuple[DetectorPart, ...] = "teacher"
@@ -183,7 +192,17 @@ class DistillConfig:
     @property
     def asks_teacher(self) -> bool:
         """Whether anything of a teacher is wanted."""
-        return bool(self.parts & {"feat", "logit"}) or self.start != "model"
+        return bool(self.parts & COMPARED) or self.start != "model"
+
+    @property
+    def answer_threshold(self) -> float:
+        """The teacher's best score in an anchor up to which its box and heading aren't read."""
+        thresholds = []
+        if "response" in self.parts:  # which adds the scores of the classes up
+            thresholds.append(self.response.threshold / len(KITTI_CLASSES))
+        if "logit" in self.parts or not thresholds:
+            thresholds.append(self.logit.threshold)
+        return min(thresholds)
 
     @property
     def parts(self) -> set[PartName]:
@@ -196,8 +215,9 @@ class DistillConfig:
         features = "feat" in self.parts
         return Needs(
             places=self.feature.places if features else (),
-            answers="logit" in self.parts,
+            answers=bool(self.parts & {"logit", "response"}),
             filled=features and (self.feature.empty != 1 or self.feature.scale == "rms"),
+            depth="bins" in self.parts,
             objects=bool(self.parts & {"depth_pixels", "depth_objects"})
             or (features and self.feature.fade_m > 0),
         )

@@ -1,6 +1,6 @@
 """Teacher, student and the parts of the loss in one module: a batch in, losses out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -9,9 +9,9 @@ from torch import nn
 
 from kd3d_core.data.samples import Batch
 from kd3d_core.depth.objects import ObjectPixels, boxed_objects, measured_objects
-from kd3d_core.detectors.anchor_detector import AnchorDetector
+from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
 from kd3d_core.distill.cache import CachedTeacher
-from kd3d_core.distill.config import DistillConfig
+from kd3d_core.distill.config import COMPARED, DistillConfig
 from kd3d_core.distill.depth_learner import DepthLearner, DepthStep
 from kd3d_core.distill.loss_part import LossPart, StudentStep
 from kd3d_core.distill.parts import Channels, make_part
@@ -88,12 +88,8 @@ class Distiller(nn.Module):
         active = [(name, part) for name, part in self._parts() if weights[name]]
         reads_features = any(part.reads_features for _, part in active)
         batch, depth = self._with_points(batch, reads_features)
-        features = None
-        if reads_features:
-            features = self.student.forward_features(
-                batch.points, batch.samples, batch.images, batch.image_from_lidar
-            )
-        needed = any(name in ("feat", "logit") for name, _ in active) or not all(batch.labelled)
+        features = self._features(batch, {name for name, _ in active}) if reads_features else None
+        needed = any(name in COMPARED for name, _ in active) or not all(batch.labelled)
         taught = None
         if self.teacher is not None and needed and any(batch.has_teacher):
             taught = self.teacher(batch)
@@ -110,6 +106,21 @@ class Distiller(nn.Module):
             for name, part in active
             for key, value in part(step).items()
         }
+
+    def _features(self, batch: Batch, parts: set[PartName]) -> BevFeatures:
+        """The student's; without those behind its bird's-eye view, if no part reads them."""
+        seen = self.student.bev_input(
+            batch.points, batch.samples, batch.images, batch.image_from_lidar, None
+        )
+        if self._reads_backbone(parts):
+            return self.student.behind(seen)
+        return BevFeatures((seen.canvas,), (), (), seen.filled, seen.depth_logits)
+
+    def _reads_backbone(self, parts: Collection[PartName]) -> bool:
+        places = set(self._config.feature.places) if "feat" in parts else set()
+        return bool(places - {"voxels"}) or any(
+            part.reads_head for name, part in self._parts() if name in parts
+        )
 
     def _parts(self) -> list[tuple[PartName, LossPart]]:
         return list(self.parts.items())  # type: ignore[arg-type]

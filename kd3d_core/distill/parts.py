@@ -9,6 +9,7 @@ from torch import nn
 from kd3d_core.depth.objects import object_medians
 from kd3d_core.detectors.decode import HeadMaps, per_anchor
 from kd3d_core.distill.cells import foreground_cells, object_weights, resized
+from kd3d_core.distill.cmkd_parts import BinsPart, ResponsePart
 from kd3d_core.distill.config import DistillConfig, FeatureConfig, LogitConfig, Place
 from kd3d_core.distill.depth_parts import DepthImagePart, DepthObjectsPart, DepthPixelsPart
 from kd3d_core.distill.loss_part import LossPart, StudentStep, WeightedSum, means
@@ -204,7 +205,9 @@ class LogitPart(LossPart):
         )
 
 
-def make_part(name: PartName, config: DistillConfig, channels: Channels) -> LossPart:
+def make_part(  # noqa: PLR0911 - one case for each part
+    name: PartName, config: DistillConfig, channels: Channels
+) -> LossPart:
     """The part of that name; the one place that knows them all. `channels` as of `check_fit`."""
     match name:
         case "det":
@@ -213,6 +216,10 @@ def make_part(name: PartName, config: DistillConfig, channels: Channels) -> Loss
             return FeaturePart(config.feature, channels)
         case "logit":
             return LogitPart(config.logit)
+        case "response":
+            return ResponsePart(config.response)
+        case "bins":
+            return BinsPart(config.bins)
         case "depth_pixels":
             return DepthPixelsPart(config.learn_depth)
         case "depth_objects":

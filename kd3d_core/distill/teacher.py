@@ -67,7 +67,7 @@ class Teacher:
         return TeacherOutputs(
             {place: getattr(features, place) for place in needs.places},
             maps,
-            filled_cells(features.voxels[0]) if needs.filled else None,
+            filled_cells(features) if needs.filled else None,
             self.detector.boxes(maps) if maps is not None and asked_for_boxes else None,
         )
 

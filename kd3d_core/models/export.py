@@ -29,7 +29,7 @@ def export_detector(
     tensors = detector.network.state_dict()
     data = save({name: value.contiguous() for name, value in tensors.items()})
     write_whole(out / "detector.safetensors", data)
-    named = replace(model.detector, weights="./detector.safetensors")
+    named = model.detector.with_weights("./detector.safetensors")
     save_model_config(replace(model, detector=named), out / "model.yaml")
 
 

@@ -1,7 +1,7 @@
 """StudyConfig: what is compared with what, as `config/study/*.yaml` say it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kd3d_core.config import make_config
@@ -9,7 +9,7 @@ from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError, Kd3dError
 from kd3d_core.evaluation.kitti_rules import Strictness, min_overlap
 from kd3d_core.models.config import PseudoLidarConfig
-from kd3d_core.training.config import DataConfig
+from kd3d_core.training.config import DataConfig, ExtraDataConfig
 
 if TYPE_CHECKING:
     from kd3d_core.data.synthetic.dataset import SynthConfig
@@ -103,17 +103,26 @@ class RenderConfig:
 
 
 @dataclass(frozen=True)
+class _Extra:
+    """What a variant may say of its frames."""
+
+    extra: tuple[ExtraDataConfig, ...] = ()
+
+
+@dataclass(frozen=True)
 class StudyConfig:
-    """A study: one teacher on true LiDAR, and students on pseudo-LiDAR with and without it.
+    """A study: one teacher on true LiDAR, and students on a camera with and without it.
 
     Attributes:
         out: folder of the study: a folder for each run, and the table.
         data: the frames of all runs.
-        depth: model (a name or a YAML file) whose depth network makes the pseudo-LiDAR.
-        detector: what teacher and students are.
+        detector: what the students are, and the teacher unless `teacher_detector` says otherwise.
         run: settings of a training run that all share.
         variants: by name, what differs in a student's run. Students with a `distill` section are
-            taught; others train on labels alone.
+            taught; others train on labels alone. `extra` is more frames for it, as `data.extra`.
+        depth: model (a name or a YAML file) whose depth network makes the pseudo-LiDAR; None for
+            students of CMKD, which read none.
+        teacher_detector: what the teacher is, if not what the students are.
         teacher: what differs in the teacher's run.
         assistant: what differs in the run of a teaching assistant, which reads true depth at the
             students' pixels; variants with `teacher: {points: true_depth}` have it for a teacher.
@@ -129,10 +138,11 @@ class StudyConfig:
 
     out: str
     data: DataConfig
-    depth: str
     detector: DetectorConfig
     run: dict[str, Any]
     variants: dict[str, dict[str, Any]]
+    depth: str | None = None
+    teacher_detector: DetectorConfig | None = None
     teacher: dict[str, Any] = field(default_factory=dict)
     assistant: dict[str, Any] | None = None
     teacher_seed: int = 0
@@ -164,6 +174,7 @@ class StudyConfig:
                     f"{ASSISTANT}"
                 )
             _check_settings(f"variants.{name}", changes)
+            _ = self.frames_of(name)
         _check_settings("run", self.run)
         _check_settings("teacher", self.teacher)
         _check_settings("assistant", self.assistant or {})
@@ -171,10 +182,29 @@ class StudyConfig:
             "distill" in settings for settings in (self.teacher, self.assistant or {}, self.run)
         ):
             raise ConfigError("distill belongs to a variant: the teacher and the control have none")
+        self._check_detectors()
         if self.data.val is None and self.data.val_root is None:
             raise ConfigError("data names no val and no val_root: a study needs other frames")
         if self.render is not None and self.data.val_root is None:
             raise ConfigError("render needs data.val_root: the folder for render.val")
+
+    def _check_detectors(self) -> None:
+        if self.detector.reads_image_alone == (self.depth is not None):
+            raise ConfigError(
+                f"depth is {self.depth}, and the students are {self.detector.type}: leave it out "
+                "for students of CMKD, which make no pseudo-LiDAR, and give it for all others"
+            )
+        teacher = self.teacher_detector or self.detector
+        if teacher.reads_image_alone:
+            raise ConfigError(
+                f"the teacher would be {teacher.type}, which reads no LiDAR: give teacher_detector"
+            )
+
+    def frames_of(self, variant: str) -> DataConfig:
+        """The frames that a variant trains on, with its `extra`."""
+        more = {"extra": self.variants[variant].get("extra", [])}
+        extra = make_config(_Extra, more, f"variants.{variant}").extra
+        return replace(self.data, extra=(*self.data.extra, *extra))
 
     @property
     def references(self) -> tuple[str, ...]:

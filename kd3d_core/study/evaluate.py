@@ -29,6 +29,7 @@ from kd3d_core.evaluation.kitti_files import read_frames
 from kd3d_core.evaluation.kitti_rules import CLASSES, EVERYTHING, LEVELS, Level
 from kd3d_core.evaluation.objects import Objects
 from kd3d_core.files import write_json
+from kd3d_core.models.config import PseudoLidarModelConfig
 from kd3d_core.models.export import export_detector
 from kd3d_core.study.history import read_history
 from kd3d_core.study.prepare import Prepared
@@ -52,13 +53,16 @@ def evaluate_run(run: StudyRun, prepared: Prepared) -> dict[str, Any]:
     The run is trained to its end; what is written to `metrics.json` is returned. `Kd3dError` if
     it has no checkpoint, or something can't be written.
     """
-    detector = last_detector(run.folder, prepared.model.detector)
-    depth, points = last_depth(run.folder, prepared.model.depth), prepared.points(run)
+    model = prepared.model_of(run)
+    detector, points = last_detector(run.folder, model.detector), prepared.points(run)
+    depth = None
+    if isinstance(model, PseudoLidarModelConfig):
+        depth = last_depth(run.folder, model.depth)
     if depth is not None:
-        chain = pseudo_lidar_of(depth, prepared.model, prepared.device)
+        chain = pseudo_lidar_of(depth, model, prepared.device)
         points = partial(pseudo_lidar_points, chain, device=prepared.device)
-    export_detector(detector, prepared.model, last_model(run.folder).parent, depth)
-    frames = DetectionFrames(prepared.val, prepared.model.detector, points, run.config.batch_size)
+    export_detector(detector, model, last_model(run.folder).parent, depth)
+    frames = DetectionFrames(prepared.val, model.detector, points, run.config.batch_size)
     found = frames.detect(detector.to(prepared.device), prepared.device)
     run.detections.mkdir(exist_ok=True)
     for name, labels in found.items():

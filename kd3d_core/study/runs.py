@@ -10,7 +10,7 @@ from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.files import read_json
 from kd3d_core.models.config import is_model_file
 from kd3d_core.study.config import ASSISTANT, TEACHER, StudyConfig, merged
-from kd3d_core.training.config import TrainConfig, make_train_config
+from kd3d_core.training.config import DataConfig, TrainConfig, make_train_config
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ def reference_runs(study: StudyConfig) -> list[StudyRun]:
     for name in study.references:
         changes, points = settings[name]
         values, seed = merged(study.run, changes), study.teacher_seed
-        config = _config(study, values, name, seed, task="detector", points=points)
+        model, data = teacher_file(study), study.data
+        config = _config(study, values, name, seed, model, data, task="detector", points=points)
         runs.append(StudyRun(name, seed, config))
     return runs
 
@@ -114,6 +115,13 @@ def model_file(study: StudyConfig) -> Path:
     return Path(study.out) / "model.yaml"
 
 
+def teacher_file(study: StudyConfig) -> Path:
+    """The model of the runs that teach; that of all runs, unless the study has another."""
+    if study.teacher_detector is None:
+        return model_file(study)
+    return Path(study.out) / "teacher.yaml"
+
+
 def last_model(folder: Path) -> Path:
     """The model with the last weights of the run in `folder`; `evaluate_run` writes it."""
     return folder / "last" / "model.yaml"
@@ -121,12 +129,16 @@ def last_model(folder: Path) -> Path:
 
 def _student_config(study: StudyConfig, name: str, seed: int) -> TrainConfig:
     settings = merged(study.run, study.variants[name])
+    settings.pop("extra", None)
     task = "detector"
     if settings.get("distill") is not None:
         task = "distill"
         if "teacher" not in settings or settings["teacher"] is not None:
             settings["teacher"] = _teacher(study, settings.get("teacher") or {})
-    return _config(study, settings, name, seed, task=task, points="pseudo")
+    # Students of CMKD read no points at all.
+    points = "lidar" if study.detector.reads_image_alone else "pseudo"
+    model, data = model_file(study), study.frames_of(name)
+    return _config(study, settings, name, seed, model, data, task=task, points=points)
 
 
 def _teacher(study: StudyConfig, changes: dict[str, Any]) -> dict[str, Any]:
@@ -144,13 +156,19 @@ def _teacher(study: StudyConfig, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _config(
-    study: StudyConfig, settings: dict[str, Any], name: str, seed: int, **decided: str
+    study: StudyConfig,
+    settings: dict[str, Any],
+    name: str,
+    seed: int,
+    model: Path,
+    data: DataConfig,
+    **decided: str,
 ) -> TrainConfig:
     values = {
         **settings,
         **decided,
-        "model": str(model_file(study)),
-        "data": plain(study.data),
+        "model": str(model),
+        "data": plain(data),
         "out": str(_folder(study, name, seed)),
         "seed": seed,
     }

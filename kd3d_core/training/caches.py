@@ -7,7 +7,7 @@ from functools import partial
 
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
-from kd3d_core.data.samples import PointSource, lidar_points, true_depth_points
+from kd3d_core.data.samples import PointSource, lidar_points, no_points, true_depth_points
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.distill.cache import TeacherCache
@@ -45,7 +45,7 @@ def point_source(
         keep: whether pseudo-LiDAR is computed now and kept on disk, or when it is asked for.
     """
     if config.points == "lidar":
-        return lidar_points
+        return no_points if model.detector.reads_image_alone else lidar_points
     if config.points == "true_depth":
         return assistant_points(config, model)
     model = with_depth(config, model)

@@ -199,7 +199,7 @@ def frames_without_teacher(part: TrainingSet, settings: DistillConfig) -> KittiD
     frames.require(("image_2", "calib"))
     labelled = labelled_frames(frames) if part.use_labels else None
     used = set(labelled.names) if labelled is not None else set()
-    if "depth_image" in settings.parts:
+    if settings.parts & {"depth_image", "bins"}:
         used |= set(frames.names) - set(frames.without_lidar())
     if not used:
         raise DataError(

@@ -22,7 +22,7 @@ from kd3d_core.distill.parts import Channels
 from kd3d_core.distill.schedule import Phase
 from kd3d_core.distill.start import start_from
 from kd3d_core.distill.teacher import Teacher, check_channels, check_fit
-from kd3d_core.errors import DataError
+from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.models.build import make_detector
 from kd3d_core.models.config import ModelConfig, load_model_config
 from kd3d_core.models.export import export_detector
@@ -154,6 +154,11 @@ def distill_task(
     """
     settings = config.distill or DistillConfig()
     _check_length(settings.phases, config.epochs)
+    if "bins" in settings.parts and not model.detector.reads_image_alone:
+        raise ConfigError(
+            f"a phase has a weight for bins, and {model.detector.type} has no distribution over "
+            "depth: take a student of type cmkd, or leave the weight out"
+        )
     channels: Channels = {}
     if teacher is not None and teacher_config is not None:
         places = settings.needs.places
@@ -169,7 +174,7 @@ def distill_task(
     labelled = labelled_frames(data.val)
     val = labelled or _judged_by_teacher(data.val, config)
     data_sets = [*(part.frames for part in sets), val]
-    if config.points != "pseudo":
+    if config.points != "pseudo" and student.reads_points:
         for frames in data_sets:
             frames.require_lidar()
 
