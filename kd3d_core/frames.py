@@ -25,6 +25,7 @@ class Frame:
         extrinsics: where the camera is in the frame of the results; None if the source says that
             itself, as a bag with `/tf_static` does.
         truth: annotated objects in the frame of the results, if there are any.
+        camera_frame: name of the camera's optical frame; empty if it isn't known.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Frame:
     camera: PinholeCamera
     extrinsics: Transform | None = None
     truth: ObjectBoxes | None = None
+    camera_frame: str = ""
 
     @property
     def rectified_image(self) -> np.ndarray:

@@ -12,10 +12,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from pathlib import Path
+from typing import Any
 
-from kd3d_core.errors import Kd3dError
+from kd3d_core.errors import Kd3dError, first_line
 from kd3d_core.files import claimed
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -27,6 +29,7 @@ def work_through(
     folder: Path,
     is_done: Callable[[str], bool],
     workers: int = 1,
+    ray_address: str = "",
 ) -> Iterator[bool]:
     """Do what is left of the work, and wait for what other runs are doing.
 
@@ -37,13 +40,15 @@ def work_through(
         folder: that the results go to; the items are claimed in it.
         is_done: whether an item's result is there; pickled like `work`.
         workers: processes; 1 works in this one.
+        ray_address: of a Ray cluster that does the work instead, on all of its CPUs; its machines
+            have kd3d installed, and share the folder. `auto` is the one that this machine is in.
 
     Yields:
         For each item once its result is there: whether this run made it.
 
     Raises:
         Kd3dError: of the first item that fails, without those that were not begun; or a process
-            was killed.
+            was killed; or Ray isn't installed, or doesn't answer.
     """
     missing = []
     for item in items:
@@ -54,7 +59,12 @@ def work_through(
     for wait in (False, True):
         attempt = partial(_attempt, work, is_done, folder, wait)
         busy = []
-        for item, made in _outcomes(attempt, missing, folder, min(workers, len(missing))):
+        outcomes = (
+            _outcomes_of_cluster(attempt, missing, folder, ray_address)
+            if ray_address and missing
+            else _outcomes(attempt, missing, folder, min(workers, len(missing)))
+        )
+        for item, made in outcomes:
             if made is None:
                 busy.append(item)
             else:
@@ -101,12 +111,74 @@ def _outcomes(
             for job in as_completed([pool.submit(attempt, item) for item in items]):
                 yield job.result()
         except BrokenProcessPool:
-            raise Kd3dError(
-                f"{folder}: a process that worked on it was killed, as happens when memory runs "
-                "out: the same command goes on; fewer workers need less memory"
-            ) from None
+            raise _killed(folder) from None
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _killed(folder: Path) -> Kd3dError:
+    return Kd3dError(
+        f"{folder}: a process that worked on it was killed, as happens when memory runs out: the "
+        "same command goes on; fewer workers need less memory"
+    )
+
+
+def _outcomes_of_cluster(
+    attempt: Callable[[str], tuple[str, bool | None]],
+    items: Sequence[str],
+    folder: Path,
+    address: str,
+) -> Iterator[tuple[str, bool | None]]:
+    ray = require_ray()
+    try:
+        ray.init(
+            address,
+            ignore_reinit_error=True,
+            log_to_driver=False,
+            logging_level="ERROR",
+            runtime_env={"env_vars": dict.fromkeys(_THREADS, "1")},
+        )
+    except Exception as error:  # Ray has many kinds
+        raise Kd3dError(
+            f"--ray {address}: no Ray cluster answers there: {first_line(error)}"
+        ) from None
+    task = ray.remote(max_retries=0)(_call)
+    left = iter(items)
+    running: list[Any] = []
+    try:
+        while True:
+            free = max(1, int(ray.cluster_resources().get("CPU", 1))) - len(running)
+            running += [task.remote(attempt, item) for item in islice(left, max(free, 0))]
+            if not running:
+                return
+            finished, running = ray.wait(running)
+            for outcome in finished:
+                yield ray.get(outcome)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, Kd3dError):
+            raise Kd3dError(str(error.cause)) from None
+        raise
+    except ray.exceptions.RayError:
+        raise _killed(folder) from None
+    finally:
+        for outcome in running:
+            ray.cancel(outcome, force=True)
+        ray.shutdown()
+
+
+def require_ray() -> Any:
+    """The module `ray`; `Kd3dError` says how to install it."""
+    try:
+        import ray
+    except ImportError:
+        raise Kd3dError(
+            "--ray needs the package ray, which isn't installed: pip install 'kd3d_ros[ray]'"
+        ) from None
+    return ray
+
+
+def _call(attempt: Callable[[str], tuple[str, bool | None]], item: str) -> tuple[str, bool | None]:
+    return attempt(item)
 
 
 def _follow_parent() -> None:

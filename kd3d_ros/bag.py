@@ -3,9 +3,7 @@
 Only `play` and `record` import rclpy.
 """
 
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 from kd3d_core.cli.app import run
 from kd3d_core.cli.bag import from_kitti, info
 from kd3d_core.errors import Kd3dError
+from kd3d_ros.signals import stop_on_signals
 
 _ROS_MISSING = (
     "{} needs ROS 2's rclpy, which cannot be imported ({}): source /opt/ros/<distro>/setup.bash, "
@@ -45,7 +44,7 @@ def play(
     """
     with _ros("playing"):
         from kd3d_ros.play import play_bag
-    with _stop_on_signals() as stop:
+    with stop_on_signals() as stop:
         summary = play_bag(
             bag,
             rate=rate,
@@ -79,7 +78,7 @@ def record(
     """
     with _ros("recording"):
         from kd3d_ros.record import record_bag
-    with _stop_on_signals() as stop:
+    with stop_on_signals() as stop:
         counts = record_bag(
             out,
             topics,
@@ -104,21 +103,6 @@ def _ros(doing: str) -> Iterator[None]:
         yield
     except ImportError as error:
         raise Kd3dError(_ROS_MISSING.format(doing, error)) from error
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set, so that work in progress ends as it should."""
-    stop = threading.Event()
-    previous = {
-        number: signal.signal(number, lambda *_: stop.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def main() -> int:

@@ -7,35 +7,19 @@ results are recorded to a second bag; and what was recorded becomes pictures, a 
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Thread
 
 from kd3d_core.cli.app import exit_on_sigterm, run
 from kd3d_core.errors import Kd3dError
+from kd3d_ros.processes import Process, running, stop_without
 
 _NODE = "kd3d_detector"
 _START_LIMIT_S = 300.0
 _DRAIN_LIMIT_S = 60.0
-_STOP_LIMIT_S = 30.0
-# Becomes the command that follows, which gets SIGTERM when its parent dies, even by SIGKILL (Linux
-# only: PR_SET_PDEATHSIG), and obeys SIGINT also where the parent, as a job in the background,
-# ignores it. Not by preexec_fn, which isn't safe where there are threads.
-_END_WITH_PARENT = """
-import ctypes, os, signal, sys
-prctl = getattr(ctypes.CDLL(None), "prctl", None)
-if prctl is not None:
-    prctl(1, int(signal.SIGTERM))
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 def demo(
@@ -90,8 +74,8 @@ def demo(
     record += ["--out", str(out / "output"), "--overwrite"]
     with (
         _without_partial(out),
-        _process("recorder", _bag_command(*record), out / "recorder.log") as recorder,
-        _process("node", _node_command(model, device), out / "node.log") as node,
+        running("recorder", _bag_command(*record), out / "recorder.log") as recorder,
+        running("node", _node_command(model, device), out / "node.log") as node,
     ):
         _wait_until_recording(recorder, node)
         seconds = len(dataset) / rate / speed
@@ -101,13 +85,13 @@ def demo(
 
     print("4/4 drawing what was recorded")
     trained = values["weights"] == "trained"
-    weights = {
-        **config.weights,
-        "trained": trained,
-        "trained_on": config.card.trained_on,
-    }
-    doubt = caveat(trained, config.card)
-    played = demo_results.Played(drive, note, model, rate, speed, sent, counters, weights, doubt)
+    card = config.card
+    weights = {**config.weights, "trained": trained, "trained_on": card.trained_on}
+    doubt = caveat(trained, card)
+    rules = demo_results.rules_for(card)
+    played = demo_results.Played(
+        drive, note, model, rate, speed, sent, counters, weights, rules, doubt
+    )
     drawn = demo_results.draw(out, read_results(out / "output", _NODE), played)
     summary = demo_results.summarize(drawn, played)
     text = json.dumps(summary, indent=2)
@@ -117,60 +101,6 @@ def demo(
     print(f"to leaf through in a browser: {out / 'report.html'}")
     for warning in filter(None, (doubt and doubt.text, values["camera"])):
         print(warning)
-
-
-@dataclass
-class _Process:
-    name: str
-    log: Path
-    popen: subprocess.Popen[bytes]
-
-    def trouble(self) -> str | None:
-        """Why nothing more can be expected of it; None while all is well."""
-        status = self.popen.poll()
-        if status is not None:
-            return f"the {self.name} ended with status {status}: {_last_line(self.log)}"
-        # The node stays up, so that a lifecycle manager can try again; nobody will here.
-        _, failed, reason = self.log.read_text(errors="replace").partition("cannot configure:")
-        if not failed:
-            return None
-        return reason.partition("\n")[0].strip() or f"the {self.name} cannot configure"
-
-    def check(self) -> None:
-        """Raise if it is in trouble."""
-        trouble = self.trouble()
-        if trouble is not None:
-            raise Kd3dError(f"{trouble} (whole log: {self.log})")
-
-
-@contextmanager
-def _process(name: str, command: list[str], log: Path) -> Iterator[_Process]:
-    """A process that runs while the block does, and is asked to end after it, or if this one dies.
-
-    It doesn't get the terminal's Ctrl-C, which would end all at once.
-    """
-    with log.open("wb") as output:
-        popen = subprocess.Popen(
-            [sys.executable, "-S", "-c", _END_WITH_PARENT, str(os.getpid()), *command],
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        process = _Process(name, log, popen)
-        try:
-            try:
-                yield process
-                process.check()
-            finally:
-                popen.send_signal(signal.SIGINT)
-                status = popen.wait(_STOP_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            raise Kd3dError(f"the {name} did not end after SIGINT; see {log}") from None
-        finally:
-            popen.kill()
-            popen.wait()
-        if status != 0:
-            raise Kd3dError(f"the {name} ended with {status}: {_last_line(log)} ({log})")
 
 
 @contextmanager
@@ -183,7 +113,7 @@ def _without_partial(out: Path) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _wait_until_recording(recorder: _Process, node: _Process) -> None:
+def _wait_until_recording(recorder: Process, node: Process) -> None:
     """Wait until the recorder listens to all results: what is published before is lost to it."""
     deadline = time.monotonic() + _START_LIMIT_S
     while not any(
@@ -194,7 +124,7 @@ def _wait_until_recording(recorder: _Process, node: _Process) -> None:
         node.check()
         if time.monotonic() > deadline:
             raise Kd3dError(
-                f"the recorder does not listen after {_START_LIMIT_S:g} s: {_last_line(node.log)} "
+                f"the recorder does not listen after {_START_LIMIT_S:g} s: {node.last_line()} "
                 f"(whole logs: {recorder.log}, {node.log})"
             )
         time.sleep(0.05)
@@ -219,7 +149,7 @@ def _node_command(model: str, device: str) -> list[str]:
     return [sys.executable, "-m", "kd3d_ros.detector_node", "--ros-args", *args]
 
 
-def _play(bag: Path, speed: float, node: _Process) -> dict[int, int]:
+def _play(bag: Path, speed: float, node: Process) -> dict[int, int]:
     """Play `bag`; when each image was sent, by its header stamp, both in nanoseconds."""
     from kd3d_core.data.bag import RawMessage
     from kd3d_core.data.kitti_bag import IMAGE_TOPIC
@@ -231,7 +161,7 @@ def _play(bag: Path, speed: float, node: _Process) -> dict[int, int]:
         if message.topic == IMAGE_TOPIC:  # stored under its header stamp by `write_kitti_bag`
             sent[message.stamp_ns] = time.time_ns()
 
-    with _stop_without(node) as stop:
+    with stop_without(node) as stop:
         play_bag(
             bag,
             rate=speed,
@@ -244,26 +174,7 @@ def _play(bag: Path, speed: float, node: _Process) -> dict[int, int]:
     return sent
 
 
-@contextmanager
-def _stop_without(process: _Process) -> Iterator[Event]:
-    """An event that is set as soon as `process` is in trouble."""
-    stop, over = Event(), Event()
-
-    def watch() -> None:
-        while not over.wait(0.2):
-            if process.trouble() is not None:
-                stop.set()
-
-    watcher = Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield stop
-    finally:
-        over.set()
-        watcher.join()
-
-
-def _drain(sent: int, node: _Process) -> tuple[dict[str, int], dict[str, str]]:
+def _drain(sent: int, node: Process) -> tuple[dict[str, int], dict[str, str]]:
     """Wait until the node has dealt with all that it received; its counters, and all that its last
     diagnostics said."""
     from diagnostic_msgs.msg import DiagnosticArray
@@ -303,11 +214,6 @@ def _counters(values: dict[str, str]) -> dict[str, int]:
 
 def _settled(counters: dict[str, int]) -> bool:
     return counters["received"] == sum(counters[name] for name in _OUTCOMES)
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
 
 
 def main() -> int:

@@ -11,13 +11,15 @@ import numpy as np
 
 from kd3d_core.errors import Kd3dError
 from kd3d_core.evaluation.precision import ClassScore, MatchRules, precision_recall
-from kd3d_core.models.card import Caveat
+from kd3d_core.models.card import Caveat, ModelCard
 from kd3d_core.visual.frame import draw_frame
 from kd3d_core.visual.report import DriveFrame, drive_frame, write_report
 from kd3d_ros.demo_recording import Results, recorded_frames
 
-RULES = MatchRules(min_iou=0.5, min_score=0.3, near_m=30.0)
-"""What counts as found in the demo's precision and recall."""
+
+def rules_for(card: ModelCard) -> MatchRules:
+    """What counts as found: all that the node publishes, if the model has score thresholds."""
+    return MatchRules(min_iou=0.5, min_score=0.0 if card.score_thresholds else 0.3, near_m=30.0)
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Played:
         sent: when each image was sent, by its header stamp, both in nanoseconds.
         counters: the node's, by name: how many images it received, and what became of them.
         weights: what the summary says of them.
+        rules: of precision and recall.
         caveat: what to say beside the answers; None if nothing speaks against them.
     """
 
@@ -44,6 +47,7 @@ class Played:
     sent: dict[int, int]
     counters: dict[str, int]
     weights: dict[str, Any]
+    rules: MatchRules
     caveat: Caveat | None = None
 
     def latency_ms(self, stamp_ns: int, results: Results) -> float | None:
@@ -99,7 +103,7 @@ def summarize(frames: Sequence[DriveFrame], played: Played) -> dict[str, Any]:
             "p95": round(float(np.percentile(latency_ms, 95)), 1) if latency_ms else None,
         },
         "boxes": dict(sorted(names.items())),
-        **_scores(frames),
+        **_scores(frames, played.rules),
         "weights": played.weights,
     }
 
@@ -132,7 +136,7 @@ def write_page(
         },
         warning=f"{played.caveat.text}." if played.caveat else "",
         rate_hz=played.rate_hz,
-        rules=RULES,
+        rules=played.rules,
         latency="From sending an image to the record of its boxes, each in a process of its own.",
         notes=[
             "The node takes the newest image when it is ready, and drops those that came before. "
@@ -152,13 +156,13 @@ def _latencies(frames: Sequence[DriveFrame]) -> list[float]:
     return [frame.latency_ms for frame in frames if frame.latency_ms is not None]
 
 
-def _scores(frames: Sequence[DriveFrame]) -> dict[str, Any]:
+def _scores(frames: Sequence[DriveFrame], rules: MatchRules) -> dict[str, Any]:
     """`precision`, `recall` and `recall_30m` by class, and how they were judged."""
     pairs = [(frame.truth, frame.found) for frame in frames if frame.truth is not None]
     if not pairs:
         return {"precision": None, "recall": None, "recall_30m": None, "judged": None}
     truth, found = zip(*pairs, strict=True)
-    scores = precision_recall(truth, found, RULES)
+    scores = precision_recall(truth, found, rules)
 
     def by_class(value: Callable[[ClassScore], float | None]) -> dict[str, float | None]:
         return {name: _rounded(value(score)) for name, score in scores.items()}
@@ -170,8 +174,8 @@ def _scores(frames: Sequence[DriveFrame]) -> dict[str, Any]:
         "judged": {
             "frames": len(pairs),
             "labels": {name: score.labels for name, score in scores.items()},
-            "min_bev_iou": RULES.min_iou,
-            "min_score": RULES.min_score,
+            "min_bev_iou": rules.min_iou,
+            "min_score": rules.min_score,
         },
     }
 

@@ -1,23 +1,30 @@
 """The detector node: subscribes to a camera, publishes a pseudo-LiDAR cloud and 3D boxes.
 
 Subscribes
-    image (sensor_msgs/Image), camera_info (sensor_msgs/CameraInfo): newest frame only, with the
-    QoS that their publishers offer, so that a latched CameraInfo is seen as well.
+    image (sensor_msgs/Image) or image/compressed (sensor_msgs/CompressedImage), camera_info
+    (sensor_msgs/CameraInfo): newest frame only, with the QoS that their publishers offer, so that a
+    latched CameraInfo is seen as well.
     /tf_static (tf2_msgs/TFMessage): extrinsics, if the parameter detector_frame names a frame;
     otherwise to warn when another node publishes the virtual frame too.
     /tf (tf2_msgs/TFMessage): extrinsics of a camera that moves, if detector_frame names a frame.
 Publishes, all with the image's stamp
     ~/points (sensor_msgs/PointCloud2), ~/detections (vision_msgs/Detection3DArray),
     ~/markers (visualization_msgs/MarkerArray).
+    ~/depth (sensor_msgs/Image, 32FC1, metres, NaN where nothing is known): of the rectified image,
+    in the camera's frame.
     ~/debug/processing_time_ms (std_msgs/Float64): from the image's arrival to the last result.
     ~/debug/pipeline_latency_ms (std_msgs/Float64): from the image's stamp to the last result; it
     means something only if the camera stamps with this node's clock.
     /diagnostics (diagnostic_msgs/DiagnosticArray), once per second.
     /tf_static: camera -> virtual_frame, if detector_frame is empty.
+Services
+    ~/enable (std_srvs/SetBool): false skips all images, and keeps the model. Where std_srvs is
+    installed.
 Parameters, explained in config/detector.yaml
-    score_threshold, lazy: may be changed at any time.
+    score_threshold, score_threshold_CLASS, max_rate, lazy: may be changed at any time.
     model, device, precision, detector_frame, virtual_frame, camera_height, image_is_rectified,
-    image_reliability: may be changed while the node is unconfigured; `configure` reads them.
+    image_transport, image_reliability: may be changed while the node is unconfigured; `configure`
+    reads them.
     autostart: at start only.
 Lifecycle
     configure loads the model, activate subscribes, deactivate waits for the frame in the model,
@@ -30,57 +37,52 @@ on.
 """
 
 import gc
-import os
-import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from threading import Event, Thread
-from typing import Any, TypeVar
+from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.exceptions import InvalidHandle
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
-from rclpy.task import Future
-from sensor_msgs.msg import CameraInfo, Image
-from tf2_msgs.msg import TFMessage
+from sensor_msgs.msg import CameraInfo as CameraInfoMessage
 
-from kd3d_core.errors import CalibrationError, ConfigError, Kd3dError, listed, shown
-from kd3d_core.geometry.transforms import TransformBuffer
+try:
+    from std_srvs.srv import SetBool
+except ImportError:  # an environment that was made before the service was
+    SetBool = None
+
+from kd3d_core.devices import Precision
+from kd3d_core.errors import ConfigError, Kd3dError, shown
 from kd3d_core.memory import keep_freed_memory
-from kd3d_core.messages.decode import transforms
-from kd3d_core.messages.qos import LATCHED, QosProfile
+from kd3d_core.messages.qos import QosProfile
+from kd3d_core.messages.types import CameraInfo, CompressedImage, Image
 from kd3d_core.models.card import caveat
 from kd3d_core.runtime.cameras import CameraSource
 from kd3d_core.runtime.detections import Detector
-from kd3d_core.runtime.rejection import RejectedError
 from kd3d_ros import diagnostics, parameters
-from kd3d_ros.inputs import Input, MessageT, parse
-from kd3d_ros.parameters import NODE_NAME, Precision
+from kd3d_ros.frames import FrameListener
+from kd3d_ros.inputs import Input, parsed
+from kd3d_ros.lifecycle import LoadingNode
+from kd3d_ros.mailbox import RateLimit
+from kd3d_ros.parameters import NODE_NAME
 from kd3d_ros.raw import use_profile
 from kd3d_ros.results import NodeOutputs
+from kd3d_ros.signals import stop_on_signals
 from kd3d_ros.worker import FrameWorker, ReceivedImage
 
 # An image that DDS overwrites in its queue is seen by no counter, so there is room for a few;
 # taking them is quick, and the mailbox keeps only the newest.
 _IMAGE_DEPTH = 5
-_TF_DEPTH = 100
-_TF_HISTORY_NS = 10 * 10**9  # as tf2 keeps it
-# `ros2 launch` passes on the SIGINT that the terminal sends to both: two for one Ctrl-C.
-_ONE_SIGNAL_S = 1.0
-
-Result = TypeVar("Result")
 
 LoadDetector = Callable[[str, str, Precision], Detector]
 """Makes a detector of the parameters `model`, `device` and `precision`."""
@@ -95,7 +97,7 @@ def load_camera_detector(model: str, device: str, precision: Precision) -> Detec
     return detector
 
 
-class DetectorNode(LifecycleNode):
+class DetectorNode(LoadingNode):
     """Lifecycle node around a detector: loads it in `configure`, receives images while active."""
 
     def __init__(
@@ -127,73 +129,37 @@ class DetectorNode(LifecycleNode):
 
         self.counters = diagnostics.FrameCounters()
         self.stages = diagnostics.StageTimes()
-        self._complaints = diagnostics.Complaints(lambda text: self.get_logger().warning(text))
+        self._complaints = diagnostics.Complaints(
+            self.counters, lambda text: self.get_logger().warning(text)
+        )
         self._why_unconfigured = ""
         self._reported = (time.monotonic(), self.counters.values())
 
-        self._transforms = TransformBuffer(_TF_HISTORY_NS)
+        self._frames = FrameListener(self._complaints, self._on_calibration_changed)
         self._cameras: CameraSource | None = None
         self._detector: Detector | None = None
         self._worker: FrameWorker | None = None
         self._inputs: dict[str, Input] = {}
-        self._parents_heard: set[str] = set()
-        self._loader: Thread | None = None
+        self._rate_limit = RateLimit()
+        self._is_enabled = True
+        if SetBool is not None:
+            self.create_service(SetBool, "~/enable", self._on_enable)
 
         self._outputs = NodeOutputs(self, "")
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 5)
-
-        # Steady, so that a simulated clock that stands still stops neither.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0, self._on_second, clock=steady)
-        # What waits for the model, in a group that holds up nothing else.
-        waiting = ReentrantCallbackGroup()
-        self._change_state = self._service_change_state.callback
-        self._service_change_state.callback = self._on_change_state
-        self._service_change_state.callback_group = waiting
-        waiting.add_entity(self._service_change_state)
+        self.create_timer(1.0, self._on_second, clock=self.steady_clock)
         if self.settings.autostart:
-            start: Any = self._start  # rclpy awaits it
-            self._starter = self.create_timer(0.001, start, waiting, clock=steady)
+            self.start_by_itself()
 
     # Lifecycle
-
-    async def _start(self) -> None:
-        """Configure, then activate, unless `main` stops the executor before."""
-        self._starter.cancel()
-        if self.state == "unconfigured":
-            loaded = await self._in_thread(self.trigger_configure)
-            if loaded == TransitionCallbackReturn.SUCCESS and self.state == "inactive":
-                self.trigger_activate()
-
-    async def _on_change_state(self, request: Any, response: Any) -> Any:
-        """The lifecycle service: as rclpy's, but others are answered while the model loads."""
-        if self.state != "unconfigured":
-            return self._change_state(request, response)
-        return await self._in_thread(lambda: self._change_state(request, response))
-
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        """Do `work` in a thread of its own; the executor goes on."""
-        done: Any = Future()
-
-        def run() -> None:
-            try:
-                done.set_result(work())
-            except Exception as error:
-                done.set_exception(error)
-
-        self._loader = Thread(target=run, name="loader", daemon=True)
-        self._loader.start()
-        result: Result = await done
-        return result
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model. FAILURE, with the reason in the log and the diagnostics, if it can't."""
         settings = self.settings
         self._outputs.frame_id = settings.results_frame(self.get_namespace(), self.get_name())
-        self._parents_heard = set()
         try:
             self._cameras = CameraSource(
-                self._transforms,
+                self._frames.transforms,
                 detector_frame=settings.detector_frame,
                 camera_height=settings.camera_height,
                 image_is_rectified=settings.image_is_rectified,
@@ -233,7 +199,7 @@ class DetectorNode(LifecycleNode):
             self.counters,
             self.stages,
             self._complaints,
-            score_threshold=lambda: self.settings.score_threshold,
+            settings=lambda: self.settings,
             now_ns=lambda: self.get_clock().now().nanoseconds,
         )
         self._worker.start()
@@ -244,33 +210,30 @@ class DetectorNode(LifecycleNode):
         return TransitionCallbackReturn.SUCCESS
 
     def _listen(self) -> None:
+        """Subscribe to images first: they are first in line when more than one has come."""
         reliability = self.settings.image_reliability
-        latched = replace(LATCHED, depth=_TF_DEPTH)
-        inputs: dict[str, tuple[Any, Callable[[bytes], None], QosProfile, bool]] = {
-            "image": (  # first in line when more than one has come
-                Image,
-                self._on_image,
-                # Until there is a publisher, what hears every one.
-                QosProfile(
-                    "reliable" if reliability == "reliable" else "best_effort", depth=_IMAGE_DEPTH
-                ),
-                reliability != "auto",
+        self._inputs["image"] = Input(
+            self,
+            self._image_kind.ros_type,
+            self._image_topic,
+            self._on_image,
+            # Until there is a publisher, what hears every one.
+            QosProfile(
+                "reliable" if reliability == "reliable" else "best_effort", depth=_IMAGE_DEPTH
             ),
-            "camera_info": (
-                CameraInfo,
-                self._on_camera_info,
-                QosProfile("best_effort", depth=1),
-                False,
-            ),
-            "/tf_static": (TFMessage, self._on_tf_static, latched, True),
-        }
-        if self.settings.detector_frame:
-            inputs["/tf"] = TFMessage, self._on_tf, QosProfile(depth=_TF_DEPTH), True
-        for topic, (kind, callback, qos, is_fixed) in inputs.items():
-            on_lost = self._on_lost if topic == "image" else lambda count: None
-            self._inputs[topic] = Input(
-                self, kind, topic, callback, qos, is_fixed=is_fixed, on_lost=on_lost
-            )
+            is_fixed=reliability != "auto",
+            on_lost=self._on_lost,
+        )
+        self._inputs["camera_info"] = Input(
+            self,
+            CameraInfo.ros_type,
+            "camera_info",
+            parsed(CameraInfo.ros_type, self._on_camera_info, self._complaints),
+            QosProfile("best_effort", depth=1),
+        )
+        self._inputs |= self._frames.listen(
+            self, self._outputs.frame_id, is_own=not self.settings.detector_frame
+        )
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop receiving, and wait for the frame that is in the model."""
@@ -300,18 +263,12 @@ class DetectorNode(LifecycleNode):
 
         A model that is being loaded is loaded to the end, but not activated.
         """
-        if self._loader is not None:
-            self._loader.join()
+        self.finish_loading()
         if self.state != "finalized":
             self.trigger_shutdown()
         if self.context.ok():
             self._outputs.results.flush(0.5)
             self._diagnostics.wait_for_all_acked(Duration(seconds=0.2))
-
-    @property
-    def state(self) -> str:
-        """Lifecycle state: `unconfigured`, `inactive`, `active`, `finalized` or one between."""
-        return str(self._state_machine.current_state[1])
 
     def _stop_working(self) -> None:
         for listening in self._inputs.values():
@@ -327,67 +284,39 @@ class DetectorNode(LifecycleNode):
     # Receiving, on the executor's thread
 
     def _on_image(self, data: bytes) -> None:
-        self.receive(ReceivedImage(data, time.perf_counter()))
+        self.receive(ReceivedImage(data, time.perf_counter(), self._image_kind))
 
     def receive(self, image: ReceivedImage) -> None:
-        """Count an image, and give it to the worker if anybody wants results."""
+        """Count an image, and give it to the worker unless there is a reason not to."""
         if self._worker is None:
             return  # taken by the executor just before it was deactivated
         self.counters.received += 1
+        if reason := self._why_skipped():
+            self.counters.skipped[reason] += 1
+            return
+        self._worker.put(image)
+        # Lets the worker have the GIL now, and not once rclpy has set up its next wait
+        # (`wait` in benchmarks/node_overhead.py).
+        time.sleep(1e-4)
+
+    def _why_skipped(self) -> str:
+        """Why an image that comes now isn't looked at; empty if it is."""
+        if not self._is_enabled:
+            return "disabled"
         if self.settings.lazy and not self._outputs.results.is_watched():
-            self.counters.skipped += 1
-        else:
-            self._worker.put(image)
-            # Lets the worker have the GIL now, and not once rclpy has set up its next wait
-            # (`wait` in benchmarks/node_overhead.py).
-            time.sleep(1e-4)
+            return "unwatched"
+        if not self._rate_limit.allows(time.monotonic(), self.settings.max_rate):
+            return "max_rate"
+        return ""
 
     def _on_lost(self, count: int) -> None:
         self.counters.lost += count
 
-    def _on_camera_info(self, data: bytes) -> None:
-        message = self._parsed(data, CameraInfo)
-        if message is not None and self._cameras is not None:
+    def _on_camera_info(self, message: CameraInfoMessage) -> None:
+        if self._cameras is not None:
             self.counters.camera_infos += 1
             self._cameras.set_info(message, message.header.frame_id)
             self._on_calibration_changed()
-
-    def _on_tf_static(self, data: bytes) -> None:
-        message = self._parsed(data, TFMessage)
-        if message is None:
-            return
-        if self.settings.detector_frame:
-            self._learn_transforms(message, is_fixed=True)
-        else:
-            self._parents_heard |= {
-                stamped.header.frame_id
-                for stamped in message.transforms
-                if stamped.child_frame_id.lstrip("/") == self._outputs.frame_id
-            }
-
-    def _on_tf(self, data: bytes) -> None:
-        message = self._parsed(data, TFMessage)
-        if message is not None:
-            self._learn_transforms(message, is_fixed=False)
-
-    def _parsed(self, data: bytes, message_type: type[MessageT]) -> MessageT | None:
-        try:
-            return parse(data, message_type)
-        except RejectedError as error:
-            self._notice(error.kind, str(error))
-            return None
-
-    def _learn_transforms(self, message: TFMessage, is_fixed: bool) -> None:
-        for found in transforms(message, self._on_bad_transform):
-            stamp = None if is_fixed else found.stamp_ns
-            try:
-                self._transforms.add(found.parent, found.child, found.parent_from_child, stamp)
-            except CalibrationError as error:
-                self._on_bad_transform(str(error))
-        self._on_calibration_changed()
-
-    def _on_bad_transform(self, reason: str) -> None:
-        self._notice("bad_transform", f"TF: {reason}")
 
     def _on_calibration_changed(self) -> None:
         if self._worker is not None:
@@ -407,7 +336,8 @@ class DetectorNode(LifecycleNode):
         now, values = time.monotonic(), self.counters.values()
         before_time, before = self._reported
         self._reported = now, values
-        images = self._inputs.get("image")
+        images, worker = self._inputs.get("image"), self._worker
+        own_parents = worker.parents if worker else set()
         health = diagnostics.Health(
             state=self.state,
             counters=values,
@@ -419,40 +349,35 @@ class DetectorNode(LifecycleNode):
             connected=images.connected if images else 0,
             reliability=images.reliability if images else "",
             camera_frame=self._cameras.frame_of("") if self._cameras else "",
-            conflict=self._conflict(),
+            conflict=self._frames.conflict(self._outputs.frame_id, own_parents),
             trouble=self._complaints.last if self._detector else self._why_unconfigured,
-            detector=self._detector.description if self._detector else "",
-            trained=self._detector.trained if self._detector else True,
-            trained_on=self._detector.card.trained_on if self._detector else "",
-            camera_notices=tuple(self._worker.camera_notices.values()) if self._worker else (),
+            detector=self._detector,
+            camera_notices=tuple(worker.camera_notices.values()) if worker else (),
         )
-        status = diagnostics.status(self.get_fully_qualified_name(), health)
-        message = DiagnosticArray(status=[status])
+        message = DiagnosticArray(
+            status=[diagnostics.status(self.get_fully_qualified_name(), health)]
+        )
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
 
-    def _conflict(self) -> str:
-        """Who else publishes the virtual frame; empty if nobody does."""
-        own = self._worker.parents if self._worker else set()
-        others = self._parents_heard - own
-        if not own or not others:
-            return ""
-        text = (
-            f"{self._outputs.frame_id!r} is a child of {listed(sorted(own))} and, by another node, "
-            f"of {listed(sorted(others))}, and TF keeps one of them: set virtual_frame"
-        )
-        self._notice("other_parent", text)
-        return text
-
-    def _notice(self, kind: str, text: str) -> None:
-        self.counters.noticed[kind] += 1
-        self._complaints.add(kind, text, f"noticed/{kind}")
+    @property
+    def _image_kind(self) -> type[Image] | type[CompressedImage]:
+        return CompressedImage if self.settings.image_transport == "compressed" else Image
 
     @property
     def _image_topic(self) -> str:
-        return self.resolve_topic_name("image")
+        """Compressed images have their topic below that of raw ones, wherever that is remapped."""
+        topic = self.resolve_topic_name("image")
+        return topic if self._image_kind is Image else f"{topic}/compressed"
 
-    # Parameters
+    # Settings while it runs
+
+    def _on_enable(self, request: Any, response: Any) -> Any:
+        self._is_enabled = request.data
+        response.success = True
+        response.message = "enabled" if request.data else "disabled: all images are skipped"
+        self.get_logger().info(response.message)
+        return response
 
     def _on_parameters(self, changed: list[Parameter]) -> SetParametersResult:
         values = {p.name: p.value for p in changed if hasattr(self.settings, p.name)}
@@ -484,53 +409,30 @@ def main(
     use_profile("fastdds_detector.xml")
     # Not rclpy's own handlers: those invalidate the context at once, and what the frame in the
     # model results in could no longer be published.
-    stop = _stop_signals()
-    rclpy.init(
-        args=list(args) if args is not None else None,
-        signal_handler_options=SignalHandlerOptions.NO,
-    )
-    try:
-        node = make_node()
-    except ConfigError as error:
-        print(f"kd3d detector: {error}", file=sys.stderr)
-        rclpy.shutdown()
-        return 1
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        while not stop.is_set():
-            _spin_once(executor)
-    except ExternalShutdownException:
-        pass
-    finally:
-        node.finish()
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
+    with stop_on_signals() as stop:
+        rclpy.init(
+            args=list(args) if args is not None else None,
+            signal_handler_options=SignalHandlerOptions.NO,
+        )
+        try:
+            node = make_node()
+        except ConfigError as error:
+            print(f"kd3d detector: {error}", file=sys.stderr)
+            rclpy.shutdown()
+            return 1
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        try:
+            while not stop.is_set():
+                _spin_once(executor)
+        except ExternalShutdownException:
+            pass
+        finally:
+            node.finish()
+            executor.shutdown()
+            node.destroy_node()
+            rclpy.try_shutdown()
     return 0
-
-
-def _stop_signals() -> Event:
-    """What the first SIGINT or SIGTERM sets; a later one does what it does by default."""
-    stop = Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    ends_at_once_from = 0.0
-
-    def on_signal(number: int, frame: object) -> None:
-        nonlocal ends_at_once_from
-        if stop.is_set():
-            if time.monotonic() > ends_at_once_from:
-                signal.signal(number, signal.SIG_DFL)
-                signal.raise_signal(number)
-            return
-        ends_at_once_from = time.monotonic() + _ONE_SIGNAL_S
-        stop.set()
-        with suppress(OSError):  # not print, which the signal may have interrupted
-            os.write(2, b"stopping, when what is under way is done; one more signal ends at once\n")
-
-    for number in numbers:
-        signal.signal(number, on_signal)
-    return stop
 
 
 def _spin_once(executor: SingleThreadedExecutor) -> None:

@@ -1,5 +1,6 @@
 """What the node counts and measures, and how it tells `/diagnostics`."""
 
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,9 +8,12 @@ from statistics import median
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from kd3d_core.errors import shown
+from kd3d_core.errors import Once, shown
+from kd3d_core.messages.pixels import PixelsError
 from kd3d_core.models.card import UNTRAINED
 from kd3d_core.paths import share_dir
+from kd3d_core.runtime.detections import Detector
+from kd3d_core.runtime.rejection import RejectedError
 
 LINE = 1000
 """Characters of a line that may hold text from outside, such as encodings and names of frames."""
@@ -27,7 +31,8 @@ class FrameCounters:
         received: images taken from the subscription.
         processed: went through the detector, and what was asked for was published.
         dropped: overtaken in the mailbox by a newer one, or left in it at the end.
-        skipped: not looked at because nobody subscribed to any result (`lazy`).
+        skipped: not looked at, by reason: `disabled` (by `~/enable`), `unwatched` (`lazy`, and
+            nobody subscribed to a result) or `max_rate`.
         rejected: could not be used, by kind.
         failed: the detector, or publishing its results, raised an exception.
         noticed: oddities by kind that cost no frame, such as `stamp_went_back`.
@@ -38,7 +43,7 @@ class FrameCounters:
     received: int = 0
     processed: int = 0
     dropped: int = 0
-    skipped: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     failed: int = 0
     noticed: Counter[str] = field(default_factory=Counter)
@@ -46,27 +51,34 @@ class FrameCounters:
     camera_infos: int = 0
 
     def values(self) -> dict[str, int]:
-        """All numbers by name, those by kind as `rejected/KIND` and `noticed/KIND`."""
+        """All numbers by name, those by kind as `rejected/KIND`, for example."""
         return {
             "received": self.received,
             "processed": self.processed,
             "dropped": self.dropped,
-            "skipped": self.skipped,
+            "skipped": self.skipped.total(),
             "rejected": self.rejected.total(),
             "failed": self.failed,
             "lost": self.lost,
             "camera_infos": self.camera_infos,
-            **{f"rejected/{kind}": count for kind, count in sorted(self.rejected.items())},
-            **{f"noticed/{kind}": count for kind, count in sorted(self.noticed.items())},
+            **{
+                f"{name}/{kind}": count
+                for name in ("skipped", "rejected", "noticed")
+                for kind, count in sorted(getattr(self, name).items())
+            },
         }
 
     def __str__(self) -> str:
-        by_kind = ", ".join(f"{kind} {count}" for kind, count in sorted(self.rejected.items()))
         return (
             f"received {self.received} = processed {self.processed} + dropped {self.dropped} + "
-            f"skipped {self.skipped} + rejected {self.rejected.total()}"
-            f"{f' ({by_kind})' if by_kind else ''} + failed {self.failed}"
+            f"skipped {_by_kind(self.skipped)} + rejected {_by_kind(self.rejected)} + failed "
+            f"{self.failed}"
         )
+
+
+def _by_kind(counts: Counter[str]) -> str:
+    kinds = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
+    return f"{counts.total()} ({kinds})" if kinds else "0"
 
 
 class StageTimes:
@@ -93,32 +105,38 @@ class StageTimes:
 
 
 class Complaints:
-    """Says each kind of problem once in the log; `/diagnostics` counts how often.
+    """Counts problems, and says each kind of them once in the log.
 
     Attributes:
         last: the latest problem of any kind.
     """
 
-    def __init__(self, warn: Callable[[str], object]) -> None:
-        """Say things through `warn`, cut to a line."""
-        self._warn = warn
-        self._said: set[str] = set()
+    def __init__(self, counters: FrameCounters, warn: Callable[[str], object]) -> None:
+        """Count in `counters`, and say things through `warn`."""
+        self._counters = counters
+        self._warn = Once(warn)
         self.last = ""
 
-    def add(self, kind: str, text: str, counter: str, details: str = "") -> None:
-        """Note a problem.
+    def notice(self, kind: str, text: str, once: str = "") -> None:
+        """Note an oddity that costs no frame; `once` is what is said once, if not the kind."""
+        self._counters.noticed[kind] += 1
+        self._add(text, f"noticed/{kind}", once)
 
-        Args:
-            kind: what is said once.
-            text: what is wrong, and what to do about it.
-            counter: under which `FrameCounters.values` counts it.
-            details: for the log only, such as a traceback.
-        """
+    def reject(self, error: RejectedError | PixelsError) -> None:
+        """Note a frame that can't be used."""
+        self._counters.rejected[error.kind] += 1
+        self._add(f"images are rejected: {error}", f"rejected/{error.kind}")
+
+    def fail(self, error: Exception) -> None:
+        """Note a frame in which something raised `error`."""
+        self._counters.failed += 1
+        trace = "".join(traceback.format_exception(error))[-_DETAILS:]
+        self._add(f"a frame failed: {error!r}", "failed", type(error).__name__, trace)
+
+    def _add(self, text: str, counter: str, once: str = "", details: str = "") -> None:
         self.last = text = shown(text, LINE)
-        if kind not in self._said:
-            self._said.add(kind)
-            hint = f"(said once; /diagnostics counts {counter})"
-            self._warn(f"{text} {hint}\n{details[-_DETAILS:]}".rstrip())
+        hint = f"(said once; /diagnostics counts {counter})"
+        self._warn(f"{text} {hint}\n{details}".rstrip(), once or counter)
 
 
 @dataclass(frozen=True)
@@ -138,9 +156,7 @@ class Health:
         camera_frame: frame of the latest image; empty before the first.
         conflict: who else publishes the frame of the results; empty if nobody does.
         trouble: the last error, or why configuring failed; empty if there was none.
-        detector: the detector's own description; empty while there is none.
-        trained: False if its weights are random.
-        trained_on: which frames, as the model's card says it; empty while there is no detector.
+        detector: None before one is loaded.
         camera_notices: how the camera differs from those of the training.
     """
 
@@ -152,14 +168,17 @@ class Health:
     topic: str
     publishers: int
     connected: int
-    reliability: str = ""
-    camera_frame: str = ""
-    conflict: str = ""
-    trouble: str = ""
-    detector: str = ""
-    trained: bool = True
-    trained_on: str = ""
-    camera_notices: tuple[str, ...] = ()
+    reliability: str
+    camera_frame: str
+    conflict: str
+    trouble: str
+    detector: Detector | None
+    camera_notices: tuple[str, ...]
+
+    @property
+    def trained(self) -> bool:
+        """False if the detector's weights are random."""
+        return self.detector is None or self.detector.trained
 
     def since(self, name: str) -> int:
         """How much a counter grew since the last message."""
@@ -181,9 +200,9 @@ def status(node_name: str, health: Health) -> DiagnosticStatus:
     fine = f"{rates['input_rate_hz']:.1f} images/s in, {rates['output_rate_hz']:.1f} processed"
     values = {
         "state": health.state,
-        "detector": health.detector,
+        "detector": health.detector.description if health.detector else "",
         "weights": "trained" if health.trained else "UNTRAINED",
-        "trained_on": health.trained_on,
+        "trained_on": health.detector.card.trained_on if health.detector else "",
         "camera": "; ".join(health.camera_notices),
         "image_topic": health.topic,
         "image_publishers": str(health.connected),

@@ -5,7 +5,7 @@ As bytes, because rclpy drops a message that it can't read without a word.
 
 from collections.abc import Callable
 from inspect import signature
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
@@ -18,29 +18,54 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 from kd3d_core.errors import first_line
+from kd3d_core.messages.decode import decode
 from kd3d_core.messages.qos import QosProfile
+from kd3d_core.messages.types import Message
 from kd3d_core.runtime.rejection import RejectedError
-from kd3d_ros.raw import offered_qos, ros_qos
+from kd3d_ros.diagnostics import Complaints
+from kd3d_ros.raw import message_class, offered_qos, ros_qos
 
-Reliability = Literal["auto", "best_effort", "reliable"]
-MessageT = TypeVar("MessageT")
+OurMessage = TypeVar("OurMessage", bound=Message)
 
 
-def parse(data: bytes, message_type: type[MessageT]) -> MessageT:
+def parse(data: bytes, ros_type: str) -> Any:
     """The message of rclpy that `data` is in CDR.
 
     Raises:
         RejectedError: kind `malformed_message`.
     """
+    kind = message_class(ros_type)
     try:
-        message: MessageT = deserialize_message(data, message_type)
+        return deserialize_message(data, kind)
     except Exception as error:  # of a kind that differs between releases of rclpy
         raise RejectedError(
             "malformed_message",
-            f"{len(data)} bytes are no {message_type.__name__} ({first_line(error)}): was the "
-            "sender built with other message definitions?",
+            f"{len(data)} bytes are no {kind.__name__} ({first_line(error)}): was the sender built "
+            "with other message definitions?",
         ) from None
+
+
+def read(data: bytes, kind: type[OurMessage]) -> OurMessage:
+    """The message of kd3d's that `data` is in CDR; raises as `parse` does."""
+    message = decode(parse(data, kind.ros_type), kind.ros_type)
+    assert isinstance(message, kind)
     return message
+
+
+def parsed(
+    ros_type: str, callback: Callable[[Any], object], complaints: Complaints
+) -> Callable[[bytes], None]:
+    """`callback` for messages in CDR; those that can't be read are complained about."""
+
+    def on_bytes(data: bytes) -> None:
+        try:
+            message = parse(data, ros_type)
+        except RejectedError as error:
+            complaints.notice(error.kind, str(error))
+        else:
+            callback(message)
+
+    return on_bytes
 
 
 class Input:
@@ -54,7 +79,7 @@ class Input:
     def __init__(
         self,
         node: Node,
-        message_type: type[Any],
+        ros_type: str,
         topic: str,
         callback: Callable[[bytes], None],
         qos: QosProfile,
@@ -65,14 +90,14 @@ class Input:
         """
         Args:
             node: that listens.
-            message_type: class of the messages.
+            ros_type: of the messages.
             topic: before remapping.
             callback: gets each message in CDR.
             qos: to ask for as long as there is no publisher.
             is_fixed: whether to ask for `qos` whatever is offered.
             on_lost: told how many messages DDS has lost, where it counts them.
         """
-        self._node, self._message_type, self._topic = node, message_type, topic
+        self._node, self._ros_type, self._topic = node, ros_type, topic
         self._callback, self._on_lost = callback, on_lost
         self._qos, self._is_fixed = qos, is_fixed
         self._subscription: Subscription | None = None
@@ -121,7 +146,7 @@ class Input:
 
     def _subscribe(self, events: Any) -> Subscription:
         return self._node.create_subscription(
-            self._message_type,
+            message_class(self._ros_type),
             self._topic,
             self._callback,
             ros_qos(self._qos),

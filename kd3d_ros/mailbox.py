@@ -4,6 +4,7 @@ Between a camera that sends and a model that is slower, any longer queue only ma
 every frame in it waits for all those before it.
 """
 
+import math
 from threading import Condition
 from typing import Generic, TypeVar
 
@@ -61,3 +62,26 @@ class Mailbox(Generic[Item]):
     def is_open(self) -> bool:
         """Whether items are accepted."""
         return self._is_open
+
+
+class RateLimit:
+    """Thins out a stream to a rate, without a beat where the stream's own rate is no multiple.
+
+    >>> limit = RateLimit()
+    >>> [limit.allows(0.1 * i, rate_hz=4.0) for i in range(8)]
+    [True, False, True, False, True, False, False, True]
+    """
+
+    def __init__(self) -> None:
+        self._due = -math.inf
+
+    def allows(self, now_s: float, rate_hz: float) -> bool:
+        """Whether what comes now may pass; a rate of 0 lets all pass."""
+        if rate_hz <= 0:
+            return True
+        if now_s < self._due:
+            return False
+        # Due times keep their distance, but one who came late doesn't let two pass in a row.
+        period_s = 1 / rate_hz
+        self._due = max(self._due, now_s - period_s / 2) + period_s
+        return True

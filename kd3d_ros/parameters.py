@@ -1,19 +1,19 @@
 """The parameters of the node: declared, described, checked, and read as one frozen dataclass."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
 
+from kd3d_core.devices import Precision
 from kd3d_core.errors import ConfigError, shown
 from kd3d_core.geometry.virtual_frame import VIRTUAL_FRAME
-from kd3d_ros.inputs import Reliability
+from kd3d_core.models.card import ModelCard
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 NODE_NAME = "kd3d_detector"
 
 
@@ -25,6 +25,17 @@ def _about(
 ) -> dict[str, Any]:
     """Metadata of a parameter: what it is, its range, and when it may be changed."""
     return {"description": description, "bounds": bounds, "changeable": changeable}
+
+
+def _class_threshold(name: str) -> Any:
+    return field(
+        default=-1.0,
+        metadata=_about(
+            f"score_threshold of the class {name}. Below 0: as score_threshold says.",
+            bounds=(-1.0, 1.0),
+            changeable="always",
+        ),
+    )
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,14 @@ class DetectorParameters:
             "False: raw images, undistorted here with K, D and R."
         ),
     )
-    image_reliability: Reliability = field(
+    image_transport: Literal["raw", "compressed"] = field(
+        default="raw",
+        metadata=_about(
+            "Which images: raw (sensor_msgs/Image on the topic image) or compressed (JPEG or PNG, "
+            "sensor_msgs/CompressedImage on image/compressed)."
+        ),
+    )
+    image_reliability: Literal["auto", "best_effort", "reliable"] = field(
         default="auto",
         metadata=_about(
             "QoS of the image subscription: auto (reliable if all publishers are, so that large "
@@ -93,6 +111,17 @@ class DetectorParameters:
             "Boxes with a lower score are not published. Below 0: the model's own thresholds, one "
             "for each class; 0: all boxes.",
             bounds=(-1.0, 1.0),
+            changeable="always",
+        ),
+    )
+    score_threshold_car: float = _class_threshold("Car")
+    score_threshold_pedestrian: float = _class_threshold("Pedestrian")
+    score_threshold_cyclist: float = _class_threshold("Cyclist")
+    max_rate: float = field(
+        default=0.0,
+        metadata=_about(
+            "Images per second that are worked on at most; others are skipped. 0: as many as come.",
+            bounds=(0.0, 1000.0),
             changeable="always",
         ),
     )
@@ -115,13 +144,10 @@ class DetectorParameters:
         for name in ("model", "device"):
             if not getattr(self, name).strip():
                 raise ConfigError(f"parameter {name} is empty: give a value or leave it out")
-        for name, words in (
-            ("precision", get_args(Precision)),
-            ("image_reliability", get_args(Reliability)),
-        ):
+        for name, hint in get_type_hints(DetectorParameters).items():
             given = getattr(self, name)
-            if given not in words:
-                known = " or ".join(words)
+            if get_origin(hint) is Literal and given not in get_args(hint):
+                known = " or ".join(get_args(hint))
                 raise ConfigError(f"parameter {name} is {shown(repr(given))}: give {known}")
         for spec in fields(self):
             if spec.metadata["bounds"]:
@@ -145,6 +171,19 @@ class DetectorParameters:
         named = (self.detector_frame or self.virtual_frame).lstrip("/")
         own = "" if node_name == NODE_NAME else node_name
         return named or "/".join(filter(None, (namespace.strip("/"), own, VIRTUAL_FRAME)))
+
+    def thresholds(self, card: ModelCard, classes: Sequence[str]) -> tuple[float, ...]:
+        """The score of each class from which on boxes are published.
+
+        >>> card = ModelCard(score_thresholds={"Car": 0.4, "Cyclist": 0.3})
+        >>> settings = DetectorParameters(score_threshold_cyclist=0.5)
+        >>> settings.thresholds(card, ["Car", "Pedestrian", "Cyclist"])
+        (0.4, 0.0, 0.5)
+        """
+        for_all = None if self.score_threshold < 0 else self.score_threshold
+        own = [getattr(self, f"score_threshold_{name.lower()}", -1.0) for name in classes]
+        others = card.thresholds(classes, for_all)
+        return tuple(mine if mine >= 0 else other for mine, other in zip(own, others, strict=True))
 
     def fixed_by(self, values: Mapping[str, object], state: str) -> str:
         """Why a node in this lifecycle state can't take these values; empty if it can."""

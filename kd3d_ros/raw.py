@@ -4,6 +4,7 @@ import importlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import rclpy
@@ -65,6 +66,7 @@ def bare_node(name: str) -> Iterator[Node]:
         rclpy.shutdown(context=context)
 
 
+@cache
 def message_class(type_name: str) -> Any:
     """Python class of a type such as `sensor_msgs/msg/Image`.
 

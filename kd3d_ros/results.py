@@ -4,11 +4,14 @@ import time
 from collections.abc import Iterable
 from typing import Generic
 
+import numpy as np
 from rclpy.duration import Duration
 from rclpy.node import Node
 
 from kd3d_core.frames import FrameResult
-from kd3d_core.messages.types import Transforms
+from kd3d_core.messages.encode import encode
+from kd3d_core.messages.qos import QosProfile
+from kd3d_core.messages.types import Image, Transforms
 from kd3d_core.outputs import (
     FRAME_OUTPUTS,
     STATIC_TRANSFORMS,
@@ -18,6 +21,22 @@ from kd3d_core.outputs import (
     Output,
 )
 from kd3d_ros.raw import message_class, ros_qos
+
+
+def _depth(result: FrameResult) -> bytes | None:
+    """A depth image as REP 118 has it: metres in float32, NaN where nothing is known."""
+    frame = result.frame
+    depth = result.detections.depth_image(frame.camera)
+    if depth is None:
+        return None
+    (height, width), data = depth.shape, depth.view(np.uint8).reshape(-1)
+    return encode(
+        Image(frame.stamp_ns, frame.camera_frame, height, width, "32FC1", 4 * width, data)
+    )
+
+
+DEPTH: Output[FrameResult] = Output("~/depth", Image.ros_type, _depth, QosProfile(depth=5))
+"""What only a node gives out: in a bag it would be larger than all the rest."""
 
 
 class Publishers(Generic[Content]):
@@ -68,7 +87,7 @@ class NodeOutputs:
 
     Attributes:
         frame_id: frame of all results.
-        results: points, boxes, markers.
+        results: points, boxes, markers, depth.
         times: how long frames took.
         static_transforms: where the virtual frame is.
     """
@@ -80,6 +99,6 @@ class NodeOutputs:
             frame_id: frame of all results.
         """
         self.frame_id = frame_id
-        self.results: Publishers[FrameResult] = Publishers(node, FRAME_OUTPUTS)
+        self.results: Publishers[FrameResult] = Publishers(node, (*FRAME_OUTPUTS, DEPTH))
         self.times: Publishers[FrameTimes] = Publishers(node, TIME_OUTPUTS)
         self.static_transforms: Publishers[Transforms] = Publishers(node, [STATIC_TRANSFORMS])

@@ -1,26 +1,23 @@
 """The thread that takes images out of the mailbox, runs the detector and publishes."""
 
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event, Thread
 
-from sensor_msgs.msg import Image
-
 from kd3d_core.frames import Frame, FrameResult
 from kd3d_core.geometry.camera import PinholeCamera
-from kd3d_core.messages.decode import stamp_ns
-from kd3d_core.messages.types import Transform, Transforms
+from kd3d_core.messages.pixels import PixelsError
+from kd3d_core.messages.types import CompressedImage, Image, Transform, Transforms
 from kd3d_core.models.card import caveat
 from kd3d_core.outputs import FrameTimes
 from kd3d_core.runtime.cameras import CameraSource
 from kd3d_core.runtime.detections import Detector
 from kd3d_core.runtime.rejection import NotYetError, RejectedError
 from kd3d_ros.diagnostics import Complaints, FrameCounters, StageTimes
-from kd3d_ros.images import image_view
-from kd3d_ros.inputs import parse
+from kd3d_ros.inputs import read
 from kd3d_ros.mailbox import Mailbox
+from kd3d_ros.parameters import DetectorParameters
 from kd3d_ros.results import NodeOutputs
 
 _PATIENCE_S = 1.0
@@ -30,10 +27,14 @@ the image first, and it would be a pity to lose it."""
 
 @dataclass(frozen=True)
 class ReceivedImage:
-    """An image message in CDR, and `time.perf_counter()` when it arrived."""
+    """An image message in CDR, and `time.perf_counter()` when it arrived.
+
+    `kind` is `Image` or `CompressedImage`.
+    """
 
     data: bytes
     arrived: float
+    kind: type[Image] | type[CompressedImage] = Image
 
 
 class FrameWorker:
@@ -55,7 +56,7 @@ class FrameWorker:
         stages: StageTimes,
         complaints: Complaints,
         *,
-        score_threshold: Callable[[], float],
+        settings: Callable[[], DetectorParameters],
         now_ns: Callable[[], int],
     ) -> None:
         """
@@ -66,7 +67,7 @@ class FrameWorker:
             counters: filled here, apart from `received` and `skipped`.
             stages: filled here.
             complaints: told about frames that can't be used.
-            score_threshold: asked for each frame, as it may change; below 0 for the model's own.
+            settings: asked for each frame, as they may change.
             now_ns: time on the clock that stamps are compared with.
         """
         self._detector = detector
@@ -75,7 +76,7 @@ class FrameWorker:
         self._counters = counters
         self._stages = stages
         self._complaints = complaints
-        self._score_threshold = score_threshold
+        self._settings = settings
         self._now_ns = now_ns
         self._mailbox: Mailbox[ReceivedImage] = Mailbox()
         self._calibration_changed = Event()
@@ -121,40 +122,33 @@ class FrameWorker:
             try:
                 self._process(received)
                 self._counters.processed += 1
-            except RejectedError as rejection:
-                self._counters.rejected[rejection.kind] += 1
-                self._complaints.add(
-                    rejection.kind,
-                    f"images are rejected: {rejection}",
-                    f"rejected/{rejection.kind}",
-                )
+            except (RejectedError, PixelsError) as error:
+                self._complaints.reject(error)
             except Exception as error:  # whatever it is, the next frame may be better
-                self._counters.failed += 1
-                kind = type(error).__name__
-                self._complaints.add(
-                    kind, f"a frame failed: {error!r}", "failed", traceback.format_exc()
-                )
+                self._complaints.fail(error)
 
     def _process(self, received: ReceivedImage) -> None:
         taken = time.perf_counter()
-        message = parse(received.data, Image)
-        stamp = stamp_ns(message.header)
+        image = read(received.data, received.kind)
+        stamp = image.stamp_ns
         self._check_order(stamp)
-        image = image_view(message)
-        camera = self._camera_of(message)
+        pixels = image.rgb()
+        camera = self._camera_of(image, (pixels.shape[1], pixels.shape[0]))
+        camera_frame = self._cameras.frame_of(image.frame_id)
         self._tell_doubts()
         self._tell_notices(camera)
-        self._publish_virtual_frame(message, camera)
+        self._publish_virtual_frame(stamp, camera_frame, camera)
         converted = time.perf_counter()
-        detections = self._detector(image, camera)
+        detections = self._detector(pixels, camera)
         detected = time.perf_counter()
+        card, class_names = self._detector.card, self._detector.class_names
         self._outputs.results.publish(
             FrameResult(
-                Frame(str(stamp), stamp, image, camera),
-                detections.above(self._thresholds()),
-                self._detector.class_names,
+                Frame(str(stamp), stamp, pixels, camera, camera_frame=camera_frame),
+                detections.above(self._settings().thresholds(card, class_names)),
+                class_names,
                 self._outputs.frame_id,
-                caveat(self._detector.trained, self._detector.card),
+                caveat(self._detector.trained, card),
             )
         )
         published = time.perf_counter()
@@ -174,30 +168,18 @@ class FrameWorker:
         )
         self._outputs.times.publish(FrameTimes(total_ms, 1e-6 * (self._now_ns() - stamp)))
 
-    def _thresholds(self) -> tuple[float, ...]:
-        wanted = self._score_threshold()
-        return self._detector.card.thresholds(
-            self._detector.class_names, None if wanted < 0 else wanted
-        )
-
     def _check_order(self, stamp: int) -> None:
         if stamp < self._last_stamp_ns:
-            self._counters.noticed["stamp_went_back"] += 1
-            self._complaints.add(
-                "stamp_went_back",
-                "an image is older than the one before: bag restarted?",
-                "noticed/stamp_went_back",
+            self._complaints.notice(
+                "stamp_went_back", "an image is older than the one before: bag restarted?"
             )
         self._last_stamp_ns = stamp
 
-    def _camera_of(self, image: Image) -> PinholeCamera:
+    def _camera_of(self, image: Image | CompressedImage, size: tuple[int, int]) -> PinholeCamera:
         while True:
             self._calibration_changed.clear()
             try:
-                header = image.header
-                return self._cameras.camera(
-                    header.frame_id, image.width, image.height, stamp_ns(header)
-                )
+                return self._cameras.camera(image.frame_id, *size, image.stamp_ns)
             except NotYetError:
                 now = time.monotonic()
                 if self._patience_ends is None:
@@ -211,8 +193,7 @@ class FrameWorker:
         if self._cameras.doubts != self._doubts:
             self._doubts = self._cameras.doubts
             for doubt in self._doubts:
-                self._counters.noticed["camera_info"] += 1
-                self._complaints.add(doubt, doubt, "noticed/camera_info")
+                self._complaints.notice("camera_info", doubt, once=doubt)
 
     def _tell_notices(self, camera: PinholeCamera) -> None:
         """Say how the camera differs from those of the model's training, whenever that changes."""
@@ -220,29 +201,21 @@ class FrameWorker:
         if notices != self.camera_notices:
             self.camera_notices = notices
             for kind, text in notices.items():
-                self._counters.noticed[kind] += 1
-                self._complaints.add(kind, text, f"noticed/{kind}")
+                self._complaints.notice(kind, text)
 
-    def _publish_virtual_frame(self, image: Image, camera: PinholeCamera) -> None:
+    def _publish_virtual_frame(self, stamp: int, parent: str, camera: PinholeCamera) -> None:
         """Tell TF where the virtual frame is, whenever the camera's frame has another name."""
-        camera_frame = self._cameras.frame_of(image.header.frame_id)
-        if not self._cameras.is_virtual or camera_frame == self._virtual_frame_of:
+        if not self._cameras.is_virtual or parent == self._virtual_frame_of:
             return
-        self._virtual_frame_of = camera_frame
-        if camera_frame:
-            self.parents.add(camera_frame)
-            transform = Transform(
-                stamp_ns(image.header),
-                camera_frame,
-                self._outputs.frame_id,
-                camera.camera_from_lidar,
-            )
+        self._virtual_frame_of = parent
+        child = self._outputs.frame_id
+        if parent:
+            self.parents.add(parent)
+            transform = Transform(stamp, parent, child, camera.camera_from_lidar)
             self._outputs.static_transforms.publish(Transforms((transform,)))
         else:
-            self._counters.noticed["empty_frame_id"] += 1
-            self._complaints.add(
+            self._complaints.notice(
                 "empty_frame_id",
                 "neither image nor CameraInfo has a frame_id, so TF can't join the camera and "
-                f"{self._outputs.frame_id!r}: set it in the camera driver",
-                "noticed/empty_frame_id",
+                f"{child!r}: set it in the camera driver",
             )

@@ -38,7 +38,8 @@ INFO = CameraInfo(
 )
 
 
-CLOUD = PointCloud(STAMP, "velodyne", RNG.normal(size=(50, 4)).astype(np.float32))
+_XYZ, _INTENSITY = RNG.normal(size=(50, 3)), RNG.uniform(size=(50, 1))
+CLOUD = PointCloud(STAMP, "velodyne", np.hstack([_XYZ, _INTENSITY]).astype(np.float32))
 
 
 POSE = np.array([[0.0, 0, 1, 0.27], [-1, 0, 0, -0.01], [0, -1, 0, -0.08], [0, 0, 0, 1]])

@@ -1,5 +1,6 @@
 """The parts of `kd3d-bag` that need no ROS; the command itself is `kd3d_ros.bag`."""
 
+from collections import Counter
 from pathlib import Path
 
 from kd3d_core.cli.frames import frame_slice
@@ -43,15 +44,20 @@ def from_kitti(
     print(f"{out}: {len(names)} frames, {len(names) / rate:.1f} s at {rate:g} Hz: {written}")
 
 
-def info(bag: Path) -> None:
+def info(bag: Path, *, check: bool = False) -> None:
     """Show a bag's topics and duration, and what training data from it would lack.
+
+    Of a recording that was cut off or is damaged, what can be read of it, and up to where.
 
     Args:
         bag: rosbag2 folder, or an .mcap, .db3 or ROS 1 .bag file.
+        check: read all messages, which finds damage in the middle of a file, too.
     """
     from kd3d_core.data.bag import BagReader
 
     with BagReader(bag) as reader:
+        if check:
+            read = Counter(raw.topic for raw in reader.messages() if not raw.damage)
         total = sum(topic.count for topic in reader.topics.values())
         print(f"{bag}: {total} messages in {reader.duration_s:.3f} s")
         rows = [("topic", "type", "messages", "Hz", "QoS")]
@@ -60,8 +66,16 @@ def info(bag: Path) -> None:
             qos = f"{topic.qos.reliability}, {topic.qos.durability}"
             hertz = f"{rate:.1f}" if rate > 0 else "-"
             name, kind = shown(topic.name, 120) or "(no name)", shown(topic.type, 120)
-            rows.append((name, kind, str(topic.count), hertz, qos))
+            messages = str(topic.count)
+            if check and read[topic.name] != topic.count:
+                messages = f"{read[topic.name]} of {messages}"
+            rows.append((name, kind, messages, hertz, qos))
         print_table(rows)
+        for topic in reader.topics.values():
+            if topic.type == PointCloud.ros_type and topic.count:
+                print(f"points: {shown(topic.name)}: {reader.cloud_units(topic.name)}")
+        if reader.stopped is not None:
+            print(f"damaged: {reader.stopped}")
         for name, (reason, count) in reader.foreign.items():
             print(f"left out: {shown(name)} ({count}): {reason}")
         if reader.duration_s > _LONGEST_S:

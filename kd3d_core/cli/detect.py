@@ -143,7 +143,8 @@ def _source(
     settings: "BagSettings",
 ) -> "Source":
     """What the inputs are, found out by looking at them."""
-    from kd3d_core.offline.bag_source import bag_source, is_bag
+    from kd3d_core.data.bag import is_bag
+    from kd3d_core.offline.bag_source import bag_source
     from kd3d_core.offline.image_files import image_source, kitti_source
 
     bags = [path for path in paths if is_bag(path)]

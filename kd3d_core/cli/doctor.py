@@ -9,59 +9,24 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from kd3d_core.cli.needs import (
+    MESSAGES,
+    PACKAGES,
+    ROS_EXTRAS,
+    Package,
+    mend_package,
+    mend_ros,
+    python,
+)
 from kd3d_core.cli.packages import Import, folders_of, is_installed, try_imports, version_of
 from kd3d_core.errors import Kd3dError
 from kd3d_core.paths import cache_dir, share_dir
 
 OK, MISSING, OPTIONAL = "ok", "missing", "optional"
 
-# What is exchanged with other nodes; each is `ros-<distro>-<name>` in apt.
-MESSAGES = (
-    "builtin_interfaces",
-    "diagnostic_msgs",
-    "geometry_msgs",
-    "lifecycle_msgs",
-    "sensor_msgs",
-    "std_msgs",
-    "tf2_msgs",
-    "vision_msgs",
-    "visualization_msgs",
-)
-# Parts of a ROS install that have no wheels: (module, apt name, what for).
-ROS_EXTRAS = (
-    ("sensor_msgs_py", "sensor-msgs-py", "reading point clouds in scripts of your own"),
-    ("launch_ros", "launch-ros", "detector.launch.py"),
-)
-# (module, distribution, required version or "").
-PYTHON_PACKAGES = (
-    ("numpy", "numpy", ""),
-    ("scipy", "scipy", ""),
-    ("transformers", "transformers", ""),
-    ("accelerate", "accelerate", ""),
-    ("tensorboard", "tensorboard", ""),
-    ("mmengine", "mmengine", "0.10.7"),
-    ("mmcv", "mmcv-lite", "2.1.0"),
-    ("mmdet", "mmdet", "3.3.0"),
-    ("mmdet3d", "mmdet3d", "1.4.0"),
-    ("numba", "numba", ""),
-    ("shapely", "shapely", ""),
-    ("safetensors", "safetensors", ""),
-    ("huggingface_hub", "huggingface-hub", ""),
-    ("yaml", "pyyaml", ""),
-    ("jsonargparse", "jsonargparse", ""),
-    ("rosbags", "rosbags", ""),
-    ("rich", "rich", ""),
-    ("jinja2", "jinja2", ""),
-    ("matplotlib", "matplotlib", ""),
-)
-# (module, distribution, what for).
-OPTIONAL_PACKAGES = (
-    ("embreex", "embreex", "rendering: kd3d-synth, make demo without --data, studies with render"),
-    ("rerun", "rerun-sdk", "the Rerun viewer"),
-)
 # rclpy's version tells the distribution when no setup file says it.
 DISTRO_OF_RCLPY = {"3.3": "humble", "7.1": "jazzy", "9.1": "kilted"}
 ROS_ROOT = Path("/opt/ros")
@@ -104,14 +69,13 @@ def doctor(json: bool = False) -> int:
 
 def examine() -> list[Check]:
     """All checks, in the order of the report."""
-    modules = ["rclpy", *MESSAGES, *(name for name, _, _ in ROS_EXTRAS), "cv2", "torch"]
+    modules = ["rclpy", *MESSAGES, *ROS_EXTRAS, "cv2", "torch"]
     imports = try_imports([name for name in modules if is_installed(name)])
     return [
-        *check_python(),
+        *checkpython(),
         *check_ros(imports),
         *check_transport(imports.get("rclpy")),
         *check_packages(imports),
-        *check_extras(),
         *check_folders(),
     ]
 
@@ -150,7 +114,7 @@ def as_text(checks: Sequence[Check]) -> str:
 # ---- the checks ----
 
 
-def check_python() -> list[Check]:
+def checkpython() -> list[Check]:
     """The interpreter that runs this."""
     version = ".".join(map(str, sys.version_info[:3]))
     fits = (3, 10) <= sys.version_info[:2] <= (3, 12)
@@ -164,19 +128,15 @@ def check_ros(imports: dict[str, Import]) -> list[Check]:
     group = "ROS 2"
     checks = [_distribution(imports)]
     for name in ("rclpy", *MESSAGES):
-        mend = _mend_ros(name.replace("_", "-"))
-        checks.append(_imported(group, name, MISSING, imports.get(name), mend))
-    for name, apt_name, purpose in ROS_EXTRAS:
-        mend = _mend_ros(apt_name, has_wheel=False)
-        check = _imported(group, name, OPTIONAL, imports.get(name), mend)
-        if check.status == OPTIONAL:
-            check = Check(group, name, OPTIONAL, f"{check.found}; for {purpose}", mend)
-        checks.append(check)
+        checks.append(_imported(group, name, imports.get(name), mend_ros(name)))
+    for name, purpose in ROS_EXTRAS.items():
+        check = _imported(group, name, imports.get(name), mend_ros(name))
+        checks.append(check if check.status == OK else _optional(check, purpose))
     for name, purpose in (("ros2", "the ros2 commands"), ("rviz2", "the RViz viewer")):
         path = shutil.which(name)
-        mend = "" if path else _mend_ros("ros2cli" if name == "ros2" else "rviz2", has_wheel=False)
-        found = path or f"not found; {purpose}"
-        checks.append(Check(group, name, OK if path else OPTIONAL, found, mend))
+        mend = "" if path else mend_ros("ros2cli" if name == "ros2" else name)
+        check = Check(group, name, OK if path else MISSING, path or "not found", mend)
+        checks.append(check if path else _optional(check, purpose))
     return checks
 
 
@@ -199,35 +159,13 @@ def check_transport(rclpy: Import | None) -> list[Check]:
 
 
 def check_packages(imports: dict[str, Import]) -> list[Check]:
-    """PyTorch and the other Python packages that kd3d needs."""
+    """PyTorch and the other Python packages, those last that kd3d works without."""
     group = "Python packages"
     checks = [_torch(group, imports.get("torch")), _opencv(group, imports.get("cv2"))]
-    for name, distribution, wanted in PYTHON_PACKAGES:
-        mend = _mend_package(distribution, wanted)
-        if not is_installed(name):
-            checks.append(Check(group, name, MISSING, "not installed", mend))
-            continue
-        version = version_of(distribution) or version_of(name)
-        if wanted and version != wanted:
-            found = f"{version or 'version unknown'}, needs {wanted}"
-            checks.append(Check(group, name, MISSING, found, mend))
-        elif name == "mmcv":
-            checks.append(Check(group, name, OK, f"{version}, {_mmcv_ops()}"))
-        else:
-            checks.append(Check(group, name, OK, version or "version unknown"))
-    return checks
-
-
-def check_extras() -> list[Check]:
-    """Packages that kd3d only uses where they are there."""
-    checks = []
-    for name, distribution, purpose in OPTIONAL_PACKAGES:
-        there = is_installed(name)
-        found = (version_of(distribution) or "installed") if there else f"not installed; {purpose}"
-        mend = "" if there else f"{_python()} -m pip install {distribution}"
-        if mend and name == "embreex" and platform.machine() == "aarch64":
-            mend = "it has no wheel for ARM: render on another machine, and copy the folder"
-        checks.append(Check("Optional", name, OK if there else OPTIONAL, found, mend))
+    for package in PACKAGES:
+        check = _package("Optional" if package.purpose else group, package)
+        is_away = package.purpose and check.status != OK
+        checks.append(_optional(check, package.purpose) if is_away else check)
     return checks
 
 
@@ -237,7 +175,7 @@ def check_folders() -> list[Check]:
     try:
         config = Check(group, "config", OK, str(share_dir() / "config"))
     except Kd3dError as error:
-        mend = f"{_python()} -m pip install --force-reinstall --no-deps .  # in the checkout"
+        mend = f"{python()} -m pip install --force-reinstall --no-deps .  # in the checkout"
         config = Check(group, "config", MISSING, str(error), mend)
     cache = cache_dir()
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
@@ -265,7 +203,7 @@ def _distribution(imports: dict[str, Import]) -> Check:
     if setups:
         found = f"installed in {setups[-1].parent} but not active"
         return Check("ROS 2", "distribution", MISSING, found, f"source {setups[-1]}")
-    return Check("ROS 2", "distribution", MISSING, "none found", _mend_ros("rclpy"))
+    return Check("ROS 2", "distribution", MISSING, "none found", mend_ros("rclpy"))
 
 
 def _fast_dds_profile(group: str) -> Check:
@@ -287,12 +225,30 @@ def _fast_dds_profile(group: str) -> Check:
     return Check(group, name, OPTIONAL, found, mend)
 
 
+def _package(group: str, package: Package) -> Check:
+    name, wanted = package.module, package.version
+    mend = mend_package(package.distribution, wanted, in_environment=not package.purpose)
+    if not is_installed(name):
+        if name == "embreex" and platform.machine() == "aarch64":
+            mend = "it has no wheel for ARM: render on another machine, and copy the folder"
+        return Check(group, name, MISSING, "not installed", mend)
+    version = version_of(package.distribution) or version_of(name) or "version unknown"
+    if wanted and version != wanted:
+        return Check(group, name, MISSING, f"{version}, needs {wanted}", mend)
+    return Check(group, name, OK, f"{version}, {_mmcv_ops()}" if name == "mmcv" else version)
+
+
+def _optional(check: Check, purpose: str) -> Check:
+    """The same of something that kd3d works without."""
+    return replace(check, status=OPTIONAL, found=f"{check.found}; for {purpose}")
+
+
 def _torch(group: str, torch: Import | None) -> Check:
-    mend = _mend_package("torch", "2.13.0")
-    check = _imported(group, "torch", MISSING, torch, mend)
+    mend = mend_package("torch", "2.13.0")
+    check = _imported(group, "torch", torch, mend)
     if torch and check.status == OK and "CPU" in torch.detail and Path("/dev/nvidia0").exists():
         if torch.detail == "CPU build":
-            mend = f"{_python()} -m pip install --force-reinstall torch==2.13.0"
+            mend = f"{python()} -m pip install --force-reinstall torch==2.13.0"
         else:
             mend = "nvidia-smi  # does the driver work, and is it new enough for this torch?"
         return Check(group, "torch", OPTIONAL, f"{check.found}, though there is a GPU", mend)
@@ -300,14 +256,14 @@ def _torch(group: str, torch: Import | None) -> Check:
 
 
 def _opencv(group: str, cv2: Import | None) -> Check:
-    mend = _mend_package("opencv-python-headless", "4.14.0.94")
+    mend = mend_package("opencv-python-headless", "4.14.0.94")
     variants = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
     others = [name for name in variants if version_of(name)]
     if others and version_of("opencv-python-headless"):
         both = f"opencv-python-headless and {', '.join(others)} overwrite each other"
-        mend = f"{_python()} -m pip uninstall -y {' '.join(others)} opencv-python-headless; {mend}"
+        mend = f"{python()} -m pip uninstall -y {' '.join(others)} opencv-python-headless; {mend}"
         return Check(group, "opencv", MISSING, both, mend)
-    check = _imported(group, "opencv", MISSING, cv2, mend)
+    check = _imported(group, "opencv", cv2, mend)
     if cv2 and check.status == OK and not cv2.version.startswith(("3.", "4.")):
         return Check(group, "opencv", MISSING, f"{cv2.version}, needs a version below 5", mend)
     return check
@@ -318,51 +274,15 @@ def _mmcv_ops() -> str:
     return "with its compiled ops" if compiled else "with kd3d's own ops"
 
 
-def _imported(group: str, name: str, if_not: str, result: Import | None, mend: str) -> Check:
+def _imported(group: str, name: str, result: Import | None, mend: str) -> Check:
     """A check of a module that was tried in another process; None means it is not installed."""
     if result is None:
-        return Check(group, name, if_not, "not installed", mend)
+        return Check(group, name, MISSING, "not installed", mend)
     if result.error:
-        return Check(group, name, if_not, f"does not import: {result.error}", mend)
+        return Check(group, name, MISSING, f"does not import: {result.error}", mend)
     version = result.version or version_of(f"ros-{name.replace('_', '-')}") or version_of(name)
     found = ", ".join(part for part in (version, result.detail) if part)
     return Check(group, name, OK, found or "found")
-
-
-# ---- mending ----
-
-
-def _python() -> str:
-    return sys.executable or "python3"
-
-
-def _in_checkout() -> bool:
-    try:
-        return (share_dir() / "Makefile").is_file()
-    except Kd3dError:
-        return False
-
-
-def _mend_package(distribution: str, version: str = "") -> str:
-    if _in_checkout():
-        return "make env"
-    no_deps = "--no-deps " if distribution.startswith("mm") else ""
-    pin = f"=={version}" if version else ""
-    return f"{_python()} -m pip install {no_deps}{distribution}{pin}"
-
-
-def _mend_ros(name: str, has_wheel: bool = True) -> str:
-    distro = os.environ.get("ROS_DISTRO", "")
-    if distro:
-        return f"sudo apt install ros-{distro}-{name}"
-    if not has_wheel:
-        return "comes with a ROS 2 install only: https://docs.ros.org"
-    if _in_checkout():
-        return "make env"
-    if name in ("vision-msgs", "tf2-msgs"):
-        return f"in a checkout of kd3d: pip install ./interfaces/{name.replace('-', '_')}"
-    extra = "[fastrtps]==9.1.2" if name == "rclpy" else ""
-    return f"{_python()} -m pip install 'ros-{name}{extra}'"
 
 
 def _size(size: int) -> str:

@@ -1,15 +1,24 @@
 """`kd3d-train`: trains what a configuration describes."""
 
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kd3d_core.cli.app import run
 
 if TYPE_CHECKING:
-    from kd3d_core.training.config import TrainConfig
+    from kd3d_core.training.stages import Stage
 
+log = logging.getLogger(__name__)
+
+_STAGES = """\
+stages:
+  --stages.NAME.*       Several runs, one after another: under each name, what it has other than the
+                        rest of the file says. A stage runs in the folder of its name in out, and a
+                        model of that name is the one that it leaves there."""
 _OWN_OPTIONS = {"set", "dry-run", "help", "config", "print_config", "settings"}
 
 
@@ -17,49 +26,80 @@ def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) ->
     """Train, or go on with a run that was interrupted.
 
     Args:
-        configuration: YAML file, for example config/train/kitti_lite.yaml.
+        configuration: YAML file, for example config/train/kitti_lite.yaml. If it has stages, they
+            run one after another, and an interrupted one goes on.
         set: values that replace those of the file, as key=value; --key value does the same.
         dry_run: load models and data, take one step, and write nothing.
     """
-    import fcntl
     import os
-    from contextlib import nullcontext
+    from contextlib import ExitStack
     from dataclasses import replace
     from tempfile import TemporaryDirectory
 
-    from kd3d_core.files import locked
-    from kd3d_core.training.config import load_train_config
+    from kd3d_core.training.precheck import check_stages
+    from kd3d_core.training.stages import load_stages
 
-    wanted = load_train_config(configuration, set)
+    stages = load_stages(configuration, set)
     is_main = int(os.environ.get("RANK", "0")) == 0
-    if dry_run:
-        with TemporaryDirectory() as folder:
+    with ExitStack() as stack:
+        if dry_run:
+            folder = stack.enter_context(TemporaryDirectory())
             # No process to load frames: they may need the depth network, and the GPU it is on.
-            _train(replace(wanted, workers=0, out=folder), is_main, dry_run)
-        return
-    refusal = f"{wanted.out} is in use by another kd3d-train: wait for it, or give another `out`"
+            runs = [
+                replace(stage.ahead, workers=0, out=f"{folder}/{stage.name}") for stage in stages
+            ]
+            stages = [replace(stage, config=run) for stage, run in zip(stages, runs, strict=True)]
+        elif is_main:
+            for stage in stages:
+                stack.enter_context(_held(Path(stage.config.out)))
+        check_stages(stages)
+        for number, stage in enumerate(stages, 1):
+            _train(stage, f"stage {number} of {len(stages)}", is_main, dry_run)
+
+
+@contextmanager
+def _held(out: Path) -> Iterator[None]:
+    """Keep other runs from a run's folder; one that was refused leaves no trace of it."""
+    import fcntl
+
+    from kd3d_core.files import locked
+
+    refusal = f"{out} is in use by another kd3d-train: wait for it, or give another `out`"
+    new = [folder for folder in (out, *out.parents) if not folder.exists()]
     # Not flock, which the processes that load frames would hold on to for a while after a kill.
-    with locked(Path(wanted.out), fcntl.lockf, refusal) if is_main else nullcontext():
-        _train(wanted, is_main, dry_run)
+    with locked(out, fcntl.lockf, refusal):
+        try:
+            yield
+        finally:
+            if [path.name for path in out.iterdir()] == ["lock"]:
+                (out / "lock").unlink()
+                for folder in new:
+                    if not any(folder.iterdir()):
+                        folder.rmdir()
 
 
-def _train(wanted: "TrainConfig", is_main: bool, dry_run: bool) -> None:
-    import logging
-
-    from kd3d_core.training.precheck import check_run
-
-    check_run(wanted)
+def _train(stage: "Stage", place: str, is_main: bool, dry_run: bool) -> None:
+    wanted = stage.config
+    if stage.name:
+        log.info("%s, %s: %s", place, stage.name, wanted.out)
 
     from rich.console import Console
     from rich.table import Table
 
+    from kd3d_core.training import checkpoint_meta
     from kd3d_core.training.loop import train as run_training
     from kd3d_core.training.tasks import make_task
 
     if not is_main:
         logging.getLogger().setLevel(logging.ERROR)
     task = make_task(wanted, keep=not dry_run)
-    summary = run_training(wanted, task, max_steps=1 if dry_run else None)
+    try:
+        summary = run_training(wanted, task, max_steps=1 if dry_run else None)
+    except KeyboardInterrupt:
+        if is_main and (latest := checkpoint_meta.find(Path(wanted.out) / "latest")) is not None:
+            step = checkpoint_meta.read_meta(latest)["step"]
+            log.info("the same command goes on after step %d, from %s", step, latest)
+        raise
     if not is_main:
         return
     if dry_run:
@@ -104,7 +144,7 @@ def _settings() -> str:
     from kd3d_core.training.config import TrainConfig
 
     return (
-        f"{settings_text(TrainConfig)}\n\nIn the file that `model` names, no options\n"
+        f"{settings_text(TrainConfig)}\n\n{_STAGES}\n\nIn the file that `model` names, no options\n"
         f"--------------------------------------------\n\n{settings_text(PseudoLidarModelConfig)}"
     )
 

@@ -6,13 +6,14 @@ unless there are labels.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.labels import label_boxes
+from kd3d_core.data.labels import Label, label_boxes
 from kd3d_core.errors import Kd3dError
 from kd3d_core.geometry.boxes import points_in_boxes
 from kd3d_core.geometry.camera import PinholeCamera
@@ -64,14 +65,23 @@ class Finding:
 
 def kitti_sample(frame: KittiFrame) -> CalibrationSample:
     """The sample of a frame in KITTI's layout, with the points and labels that it has."""
-    camera = frame.camera()
     points = frame.points() if frame.has_lidar else None
-    if "label_2" not in frame.files:
-        return CalibrationSample(frame.name, camera, points)
-    objects = frame.objects()
-    boxes = label_boxes(objects, camera.lidar_from_camera)
-    rectangles = np.array([label.bbox for label in objects]).reshape(-1, 4)
-    return CalibrationSample(frame.name, camera, points, boxes, rectangles)
+    labels = frame.objects() if "label_2" in frame.files else None
+    return labelled_sample(frame.name, frame.camera(), points, labels)
+
+
+def labelled_sample(
+    name: str,
+    camera: PinholeCamera,
+    points: np.ndarray | None = None,
+    labels: Sequence[Label] | None = None,
+) -> CalibrationSample:
+    """The sample of a frame with labels, if it has any; the rest as in `CalibrationSample`."""
+    if labels is None:
+        return CalibrationSample(name, camera, points)
+    boxes = label_boxes(labels, camera.lidar_from_camera)
+    rectangles = np.array([label.bbox for label in labels]).reshape(-1, 4)
+    return CalibrationSample(name, camera, points, boxes, rectangles)
 
 
 def check_calibration(sample: CalibrationSample) -> list[Finding]:
@@ -83,14 +93,16 @@ def check_calibration(sample: CalibrationSample) -> list[Finding]:
     >>> [finding.kind for finding in check_calibration(CalibrationSample("000000", camera))]
     ['principal_point']
     """
-    found = [_principal_point(sample.camera), _focal_lengths(sample.camera), _axes(sample.camera)]
-    found += [_distance(sample.camera), _rectangles(sample)]
+    found = list(_findings(_CAMERA_CHECKS, sample))
     if sample.points is not None and len(sample.points) >= _FEWEST_POINTS:
-        points = sample.points[:, :3].astype(np.float64)
-        found += [_units(points) or _up(points)]
-        if not any(found):  # otherwise these would only repeat it
-            found += [_in_view(points, sample.camera), _boxes(points, sample.boxes)]
-    return [finding for finding in found if finding is not None]
+        found += islice(_findings(_CLOUD_CHECKS, sample), 1)
+        if not found:  # otherwise these would only repeat it
+            found += islice(_findings(_VIEW_CHECKS, sample), 1)
+    return found
+
+
+def _findings(checks: Mapping[str, "_Check"], sample: CalibrationSample) -> Iterator[Finding]:
+    return (Finding(kind, text) for kind, check in checks.items() if (text := check(sample)))
 
 
 def common_findings(
@@ -136,42 +148,42 @@ def few_samples(frames: KittiDataset) -> Iterator[CalibrationSample]:
             continue
 
 
-def _principal_point(camera: PinholeCamera) -> Finding | None:
-    size = np.array([camera.width, camera.height])
-    center = camera.projection[:2, 2]
+# What each check finds wrong, in one line; nothing if all is well.
+
+
+def _principal_point(sample: CalibrationSample) -> str:
+    size = _size(sample)
+    center = sample.camera.projection[:2, 2]
     if (np.abs(center / size - 0.5) <= _OFF_MIDDLE).all():
-        return None
+        return ""
     like = 2 * center + 1
-    return Finding(
-        "principal_point",
+    return (
         f"the principal point ({center[0]:.0f}, {center[1]:.0f}) is far from the middle of the "
         f"image of {size[0]} x {size[1]}, as of one of about {like[0]:.0f} x {like[1]:.0f}: "
-        "were images resized or cut after the calibration? Scale and move P accordingly",
+        "were images resized or cut after the calibration? Scale and move P accordingly"
     )
 
 
-def _focal_lengths(camera: PinholeCamera) -> Finding | None:
-    fx, fy = camera.projection[0, 0], camera.projection[1, 1]
+def _focal_lengths(sample: CalibrationSample) -> str:
+    fx, fy = sample.camera.projection[0, 0], sample.camera.projection[1, 1]
     if 1 / _ASPECT < fx / fy < _ASPECT:
-        return None
-    return Finding(
-        "focal_lengths",
+        return ""
+    return (
         f"the focal lengths {fx:.0f} and {fy:.0f} px differ: pixels would not be square; were "
-        "images stretched? Models learn from square pixels: resize images and P",
+        "images stretched? Models learn from square pixels: resize images and P"
     )
 
 
-def _axes(camera: PinholeCamera) -> Finding | None:
+def _axes(sample: CalibrationSample) -> str:
     """Detectors see what lies along x; in which direction the camera looks must be that."""
-    rotation = camera.lidar_from_camera[:3, :3]
-    forward, up = rotation[:, 2], -rotation[:, 1]
+    rotation = sample.camera.lidar_from_camera[:3, :3]
+    forward, up = _axis(rotation[:, 2]), _axis(-rotation[:, 1])
     # A camera may look some way to the side or down, as long as x and z are the nearest axes.
-    if np.argmax(np.abs(forward)) == 0 < forward[0] and np.argmax(np.abs(up)) == 2 and up[2] > 0:
-        return None
-    return Finding(
-        "axes",
-        f"the camera looks along {_axis(forward)} of the LiDAR's frame and its top is towards "
-        f"{_axis(up)}: detectors need x forward and z up; turn points and extrinsics together",
+    if (forward, up) == ("+x", "+z"):
+        return ""
+    return (
+        f"the camera looks along {forward} of the LiDAR's frame and its top is towards {up}: "
+        "detectors need x forward and z up; turn points and extrinsics together"
     )
 
 
@@ -180,114 +192,137 @@ def _axis(direction: np.ndarray) -> str:
     return f"{'-' if direction[index] < 0 else '+'}{'xyz'[index]}"
 
 
-def _distance(camera: PinholeCamera) -> Finding | None:
-    distance = float(np.linalg.norm(camera.lidar_from_camera[:3, 3]))
+def _distance(sample: CalibrationSample) -> str:
+    distance = float(np.linalg.norm(sample.camera.lidar_from_camera[:3, 3]))
     if distance <= _FARTHEST_LIDAR_M:
-        return None
-    return Finding(
-        "distance",
+        return ""
+    return (
         f"camera and LiDAR would be {distance:.4g} m apart: are the extrinsics in millimetres, or "
-        "of another frame? Metres are needed",
+        "of another frame? Metres are needed"
     )
 
 
-def _rectangles(sample: CalibrationSample) -> Finding | None:
+def _rectangles(sample: CalibrationSample) -> str:
     if sample.rectangles is None or not len(sample.rectangles):
-        return None
-    size = np.array([sample.camera.width, sample.camera.height])
-    right, bottom = sample.rectangles[:, 2:].max(0)
-    if right <= 1.02 * size[0] + 1 and bottom <= 1.02 * size[1] + 1:
-        return None
-    return Finding(
-        "rectangles",
-        f"2D boxes of labels reach to ({right:.0f}, {bottom:.0f}) in an image of {size[0]} x "
-        f"{size[1]}: were images resized after they were labelled?",
+        return ""
+    size, corner = _size(sample), sample.rectangles[:, 2:].max(0)
+    if (corner <= 1.02 * size + 1).all():
+        return ""
+    return (
+        f"2D boxes of labels reach to ({corner[0]:.0f}, {corner[1]:.0f}) in an image of "
+        f"{size[0]} x {size[1]}: were images resized after they were labelled?"
     )
 
 
-def _units(points: np.ndarray) -> Finding | None:
-    distance = float(np.median(np.linalg.norm(points, axis=1)))
+def _units(sample: CalibrationSample) -> str:
+    distance = float(np.median(np.linalg.norm(_xyz(sample), axis=1)))
     if _DISTANCES_M[0] < distance < _DISTANCES_M[1]:
-        return None
-    return Finding(
-        "units",
+        return ""
+    return (
         f"half of the points are farther than {distance:.3g} m: are they in millimetres, or no "
-        "points of four float32? Metres are needed",
+        "points of four float32? Metres are needed"
     )
 
 
-def _up(points: np.ndarray) -> Finding | None:
+def _up(sample: CalibrationSample) -> str:
     """Streets are flat: a cloud is thin along the vertical, and most of it lies on the ground."""
-    low, middle, high = np.percentile(points, (5, 50, 95), axis=0)
+    low, middle, high = np.percentile(_xyz(sample), (5, 50, 95), axis=0)
     spread = high - low
     thin = int(np.argmin(spread))
     if spread[2] > 2 * spread[thin]:
-        return Finding(
-            "up",
+        return (
             f"the points spread over {spread[0]:.1f}, {spread[1]:.1f} and {spread[2]:.1f} m along "
-            f"x, y and z: {'xyz'[thin]} looks like the vertical, which z must be; turn the points",
+            f"x, y and z: {'xyz'[thin]} looks like the vertical, which z must be; turn the points"
         )
     if (middle[2] - low[2]) > _UPSIDE_DOWN * spread[2] and spread[2] > 1:
-        return Finding(
-            "up",
+        return (
             f"half of the points lie between {middle[2]:.1f} and {high[2]:.1f} m, at the upper end "
-            "of the cloud: it seems to be upside down; z must be up",
+            "of the cloud: it seems to be upside down; z must be up"
         )
-    return None
+    return ""
 
 
-def _in_view(points: np.ndarray, camera: PinholeCamera) -> Finding | None:
+def _turned(sample: CalibrationSample) -> str:
+    points = _xyz(sample)
+    sectors = np.histogram(np.arctan2(points[:, 1], points[:, 0]), 12, (-np.pi, np.pi))[0]
+    if (sectors > 0.01 * len(points)).sum() > 9:  # it looks around, and sees as much in any case
+        return ""
     quarter_turns = [
         np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
         for cos, sin in ((1, 0), (0, 1), (-1, 0), (0, -1))
     ]
-    seen = [camera.sees(points @ turn.T) for turn in quarter_turns]
-    shares = [float(mask.mean()) for mask in seen]
+    shares = [float(sample.camera.sees(points @ turn.T).mean()) for turn in quarter_turns]
     best = int(np.argmax(shares))
-    sectors = np.histogram(np.arctan2(points[:, 1], points[:, 0]), 12, (-np.pi, np.pi))[0]
-    looks_around = (sectors > 0.01 * len(points)).sum() > 9
-    if not looks_around and shares[best] > 3 * shares[0] and shares[best] > 0.1:
-        return Finding(
-            "turned",
-            f"{shares[0]:.1%} of the points fall into the image, but {shares[best]:.1%} if they "
-            f"are turned by {best * 90} degrees about z: detectors need x forward and y left; turn "
-            "the points, or mend the extrinsics",
-        )
-    if shares[0] < 0.005:
-        return Finding(
-            "no_points",
-            f"only {shares[0]:.2%} of the points fall into the image: LiDAR, extrinsics and image "
-            "can't belong together",
-        )
-    return _road(points[seen[0]], camera)
+    if shares[best] <= max(3 * shares[0], 0.1):
+        return ""
+    return (
+        f"{shares[0]:.1%} of the points fall into the image, but {shares[best]:.1%} if they "
+        f"are turned by {best * 90} degrees about z: detectors need x forward and y left; turn "
+        "the points, or mend the extrinsics"
+    )
 
 
-def _road(points: np.ndarray, camera: PinholeCamera) -> Finding | None:
+def _no_points(sample: CalibrationSample) -> str:
+    share = float(sample.camera.sees(_xyz(sample)).mean())
+    if share >= 0.005:
+        return ""
+    return (
+        f"only {share:.2%} of the points fall into the image: LiDAR, extrinsics and image "
+        "can't belong together"
+    )
+
+
+def _road(sample: CalibrationSample) -> str:
     """Where the lowest points near the camera lie: there is the road, or something on it."""
-    away = points - camera.lidar_from_camera[:3, 3]
+    points = _xyz(sample)
+    away = points[sample.camera.sees(points)] - sample.camera.lidar_from_camera[:3, 3]
     heights = away[np.linalg.norm(away[:, :2], axis=1) < _NEAR_M, 2]
     if len(heights) < _FEWEST_POINTS:
-        return None
+        return ""
     below = -float(np.percentile(heights, 2))
     if _HEIGHTS_M[0] < below < _HEIGHTS_M[1]:
-        return None
+        return ""
     where = f"{below:.1f} m below" if below > 0 else f"{-below:.1f} m above"
-    return Finding(
-        "road",
+    return (
         f"the lowest points in view lie {where} the camera, where the road can't be: check the "
-        "extrinsics between LiDAR and camera",
+        "extrinsics between LiDAR and camera"
     )
 
 
-def _boxes(points: np.ndarray, boxes: np.ndarray | None) -> Finding | None:
-    if boxes is None:
-        return None
+def _boxes(sample: CalibrationSample) -> str:
+    boxes = np.zeros((0, 7)) if sample.boxes is None else sample.boxes
     near = boxes[np.linalg.norm(boxes[:, :2], axis=1) < _NEAR_M].astype(np.float64)
-    hit = int(points_in_boxes(points, near).any(0).sum())
+    hit = int(points_in_boxes(_xyz(sample), near).any(0).sum())
     if not len(near) or hit > 0.3 * len(near):
-        return None
-    return Finding(
-        "boxes",
+        return ""
+    return (
         f"{hit} of {len(near)} labelled objects within {_NEAR_M:.0f} m have a LiDAR point in them: "
-        "labels, extrinsics and points don't belong together; is the LiDAR's x forward?",
+        "labels, extrinsics and points don't belong together; is the LiDAR's x forward?"
     )
+
+
+def _size(sample: CalibrationSample) -> np.ndarray:
+    return np.array([sample.camera.width, sample.camera.height])
+
+
+def _xyz(sample: CalibrationSample) -> np.ndarray:
+    assert sample.points is not None
+    return sample.points[:, :3].astype(np.float64)
+
+
+_Check = Callable[[CalibrationSample], str]
+_CAMERA_CHECKS: dict[str, _Check] = {
+    "principal_point": _principal_point,
+    "focal_lengths": _focal_lengths,
+    "axes": _axes,
+    "distance": _distance,
+    "rectangles": _rectangles,
+}
+# Of the points' checks the first that finds something says it all.
+_CLOUD_CHECKS: dict[str, _Check] = {"units": _units, "up": _up}
+_VIEW_CHECKS: dict[str, _Check] = {
+    "turned": _turned,
+    "no_points": _no_points,
+    "road": _road,
+    "boxes": _boxes,
+}

@@ -98,7 +98,7 @@ def _parse(text: str, rectified: bool) -> CameraFile:
             "KITTI's calib_velo_to_cam.txt or calib_imu_to_velo.txt has no intrinsics: give "
             "calib_cam_to_cam.txt"
         )
-    values = _load_yaml(text)
+    values = load_calibration_yaml(text)
     if not isinstance(values, dict):
         raise _unknown(repr(text.strip()[:40]) if text.strip() else "an empty file")
     cameras = sorted(name for name in values if re.fullmatch(r"cam\d+", str(name)))
@@ -163,7 +163,7 @@ def _of_entries(
 
     def matrix(what: str, shape: tuple[int, ...] | None, default: np.ndarray) -> np.ndarray:
         name, value = found(what)
-        return default if value is None else _matrix(name, value, shape)
+        return default if value is None else numbers_of(name, value, shape)
 
     name, value = found("camera matrix")
     if value is None:
@@ -174,7 +174,7 @@ def _of_entries(
         _pixels(*found("height")),
         model or ("rational_polynomial" if distortion.size == 8 else "plumb_bob"),
         distortion,
-        _matrix(name, value, (3, 3)),
+        numbers_of(name, value, (3, 3)),
         matrix("rectification", (3, 3), np.eye(3)),
         matrix("projection", (3, 4), np.zeros((3, 4))),
     )
@@ -194,7 +194,7 @@ def _parse_kalibr(values: dict[Any, Any], cameras: list[str]) -> CameraFile:
             f"{name}: Kalibr's {model!s:.20}-{lens!s:.20} isn't supported: calibrate with "
             f"pinhole-{' or pinhole-'.join(_KALIBR_LENSES)}"
         )
-    fx, fy, cx, cy = _matrix(f"{name}.intrinsics", numbers, (4,))
+    fx, fy, cx, cy = numbers_of(f"{name}.intrinsics", numbers, (4,))
     if len(cameras) > 1:
         _LOG.warning("of Kalibr's %d cameras %s is taken", len(cameras), name)
     if any(str(key).startswith("T_") for key in camera):
@@ -203,7 +203,7 @@ def _parse_kalibr(values: dict[Any, Any], cameras: list[str]) -> CameraFile:
         _pixels("resolution", width),
         _pixels("resolution", height),
         _KALIBR_LENSES[lens],
-        _matrix(f"{name}.distortion_coeffs", [] if lens == "none" else coefficients, None),
+        numbers_of(f"{name}.distortion_coeffs", [] if lens == "none" else coefficients, None),
         np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]]),
     )
     return CameraFile("Kalibr's camera chain", info)
@@ -246,7 +246,7 @@ def _pixels(name: str, value: Any) -> int:
     return pixels
 
 
-def _matrix(name: str, value: Any, shape: tuple[int, ...] | None) -> np.ndarray:
+def numbers_of(name: str, value: Any, shape: tuple[int, ...] | None) -> np.ndarray:
     """Numbers in a row, nested, or as `data` of a mapping."""
     if isinstance(value, dict):
         name, value = f"{name}.data", value.get("data")
@@ -259,7 +259,7 @@ def _matrix(name: str, value: Any, shape: tuple[int, ...] | None) -> np.ndarray:
     return finite(name, matrix if shape is not None else matrix.reshape(-1), shape)
 
 
-def _load_yaml(text: str) -> Any:
+def load_calibration_yaml(text: str) -> Any:
     """The first document; OpenCV's `%YAML:1.0` and its tag of matrices are left out."""
     text = re.sub(r"\A%YAML[: ].*\n", "", text).replace("!!opencv-matrix", "")
     documents = re.split(r"^---.*$", text, flags=re.MULTILINE)

@@ -16,7 +16,8 @@ import numpy as np
 
 from kd3d_core.data.kitti_calib import kitti_camera
 from kd3d_core.data.labels import Label, read_labels, to_judge, usable, with_image_boxes
-from kd3d_core.data.point_files import PointLayout, read_points
+from kd3d_core.data.point_files import read_points
+from kd3d_core.data.point_layout import PointLayout
 from kd3d_core.errors import DataError
 from kd3d_core.files import files_in, read_json
 from kd3d_core.geometry.camera import PinholeCamera

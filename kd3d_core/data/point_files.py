@@ -16,19 +16,12 @@ layout that it looks like.
 import json
 import math
 import string
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from kd3d_core.data.point_layout import KITTI_POINTS, KNOWN_LAYOUTS, PointLayout
 from kd3d_core.errors import DataError
-
-_TYPES = ("float32", "float64", "uint8", "uint16", "uint32", "int8", "int16", "int32")
-_AXES = ("x", "y", "z")
-_KITTI_COLUMNS = (*_AXES, "intensity")
 
 # First bytes of other files; as numbers, no coordinates.
 _OTHERS = {
@@ -49,75 +42,6 @@ _NEAREST_M, _FARTHEST_M = 0.1, 1000.0
 _SAMPLE = 2048  # points that are looked at closely
 _FEW = 32  # points of which nothing can be told
 _ODD_SHARE = 0.35
-
-
-@dataclass(frozen=True)
-class PointLayout:
-    """How a data set's points are laid out.
-
-    Attributes:
-        columns: name and type of each number of a point.
-        intensity_max: the intensity that becomes 1.
-    """
-
-    columns: tuple[tuple[str, str], ...] = tuple((name, "float32") for name in _KITTI_COLUMNS)
-    intensity_max: float = 1.0
-
-    @classmethod
-    def from_meta(cls, value: Any, where: str) -> "PointLayout":
-        """The layout that `meta.json` says under `points`; `DataError` says where it is wrong."""
-        if not isinstance(value, dict) or not value.keys() <= {"columns", "intensity_max"}:
-            raise DataError(f"{where}: `points` must hold columns, intensity_max or both")
-        columns = value.get("columns", dict(cls.columns))
-        if not isinstance(columns, dict) or not {*_AXES} <= columns.keys():
-            raise DataError(f"{where}: points.columns must hold the types of x, y, z and others")
-        if wrong := [name for name, kind in columns.items() if kind not in _TYPES]:
-            raise DataError(
-                f"{where}: points.columns.{wrong[0][:40]} must be one of {', '.join(_TYPES)}"
-            )
-        most = value.get("intensity_max", 1.0)
-        if isinstance(most, bool) or not isinstance(most, int | float) or not 0 < most < math.inf:
-            raise DataError(f"{where}: points.intensity_max must be a number above 0")
-        return cls(tuple(columns.items()), float(most))
-
-    def to_meta(self) -> dict[str, Any]:
-        """What `from_meta` reads, without what is KITTI's."""
-        meta: dict[str, Any] = {}
-        if self.columns != KITTI_POINTS.columns:
-            meta["columns"] = dict(self.columns)
-        if self.intensity_max != KITTI_POINTS.intensity_max:
-            meta["intensity_max"] = self.intensity_max
-        return meta
-
-    @cached_property
-    def dtype(self) -> np.dtype:
-        """Structured type of a point."""
-        return np.dtype([(name, np.dtype(kind).newbyteorder("<")) for name, kind in self.columns])
-
-    def decode(self, data: bytes) -> np.ndarray:
-        """`(N, 4)` float32 x, y, z, intensity as they stand in a file's bytes; 0 without one."""
-        if self.columns == KITTI_POINTS.columns:
-            return np.frombuffer(data, "<f4").astype(np.float32).reshape(-1, 4)
-        stored = np.frombuffer(data, self.dtype)
-        points = np.zeros((len(stored), 4), np.float32)
-        names = [name for name, _ in self.columns]
-        with np.errstate(over="ignore", invalid="ignore"):  # what doesn't fit isn't finite, then
-            for column, name in enumerate(_KITTI_COLUMNS):
-                if name in names:
-                    points[:, column] = stored[name]
-        return points
-
-    def __str__(self) -> str:
-        kinds = dict.fromkeys(kind for _, kind in self.columns)
-        parts = (
-            f"{', '.join(name for name, other in self.columns if other == kind)} as {kind}"
-            for kind in kinds
-        )
-        limit = "" if self.intensity_max == 1 else f", intensity up to {self.intensity_max:g}"
-        return " and ".join(parts) + limit
-
-
-KITTI_POINTS = PointLayout()
 
 
 def read_points(path: Path | str, layout: PointLayout | None = None) -> np.ndarray:
@@ -146,7 +70,7 @@ def read_points(path: Path | str, layout: PointLayout | None = None) -> np.ndarr
         )
     points = assumed.decode(data)
     if (fault := _fault(points, assumed, closely=layout is None)) is not None:
-        hint = _hint(data) if layout is None else "drop them, or mend `points` in meta.json"
+        hint = _hint(data) if layout is None else "leave those out, or mend `points` in meta.json"
         raise DataError(f"{path}: {fault}: {hint}")
     if assumed.intensity_max != 1:
         points[:, 3] /= assumed.intensity_max
@@ -198,7 +122,7 @@ def _hint(data: bytes) -> str:
     """What to do about a file that isn't as KITTI's are."""
     guess = _guess(data)
     if guess == KITTI_POINTS:
-        return "drop them"
+        return "leave those points out of the file"
     if guess is None:
         return (
             "the file is damaged or has an unknown layout: say in meta.json in the folder of the "
@@ -214,9 +138,10 @@ def _guess(data: bytes) -> PointLayout | None:
     """The known layout in which the file's first points are most like a scan; None if in none.
 
     Scanners write neighbours one after the other, so that the right layout has the smallest steps.
+    Of those that fit equally well, the first is taken.
     """
     best, best_step = None, math.inf
-    for layout in _known_layouts():
+    for layout in KNOWN_LAYOUTS:
         size = layout.dtype.itemsize
         if len(data) % size or len(data) < _FEW * size:
             continue
@@ -236,20 +161,3 @@ def _guess(data: bytes) -> PointLayout | None:
             most = next((most for most in (1, 255, 65535) if highest <= most * 1.001), 1)
             best, best_step = PointLayout(layout.columns, most), step
     return best
-
-
-def _known_layouts() -> Iterator[PointLayout]:
-    """KITTI's first; of those that fit equally well, the first is taken."""
-    yield KITTI_POINTS
-    rest = ("ring", "time", "a", "b")
-    for kind in ("float32", "float64"):
-        for count in (1, 2, 0, 3, 4):
-            names = (*_KITTI_COLUMNS, *rest)[: 4 + count]
-            yield PointLayout(tuple((name, kind) for name in names))
-    axes = tuple((name, "float32") for name in _AXES)
-    yield PointLayout((*axes, ("intensity", "float32"), ("ring", "uint16")))
-    yield PointLayout((*axes, ("intensity", "float32"), ("ring", "uint16"), ("time", "float32")))
-    yield PointLayout((*axes, ("intensity", "uint8")))
-    yield PointLayout((*axes, ("intensity", "uint8"), ("ring", "uint8")))
-    yield PointLayout(axes)
-    yield PointLayout(tuple((name, "float64") for name in _AXES))

@@ -232,12 +232,16 @@ class FrameSamples(Dataset):
         return len(self.frames)
 
     def __getitem__(self, index: int) -> Sample:
+        return self.sample(index, self._epoch)
+
+    def sample(self, index: int, draw: int) -> Sample:
+        """A frame as it is changed in the draw of that number, which is the epoch's by default."""
         frame = self.frames[index]
         image, camera = windowed(frame, self._window)
         labelled, found, kinds = self._boxes(frame, camera)
         cloud = np.zeros((0, 4), np.float32) if self._points is None else self._points(frame)
         if self._sampler is not None:
-            rng = np.random.default_rng((self._seed, self._epoch, index))
+            rng = np.random.default_rng((self._seed, draw, index))
             cloud, found, kinds = self._sampler(cloud, found, kinds, camera, rng)
         points, boxes, labels = (torch.from_numpy(part) for part in (cloud, found, kinds))
         depth = self._true_depth(frame, camera) if self._depth else None
@@ -249,7 +253,7 @@ class FrameSamples(Dataset):
             answers = self._teacher_answers(frame) or {}
         projection = torch.from_numpy(camera.image_from_lidar).float()
         if self._augment is not None:
-            change = draw_augmentation(self._augment, self._seed, self._epoch, index)
+            change = draw_augmentation(self._augment, self._seed, draw, index)
             image, projection = change.image(image, projection)
             points, boxes = change.points(points), change.boxes(boxes)
             taught = None if taught is None else change.points(taught)
@@ -284,13 +288,24 @@ class MixedSamples(Dataset):
     """Several sets of samples as one, each with a fixed share of every epoch.
 
     A set that gives fewer samples than it has gives others in the next epoch, and begins again, in
-    another order, when all of it was seen.
+    another order and with other augmentations, when all of it was seen.
+
+    Attributes:
+        counts: how many samples of each set an epoch has, those of the first set first.
+        per_batch: how many of each set a batch of one process has; None leaves it to chance.
     """
 
-    def __init__(self, sets: Sequence[FrameSamples], counts: Sequence[int], seed: int) -> None:
-        """An epoch has as many samples of each set as `counts` says; `seed` draws their orders."""
+    def __init__(
+        self,
+        sets: Sequence[FrameSamples],
+        counts: Sequence[int],
+        seed: int,
+        per_batch: Sequence[int] | None = None,
+    ) -> None:
+        """See the attributes; `seed` draws the order of each set."""
         self._sets = sets
-        self._counts = counts
+        self.counts = tuple(counts)
+        self.per_batch = None if per_batch is None else tuple(per_batch)
         self._seed = seed
         self._epoch = 0
 
@@ -301,25 +316,29 @@ class MixedSamples(Dataset):
             samples.set_epoch(epoch)
 
     def __len__(self) -> int:
-        return sum(self._counts)
+        return sum(self.counts)
 
     def __getitem__(self, index: int) -> Sample:
         which = 0
-        while index >= self._counts[which]:
-            index -= self._counts[which]
+        while index >= self.counts[which]:
+            index -= self.counts[which]
             which += 1
         size = len(self._sets[which])
-        passes, place = divmod(self._epoch * self._counts[which] + index, size)
+        passes, place = divmod(self._epoch * self.counts[which] + index, size)
         order = np.random.default_rng((self._seed, which, passes)).permutation(size)
-        return self._sets[which][int(order[place])]
+        return self._sets[which].sample(int(order[place]), passes)
 
 
 def mixed(
-    sets: Sequence[FrameSamples], shares: Sequence[float], seed: int
+    sets: Sequence[FrameSamples],
+    shares: Sequence[float],
+    seed: int,
+    per_batch: Sequence[int] | None = None,
 ) -> FrameSamples | MixedSamples:
     """The samples of all sets as one; of the first, each epoch sees all frames.
 
-    `shares` says which share of all samples of an epoch comes from each of the others.
+    `shares` says which share of all samples of an epoch comes from each of the others, `per_batch`
+    how many of each set every batch has, if it isn't left to chance.
     """
     main, *others = sets
     if not others:
@@ -331,7 +350,7 @@ def mixed(
         for count, part in zip(counts, sets, strict=True)
     )
     log.info("frames in each epoch: %s", text)
-    return MixedSamples(sets, counts, seed)
+    return MixedSamples(sets, counts, seed, per_batch)
 
 
 def lidar_points(frame: KittiFrame) -> np.ndarray:

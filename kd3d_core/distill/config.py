@@ -121,8 +121,9 @@ class DistillConfig:
         phases: the weights of the parts over time.
         feature: the feature loss.
         logit: the loss on the head's answers.
-        label_score: score from which a box of the teacher stands for a label, in frames that have
-            no label file.
+        unlabelled: what a frame without label file teaches: the teacher's confident `boxes` stand
+            for labels in `det`, or its `answers` teach alone, through the other parts (CMKD's way).
+        label_score: score from which a box of the teacher stands for a label.
         start: the student's first weights: all of the `teacher`'s, those of some of its parts, all
             that fit (`fitting`), or those that `model` names.
         without_lidar: whether labelled frames that have no LiDAR are used without the teacher, or
@@ -135,6 +136,7 @@ class DistillConfig:
     )
     feature: FeatureConfig = field(default_factory=FeatureConfig)
     logit: LogitConfig = field(default_factory=LogitConfig)
+    unlabelled: Literal["boxes", "answers"] = "boxes"
     label_score: float = 0.5
     start: Literal["teacher", "fitting", "model"] | tuple[DetectorPart, ...] = "teacher"
     without_lidar: Literal["use", "skip"] = "use"

@@ -73,11 +73,20 @@ class LossPart(nn.Module, ABC):
 class DetectionPart(LossPart):
     """The head's own losses, on the frames of which boxes are known."""
 
+    def __init__(self, teacher_boxes: bool) -> None:
+        """`teacher_boxes`: whether those of the teacher count where there is no label file."""
+        super().__init__()
+        self._teacher_boxes = teacher_boxes
+
     def forward(self, step: StudentStep) -> dict[str, torch.Tensor]:
         maps, batch = step.maps, step.batch
         assert maps is not None
         frames = range(len(batch.names))
-        known = [row for row in frames if batch.labelled[row] or batch.has_teacher[row]]
+        known = [
+            row
+            for row in frames
+            if batch.labelled[row] or (self._teacher_boxes and batch.has_teacher[row])
+        ]
         # The head counts anchors over all processes: none may stay away, even with nothing to add.
         rows = known or list(frames)
         if len(rows) < len(frames):
@@ -188,7 +197,7 @@ def make_part(name: PartName, config: DistillConfig, channels: Channels) -> Loss
     """The part of that name; the one place that knows them all. `channels` as of `check_fit`."""
     match name:
         case "det":
-            return DetectionPart()
+            return DetectionPart(config.unlabelled == "boxes")
         case "feat":
             return FeaturePart(config.feature, channels)
         case "logit":

@@ -16,7 +16,7 @@ def ap_notes(
     """One line for each thing that limits the numbers.
 
     >>> from kd3d_core.evaluation.kitti_ap import evaluate
-    >>> frames = LabelledFrames(("000000",), [[]], [[]], (), ())
+    >>> frames = LabelledFrames(("000000",), [[]], [[]], without_file=(), left_out=())
     >>> ap_notes(frames, evaluate([[]], [[]]), Path("detections"), all_frames=True)
     ['car, pedestrian, cyclist have no AP: there is no label in any of 1 frames']
 
@@ -26,7 +26,12 @@ def ap_notes(
     notes = without_ap(Objects.from_frames(frames.ground_truth), result)
     if frames.unusable:
         notes.append(f"labels that no class counts: {describe_unusable(frames.unusable)}")
-    if frames.without_file:
+    if len(frames.without_file) == len(frames.names):
+        notes.append(
+            f"{detections} holds no detection file (*.txt), so all frames count as without "
+            "detections: is it the right folder?"
+        )
+    elif frames.without_file:
         notes.append(
             f"{len(frames.without_file)} of {len(frames.names)} frames have no file in "
             f"{detections} and count as without detections, the first is {frames.without_file[0]}"

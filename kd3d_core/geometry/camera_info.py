@@ -117,8 +117,8 @@ def camera_info_doubts(
     doubts = []
     intrinsics, projection = np.array(info.k, np.float64).reshape(-1), _projection(info)
     named = f" of {image_topic}" if image_topic else ""
-    named_rectified = bool(re.search("(^|[/_])rect", image_topic))
-    if np.array(info.d, np.float64).any() and named_rectified == (not rectified):
+    is_named = _is_named_rectified(image_topic)
+    if np.array(info.d, np.float64).any() and is_named == (not rectified):
         if rectified:
             same = np.array_equal(projection[:, :3].reshape(-1), intrinsics)
             why = "a distortion D and no P other than K" if same else "a distortion D"
@@ -141,6 +141,45 @@ def camera_info_doubts(
             "the calibration of the full resolution"
         )
     return tuple(doubts)
+
+
+def looks_rectified(info: CameraInfoLike, image_topic: str = "") -> bool:
+    """Whether images are rectified, as far as their calibration and their topic's name tell.
+
+    They are, or it makes no difference, where there is no distortion; else where the name says
+    `rect`, as image_proc's do. A guess: see `camera_info_doubts`.
+
+    >>> from types import SimpleNamespace as Message
+    >>> info = Message(d=[-0.3, 0.1, 0, 0, 0])
+    >>> looks_rectified(info, "/camera/image_raw"), looks_rectified(info, "/camera/image_rect")
+    (False, True)
+    """
+    return not np.array(info.d, np.float64).any() or _is_named_rectified(image_topic)
+
+
+def camera_info_content(info: CameraInfoLike) -> tuple[Any, ...]:
+    """All that a CameraInfo says but its header, to compare two.
+
+    >>> from types import SimpleNamespace as Message
+    >>> info = Message(
+    ...     width=640, height=480, distortion_model="", d=[], k=[0] * 9, r=[0] * 9, p=[0] * 12,
+    ...     binning_x=0, binning_y=0, roi=Message(x_offset=0, y_offset=0, width=0, height=0))
+    >>> camera_info_content(info)[:2]
+    (640, 480)
+    """
+    numbers = (
+        np.asarray(values, np.float64).tobytes() for values in (info.d, info.k, info.r, info.p)
+    )
+    roi = info.roi
+    return (
+        *(info.width, info.height, info.distortion_model, info.binning_x, info.binning_y),
+        *(roi.x_offset, roi.y_offset, roi.width, roi.height),
+        *numbers,
+    )
+
+
+def _is_named_rectified(image_topic: str) -> bool:
+    return bool(re.search("(^|[/_])rect", image_topic))
 
 
 def _projection(info: CameraInfoLike) -> np.ndarray:

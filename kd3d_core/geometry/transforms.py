@@ -4,26 +4,80 @@ What tf2's buffer does, without ROS: frames form trees, and the way between two 
 their nearest common ancestor.
 """
 
+from array import array
 from bisect import bisect_left
-from dataclasses import dataclass
-from operator import attrgetter
 from threading import Lock
 
+import cv2
 import numpy as np
-from scipy.spatial.transform import Rotation, Slerp
 
 from kd3d_core.errors import CalibrationError, listed, shown
 
-_stamp = attrgetter("stamp_ns")
+_NUMBERS = 12  # of a pose: the first three rows of its 4x4
 
 
-@dataclass(frozen=True, eq=False)
-class _Pose:
-    """Where a frame was in its parent at one time."""
+class _Track:
+    """Where a moving frame was in its parent, ordered by stamp, in 112 bytes for each."""
 
-    stamp_ns: int
-    parent: str
-    parent_from_child: np.ndarray
+    def __init__(self, child: str) -> None:
+        self._child = child
+        self._stamps_ns = array("q")
+        self._names: list[str] = []
+        self._parents = array("q")  # index into the names
+        self._numbers = array("d")
+
+    @property
+    def newest_parent(self) -> str:
+        return self._names[self._parents[-1]]
+
+    def add(self, stamp_ns: int, parent: str, parent_from_child: np.ndarray) -> None:
+        if parent not in self._names:
+            self._names.append(parent)
+        index = bisect_left(self._stamps_ns, stamp_ns)
+        is_known = index < len(self._stamps_ns) and self._stamps_ns[index] == stamp_ns
+        end = index + is_known
+        self._stamps_ns[index:end] = array("q", [stamp_ns])
+        self._parents[index:end] = array("q", [self._names.index(parent)])
+        numbers = array("d", parent_from_child[:3].tobytes())
+        self._numbers[_NUMBERS * index : _NUMBERS * end] = numbers
+
+    def forget(self, newest_ns: int, history_ns: int) -> None:
+        """Drop what is older than the history; all of it if the newest stamp is older than that."""
+        oldest_ns = newest_ns - history_ns
+        count = bisect_left(self._stamps_ns, oldest_ns)
+        if self._stamps_ns and newest_ns < self._stamps_ns[-1] - history_ns:
+            count = len(self._stamps_ns)
+        del self._stamps_ns[:count], self._parents[:count], self._numbers[: _NUMBERS * count]
+
+    def at(self, stamp_ns: int | None) -> tuple[str, np.ndarray]:
+        """Parent, and pose in it, interpolated between the stamps around."""
+        first_ns, last_ns = self._stamps_ns[0], self._stamps_ns[-1]
+        link = f"{_quoted(self._child)} moves in {_quoted(self.newest_parent)}"
+        if stamp_ns is None:
+            raise CalibrationError(f"{link}, so a time is needed")
+        if not first_ns <= stamp_ns <= last_ns:
+            known = f"from {_seconds(first_ns)} to {_seconds(last_ns)} s"
+            if first_ns == last_ns:
+                known = f"at {_seconds(first_ns)} s alone"
+            raise CalibrationError(f"{link} and is known {known}, not at {_seconds(stamp_ns)} s")
+        index = bisect_left(self._stamps_ns, stamp_ns)
+        after_ns, parent, pose = self._get(index)
+        if after_ns == stamp_ns:
+            return parent, pose
+        before_ns, parent_before, pose_before = self._get(index - 1)
+        if parent_before != parent:
+            raise CalibrationError(
+                f"{_quoted(self._child)} goes from {_quoted(parent_before)} to {_quoted(parent)} "
+                f"between {_seconds(before_ns)} and {_seconds(after_ns)} s"
+            )
+        share = (stamp_ns - before_ns) / (after_ns - before_ns)
+        return parent, interpolated(pose_before, pose, share)
+
+    def _get(self, index: int) -> tuple[int, str, np.ndarray]:
+        pose = np.eye(4)
+        numbers = self._numbers[_NUMBERS * index : _NUMBERS * (index + 1)]
+        pose[:3] = np.array(numbers).reshape(3, 4)
+        return self._stamps_ns[index], self._names[self._parents[index]], pose
 
 
 class TransformBuffer:
@@ -56,7 +110,7 @@ class TransformBuffer:
         """
         self._history_ns = history_ns
         self._fixed: dict[str, tuple[str, np.ndarray]] = {}
-        self._moving: dict[str, list[_Pose]] = {}
+        self._moving: dict[str, _Track] = {}
         self._lock = Lock()
 
     def add(
@@ -84,7 +138,10 @@ class TransformBuffer:
             elif child in self._fixed:
                 raise CalibrationError(f"{names} moves a frame that is fixed, in /tf_static")
             else:
-                self._add_moving(child, _Pose(stamp_ns, parent, matrix))
+                track = self._moving.setdefault(child, _Track(child))
+                if self._history_ns is not None:
+                    track.forget(stamp_ns, self._history_ns)
+                track.add(stamp_ns, parent, matrix)
 
     def lookup(self, target: str, source: str, stamp_ns: int | None = None) -> np.ndarray:
         """The 4x4 `target_from_source`; `stamp_ns` isn't needed where nothing on the way moves.
@@ -107,16 +164,25 @@ class TransformBuffer:
         matrix: np.ndarray = np.linalg.inv(downs[common]) @ ups[common]
         return matrix
 
-    def _add_moving(self, child: str, pose: _Pose) -> None:
-        poses = self._moving.setdefault(child, [])
-        if self._history_ns is not None and poses:
-            if pose.stamp_ns < poses[-1].stamp_ns - self._history_ns:
-                poses.clear()
-            oldest = pose.stamp_ns - self._history_ns
-            del poses[: bisect_left(poses, oldest, key=_stamp)]
-        index = bisect_left(poses, pose.stamp_ns, key=_stamp)
-        is_known = index < len(poses) and poses[index].stamp_ns == pose.stamp_ns
-        poses[index : index + is_known] = [pose]
+    def forget(self, child: str) -> None:
+        """Forget where a frame was, if it moves."""
+        with self._lock:
+            self._moving.pop(child.lstrip("/"), None)
+
+    def ancestors(self, frame: str, stamp_ns: int | None = None) -> list[str]:
+        """The frames above one at a time, nearest first, as far as they are known for it."""
+        frame = frame.lstrip("/")
+        with self._lock:
+            return list(self._chain(frame, stamp_ns)[0])[1:]
+
+    def moves(self, frame: str) -> bool:
+        """Whether a frame's place is given by stamps, as `/tf` does it, not for good.
+
+        >>> TransformBuffer().moves("base")
+        False
+        """
+        with self._lock:
+            return frame.lstrip("/") in self._moving
 
     def _newest_ancestors(self, frame: str) -> set[str]:
         """`frame` and the frames above it, as they were last."""
@@ -126,7 +192,7 @@ class TransformBuffer:
             if frame in self._fixed:
                 frame = self._fixed[frame][0]
             elif frame in self._moving:
-                frame = self._moving[frame][-1].parent
+                frame = self._moving[frame].newest_parent
         return names
 
     def _chain(self, frame: str, stamp_ns: int | None) -> tuple[dict[str, np.ndarray], str]:
@@ -138,9 +204,7 @@ class TransformBuffer:
         chain = {frame: matrix}
         while frame in self._fixed or frame in self._moving:
             try:
-                parent, step = self._fixed.get(frame) or _pose_at(
-                    frame, self._moving[frame], stamp_ns
-                )
+                parent, step = self._fixed.get(frame) or self._moving[frame].at(stamp_ns)
             except CalibrationError as error:
                 return chain, str(error)
             if parent in chain:  # two frames have changed places meanwhile
@@ -150,37 +214,15 @@ class TransformBuffer:
         return chain, ""
 
     def _why_apart(self, target: str, source: str) -> str:
-        parents = {parent for parent, _ in self._fixed.values()}
-        parents |= {poses[-1].parent for poses in self._moving.values()}
-        known = sorted(parents | self._fixed.keys() | self._moving.keys())
+        known = self._known_frames()
         missing = [_quoted(name) for name in (target, source) if name not in known]
         reason = f"{' and '.join(missing)} unknown" if missing else "nothing joins them"
         return f"{reason}; known frames: {listed(known)}"
 
-
-def _pose_at(child: str, poses: list[_Pose], stamp_ns: int | None) -> tuple[str, np.ndarray]:
-    """Parent of a moving frame and its pose in it, interpolated between the stamps around."""
-    first, last = poses[0], poses[-1]
-    link = f"{_quoted(child)} moves in {_quoted(last.parent)}"
-    if stamp_ns is None:
-        raise CalibrationError(f"{link}, so a time is needed")
-    if not first.stamp_ns <= stamp_ns <= last.stamp_ns:
-        known = f"from {_seconds(first.stamp_ns)} to {_seconds(last.stamp_ns)} s"
-        if first is last:
-            known = f"at {_seconds(first.stamp_ns)} s alone"
-        raise CalibrationError(f"{link} and is known {known}, not at {_seconds(stamp_ns)} s")
-    index = bisect_left(poses, stamp_ns, key=_stamp)
-    after = poses[index]
-    if after.stamp_ns == stamp_ns:
-        return after.parent, after.parent_from_child
-    before = poses[index - 1]
-    if before.parent != after.parent:
-        raise CalibrationError(
-            f"{_quoted(child)} goes from {_quoted(before.parent)} to {_quoted(after.parent)} "
-            f"between {_seconds(before.stamp_ns)} and {_seconds(after.stamp_ns)} s"
-        )
-    share = (stamp_ns - before.stamp_ns) / (after.stamp_ns - before.stamp_ns)
-    return after.parent, interpolated(before.parent_from_child, after.parent_from_child, share)
+    def _known_frames(self) -> list[str]:
+        parents = {parent for parent, _ in self._fixed.values()}
+        parents |= {track.newest_parent for track in self._moving.values()}
+        return sorted(parents | self._fixed.keys() | self._moving.keys())
 
 
 def interpolated(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarray:
@@ -193,9 +235,9 @@ def interpolated(first: np.ndarray, second: np.ndarray, share: float) -> np.ndar
     >>> interpolated(np.eye(4), turn, 0.5)[:2, 0].round(4).tolist()
     [0.7071, 0.7071]
     """
-    turns = Rotation.from_matrix(np.stack([first[:3, :3], second[:3, :3]]))
+    vector, _ = cv2.Rodrigues(first[:3, :3].T @ second[:3, :3])
     matrix = np.eye(4)
-    matrix[:3, :3] = Slerp([0.0, 1.0], turns)(share).as_matrix()
+    matrix[:3, :3] = first[:3, :3] @ cv2.Rodrigues(share * vector)[0]
     matrix[:3, 3] = (1 - share) * first[:3, 3] + share * second[:3, 3]
     return matrix
 

@@ -1,5 +1,7 @@
 """The virtual LiDAR frame: the detector frame of a robot that has no LiDAR."""
 
+import math
+
 import numpy as np
 
 from kd3d_core.errors import CalibrationError
@@ -37,3 +39,13 @@ def camera_height(lidar_from_camera: np.ndarray) -> float:
     0.8
     """
     return float(lidar_from_camera[2, 3]) + KITTI_LIDAR_HEIGHT
+
+
+def camera_pitch_deg(lidar_from_camera: np.ndarray) -> float:
+    """Degrees by which the optical axis points below the horizontal, from the 4x4 extrinsics.
+
+    >>> camera_pitch_deg(virtual_lidar_from_camera(1.65))
+    0.0
+    """
+    down = 0.0 - float(lidar_from_camera[2, 2])  # no -0.0
+    return math.degrees(math.asin(min(max(down, -1.0), 1.0)))

@@ -17,6 +17,7 @@ from kd3d_core.messages.types import (
     Image,
     Message,
     ObjectBoxes,
+    Odometry,
     PointCloud,
     Transforms,
 )
@@ -108,6 +109,15 @@ def _transforms(writer: CdrWriter, message: Transforms) -> None:
         writer.numbers("7d", *translation, *quaternion)
 
 
+def _odometry(writer: CdrWriter, message: Odometry) -> None:
+    transform = message.transform
+    translation, quaternion = pose_from_matrix(transform.parent_from_child)
+    writer.header(transform.stamp_ns, transform.parent)
+    writer.text(transform.child)
+    writer.numbers("7d", *translation, *quaternion)
+    writer.array(np.zeros(36 + 6 + 36))  # covariance, velocities, their covariance
+
+
 def _boxes(writer: CdrWriter, message: ObjectBoxes) -> None:
     """Geometric centres, `id` left empty; the pose is in each result as well."""
     from kd3d_core.geometry.boxes import to_ros  # imports torch
@@ -134,5 +144,6 @@ _ENCODERS: dict[type, Callable[[CdrWriter, Any], None]] = {
     CameraInfo: _camera_info,
     PointCloud: _points,
     Transforms: _transforms,
+    Odometry: _odometry,
     ObjectBoxes: _boxes,
 }

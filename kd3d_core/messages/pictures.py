@@ -7,9 +7,15 @@ What comes out is what a camera sees, 8 bits of red, green and blue:
   quarter of it is refused: it is one of 10, 12 or 14 bits that nobody scaled, or a depth map.
 - Grey, 1 bit and palettes become colours. Alpha is dropped, as it is of `rgba8` messages.
 - CMYK, which is for printers, is refused: its colours can't be told without its profile.
+
+Decoders make a picture of much that is damaged. Of a PNG all checksums are tested. A JPEG has none:
+one whose coded pixels end early, or that lacks a restart interval, is refused, but changed bytes
+that still mean as many pixels can't be told from others; nor can lost details of a progressive one.
 """
 
 import io
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,11 +47,15 @@ _OTHERS = {
     b"\0\x05\x16\x07": "AppleDouble, no picture but what macOS keeps of one",
     b"version https://git-lfs": "a pointer of Git LFS: fetch the picture with git lfs pull",
 }
+_DAMAGED = "the picture is cut off or damaged"
 _DIM = 65535 // 4
 _TOO_DIM = (
     f"the picture has 16 bits but no value above {_DIM}, a quarter of what fits: it is one of 14 "
     "bits or less, or a depth map: scale it to 16 bits, or save it with 8"
 )
+_END_OF_IMAGE = b"\xff\xd9"
+_MORE = bytes(range(250))  # a 0 first: in coded pixels, 255 is followed by one
+_NEARLY = 8  # grey levels: colours of neighbours are mixed in
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -65,12 +75,17 @@ def decode_picture(data: Any) -> np.ndarray:
         ImageError: neither PNG nor JPEG, cut off, damaged, too large, or of pixels that can't be
             shown rightly. Equal faults have equal words, so that they can be counted.
     """
+    data = bytes(data)
     picture = _open(io.BytesIO(data))
+    if isinstance(picture, PngImageFile):
+        _check_png(data)
     turn = _TURNS.get(_orientation(picture))
     try:
         picture.load()
     except Exception:  # Pillow's decoders raise many kinds
-        raise ImageError("the picture is cut off or damaged") from None
+        raise ImageError(_DAMAGED) from None
+    if isinstance(picture, JpegImageFile):
+        _check_jpeg(data, picture)
     if picture.mode == "CMYK":
         raise ImageError("the picture is CMYK, for printers: save it as RGB")
     picture.info.pop("transparency", None)  # of which a conversion would warn
@@ -135,13 +150,75 @@ def _open(file: IO[bytes]) -> ImageFile:
     try:
         picture = kind(file)
     except Exception:  # Pillow's decoders raise many kinds
-        raise ImageError("the picture is cut off or damaged") from None
+        raise ImageError(_DAMAGED) from None
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise ImageError(
             f"the picture has {width} x {height} pixels, more than {MAX_PIXELS / 1e6:.0f} million"
         )
     return picture
+
+
+def _check_png(data: bytes) -> None:
+    """`ImageError` if a chunk's checksum is wrong, which Pillow doesn't look at in pixels."""
+    view, place = memoryview(data), len(_PNG)
+    while place < len(data):
+        if place + 12 > len(data):
+            raise ImageError(_DAMAGED)
+        (size,) = struct.unpack_from(">I", data, place)
+        end = place + 8 + size
+        if end + 4 > len(data) or view[end : end + 4] != zlib.crc32(view[place + 4 : end]).to_bytes(
+            4, "big"
+        ):
+            raise ImageError(_DAMAGED)
+        if view[place + 4 : place + 8] == b"IEND":
+            return
+        place = end + 4
+    raise ImageError(_DAMAGED)
+
+
+def _check_jpeg(data: bytes, picture: JpegImageFile) -> None:
+    """`ImageError` if a JPEG that was decoded lacks pixels at its end, or a restart interval."""
+    scan, interval = _first_scan(data)
+    end = data.rfind(_END_OF_IMAGE)
+    if end < scan:
+        raise ImageError(_DAMAGED)
+    values = np.frombuffer(data, np.uint8, end - scan, scan)
+    marks = values[1:][values[:-1] == 0xFF]
+    marks = marks[(marks != 0) & (marks != 0xFF)]
+    if ((marks < 0xD0) | (marks > 0xD7)).any():
+        return  # several scans
+    if interval and not np.array_equal(marks, _restarts(picture, interval)):
+        raise ImageError(_DAMAGED)
+    # What is lacking at the end is decoded as grey. Then more bytes before the end become pixels.
+    last = np.array(picture.getpixel((picture.width - 1, picture.height - 1))).reshape(-1)
+    if np.abs(last.astype(int) - 128).max() > _NEARLY:
+        return
+    longer = JpegImageFile(io.BytesIO(data[:end] + _MORE + data[end:]))
+    if not np.array_equal(np.asarray(longer), np.asarray(picture)):
+        raise ImageError(_DAMAGED)
+
+
+def _first_scan(data: bytes) -> tuple[int, int]:
+    """Where a JPEG's coded pixels begin, and its restart interval; 0 if it has none."""
+    place, interval = 2, 0
+    while place + 6 <= len(data) and data[place] == 0xFF:
+        mark, size = struct.unpack_from(">xBH", data, place)
+        if mark == 0xDD:
+            (interval,) = struct.unpack_from(">H", data, place + 4)
+        place += 1 if mark == 0xFF else 2 + size
+        if mark == 0xDA:
+            return place, interval
+    raise ImageError(_DAMAGED)
+
+
+def _restarts(picture: JpegImageFile, interval: int) -> np.ndarray:
+    """The restart marks that a whole picture has: between so many units of 8 x 8 to 16 x 16."""
+    across, down = (max(layer[axis] for layer in picture.layer) for axis in (1, 2))
+    if len(picture.layer) == 1:
+        across = down = 1
+    units = -(-picture.width // (8 * across)) * -(-picture.height // (8 * down))
+    return 0xD0 + np.arange(-(-units // interval) - 1) % 8
 
 
 def _orientation(picture: Image.Image) -> int:

@@ -46,7 +46,9 @@ _YUV_422 = {
 }
 _YUV_420 = {"nv12": "COLOR_YUV2RGB_NV12", "nv21": "COLOR_YUV2RGB_NV21"}
 
-ENCODINGS = (*VIEWS, *_WIDE, *_BAYER, *_YUV_422, *_YUV_420)
+_YUV_444 = "nv24"
+
+ENCODINGS = (*VIEWS, *_WIDE, *_BAYER, *_YUV_422, *_YUV_420, _YUV_444)
 """All that can be read."""
 
 _DEPTH = ("16UC1", "32FC1")
@@ -76,7 +78,7 @@ def decode_rgb(
     interpolated bilinearly; YUV is that of BT.601 with values from 16 to 235, as OpenCV has it.
 
     Args:
-        step: bytes per row; of NV12 and NV21, per row of Y.
+        step: bytes per row; of NV12, NV21 and NV24, per row of Y.
         encoding: one of `ENCODINGS`.
 
     Returns:
@@ -91,7 +93,7 @@ def decode_rgb(
             "zero_size", f"image of {width} x {height} pixels: check the camera driver"
         )
     layout = _layout(encoding)
-    if layout.is_planar and (width % 2 or height % 2):
+    if layout.rows == 1.5 and (width % 2 or height % 2):
         raise PixelsError(
             "odd_size",
             f"image of {width} x {height} pixels of {encoding}, which come 2 x 2 at a time: check "
@@ -103,7 +105,7 @@ def decode_rgb(
             f"image has step {step}, but {width} pixels of {encoding} are "
             f"{width * layout.pixel_bytes} bytes: the camera driver fills step wrongly",
         )
-    rows = height * 3 // 2 if layout.is_planar else height
+    rows = int(height * layout.rows)
     size = memoryview(data).nbytes
     if size < step * rows:
         raise PixelsError(
@@ -159,16 +161,17 @@ class _Layout:
     """How an encoding lays out pixels.
 
     Attributes:
-        pixel_bytes: bytes per pixel of a row; of planar ones, of a row of Y.
+        pixel_bytes: bytes per pixel of a row, or of a row of Y.
         to_rgb: from `(rows, width, channels)` to RGB.
         itemsize: bytes per value.
-        is_planar: whether half as many rows again follow, with the colours of 2 x 2 pixels each.
+        rows: rows of bytes per row of pixels; more than 1 where colours follow behind all Y, in
+            rows as long as those: half as many, of 2 x 2 pixels each, or twice as many.
     """
 
     pixel_bytes: int
     to_rgb: Callable[[np.ndarray], np.ndarray]
     itemsize: int = 1
-    is_planar: bool = False
+    rows: float = 1
 
 
 def _layout(encoding: str) -> _Layout:
@@ -184,7 +187,9 @@ def _layout(encoding: str) -> _Layout:
     if encoding in _YUV_422:
         return _Layout(2, lambda pixels: _from_yuv_422(_YUV_422[encoding], pixels))
     if encoding in _YUV_420:
-        return _Layout(1, lambda pixels: _convert(_YUV_420[encoding], pixels), is_planar=True)
+        return _Layout(1, lambda pixels: _convert(_YUV_420[encoding], pixels), rows=1.5)
+    if encoding == _YUV_444:
+        return _Layout(1, _from_nv24, rows=3)
     raise _unknown(encoding)
 
 
@@ -206,6 +211,15 @@ def _from_yuv_422(code: str, pixels: np.ndarray) -> np.ndarray:
     if width % 2:
         pixels = np.concatenate([pixels, pixels[:, -2:-1] if width > 1 else pixels], 1)
     return _convert(code, pixels)[:, :width]
+
+
+def _from_nv24(pixels: np.ndarray) -> np.ndarray:
+    """Y, then U and V of each pixel: as NV12 of a picture twice as large, which OpenCV knows."""
+    height, width = len(pixels) // 3, pixels.shape[1]
+    large = pixels[:height].repeat(2, 0).repeat(2, 1)
+    colors = pixels[height:].reshape(height, 2 * width, 1)
+    rgb = _convert("COLOR_YUV2RGB_NV12", np.concatenate([large, colors]))
+    return rgb[::2, ::2]
 
 
 def _convert(code: str, pixels: np.ndarray) -> np.ndarray:

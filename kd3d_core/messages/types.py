@@ -137,9 +137,12 @@ class PointCloud:
     """`sensor_msgs/PointCloud2` with its x, y, z, intensity and time.
 
     Attributes:
-        points: `(N, 4)` float32: x, y, z in metres, intensity (0 where the cloud has none).
+        points: `(N, 4)` float32: x, y, z in metres, intensity from 0 to 1 (0 where the cloud has
+            none).
         times_s: `(N,)` float64: when each point was measured, seconds after the header stamp
             (before it where negative); None where the cloud doesn't say.
+        not_finite, zero: points that were recorded but measure nothing, and are not in `points`:
+            a coordinate isn't finite, or all three are 0.
     """
 
     ros_type: ClassVar[str] = "sensor_msgs/msg/PointCloud2"
@@ -147,6 +150,8 @@ class PointCloud:
     frame_id: str
     points: np.ndarray
     times_s: np.ndarray | None = None
+    not_finite: int = 0
+    zero: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +179,18 @@ class Transforms:
 
 
 @dataclass(frozen=True, eq=False)
+class Odometry:
+    """`nav_msgs/Odometry` without its velocities and covariances.
+
+    Attributes:
+        transform: where its `child_frame_id` is in the frame of its header.
+    """
+
+    ros_type: ClassVar[str] = "nav_msgs/msg/Odometry"
+    transform: Transform
+
+
+@dataclass(frozen=True, eq=False)
 class ObjectBoxes:
     """`vision_msgs/Detection3DArray`, each detection with its best hypothesis.
 
@@ -190,4 +207,4 @@ class ObjectBoxes:
     scores: np.ndarray
 
 
-Message = Image | CompressedImage | CameraInfo | PointCloud | Transforms | ObjectBoxes
+Message = Image | CompressedImage | CameraInfo | PointCloud | Transforms | Odometry | ObjectBoxes

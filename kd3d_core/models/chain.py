@@ -16,7 +16,6 @@ from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.decode import BoxSlots
 from kd3d_core.devices import FixedPrecision, autocast
-from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.points import matching
 from kd3d_core.geometry.window import ImageWindow
@@ -207,24 +206,21 @@ class PseudoLidarModel(Model):
 
 
 class LidarModel(Model):
-    """A detector on true LiDAR points alone."""
+    """A detector on true LiDAR points, and on the image if it reads one."""
 
-    reads_image = False
     reads_points = True
 
     def __init__(
         self, config: LidarModelConfig, detector: AnchorDetector, precision: FixedPrecision
     ) -> None:
-        if detector.reads_image:
-            raise ConfigError(
-                f"a model of type lidar reads points alone, and {config.detector.type} an image "
-                "too: use second or pointpillars, or type pseudo_lidar"
-            )
         super().__init__(config, detector, precision)
+        self.reads_image = detector.reads_image
+        self._window = config.detector.window
 
     @property
     def description(self) -> str:
-        return f"{self.config.detector.type} {self.config.detector.weights} on LiDAR"
+        image = " and image" if self.reads_image else ""
+        return f"{self.config.detector.type} {self.config.detector.weights} on LiDAR{image}"
 
     def __call__(
         self,
@@ -234,7 +230,12 @@ class LidarModel(Model):
         mark: Mark = lambda stage: None,
     ) -> ModelOutput:
         assert points is not None
-        boxes = self._boxes(points, None, points.new_zeros(1, 3, 1, 1), camera)
+        seen = points.new_zeros(1, 3, 1, 1)
+        if self.reads_image:
+            assert image is not None
+            window = self._window.window(camera)
+            seen, camera = window.extract(image), window.camera(camera)
+        boxes = self._boxes(points, None, seen, camera)
         mark("detect")
         valid = torch.ones(len(points), dtype=torch.bool, device=points.device)
         return ModelOutput(points, valid, boxes, None)

@@ -82,10 +82,10 @@ class PseudoLidarModelConfig:
 
 @dataclass(frozen=True)
 class LidarModelConfig:
-    """A model on true LiDAR points alone: a teacher, or an upper reference.
+    """A model on true LiDAR points: a teacher, or an upper reference.
 
     Attributes:
-        detector: a detector that reads no image.
+        detector: the detector; it may read the image too.
         seed: draws weights that are `random`.
         card: what the weights were trained on; training writes it.
         type: what tells the types apart in a YAML file.

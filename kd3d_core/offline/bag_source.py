@@ -11,13 +11,13 @@ from kd3d_core.data.bag import BagReader, RawMessage
 from kd3d_core.data.bag.choice import CameraTopics, choose_camera, topics_of
 from kd3d_core.data.kitti_bag import TRUTH_TOPIC
 from kd3d_core.errors import shown
-from kd3d_core.files import files_in
 from kd3d_core.frames import Frame
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.virtual_frame import VIRTUAL_FRAME
 from kd3d_core.messages.types import CompressedImage, Image, ObjectBoxes, Transform
 from kd3d_core.offline.source import FrameReference, Source
-from kd3d_core.runtime.bag_cameras import BagCameras, decoded
+from kd3d_core.runtime.bag_cameras import BagCameras
+from kd3d_core.runtime.bag_transforms import decoded
 
 _RATE_HZ = 10.0
 _SLOWEST_HZ = 1e-3
@@ -54,13 +54,6 @@ def bag_source(path: Path, settings: BagSettings, wanted: slice) -> Source:
     results_frame = settings.detector_frame.lstrip("/") or VIRTUAL_FRAME
     references = _BagImages(path, settings, topics, numbers)
     return Source(references, tuple(map(_frame_name, numbers)), rate_hz, results_frame)
-
-
-def is_bag(path: Path) -> bool:
-    """Whether a path looks like a bag: by its ending, or by what a folder holds."""
-    if path.is_dir():
-        return (path / "metadata.yaml").is_file() or bool(files_in(path, (".mcap", ".db3")))
-    return path.suffix in (".mcap", ".db3", ".bag")
 
 
 def _frame_name(number: int) -> str:
@@ -130,8 +123,8 @@ class _Frames:
         self._warned: set[str] = set()
         truth = [name for name in topics_of(reader, ObjectBoxes) if name == TRUTH_TOPIC]
         self._truths = {
-            boxes.stamp_ns or recorded_ns: boxes
-            for recorded_ns, boxes in decoded(reader, *truth)
+            boxes.stamp_ns or raw.stamp_ns: boxes
+            for raw, boxes in decoded(reader, *truth)
             if isinstance(boxes, ObjectBoxes)
         }
 

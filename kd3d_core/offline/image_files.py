@@ -13,7 +13,7 @@ from kd3d_core.data.camera_file import read_camera_file
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.kitti_bag import CAMERA_FRAME, LIDAR_FRAME, START_NS
 from kd3d_core.data.labels import Label, describe_unusable, label_objects, unusable, usable
-from kd3d_core.errors import CalibrationError, DataError
+from kd3d_core.errors import CalibrationError, DataError, Once
 from kd3d_core.files import files_in
 from kd3d_core.frames import Frame
 from kd3d_core.geometry.camera import PinholeCamera
@@ -148,7 +148,7 @@ class _KittiFrames:
     """Loads frames, with those of their labels that can be shown; says once if others can't."""
 
     def __init__(self) -> None:
-        self._has_warned = False
+        self._warn = Once(log.warning)
 
     def __call__(self, files: KittiFrame, stamp_ns: int) -> Frame:
         image = files.image()
@@ -166,19 +166,17 @@ class _KittiFrames:
         try:
             labels = files.labels()
         except DataError as error:
-            self._warn(f"frames are shown without their labels, which can't be read: {error}")
+            self._warn(
+                f"frames are shown without their labels, which can't be read: {error}", "labels"
+            )
             return None
         if left_out := unusable(labels, classes=None):
             self._warn(
                 f"labels that can't be shown are left out, the first in frame {files.name}: "
-                f"{describe_unusable(left_out)}"
+                f"{describe_unusable(left_out)}",
+                "labels",
             )
         return usable(labels)
-
-    def _warn(self, reason: str) -> None:
-        if not self._has_warned:
-            log.warning("%s", reason)
-            self._has_warned = True
 
 
 def _image_frame(camera: PinholeCamera, results_frame: str, path: Path, stamp_ns: int) -> Frame:

@@ -13,6 +13,7 @@ from kd3d_core.geometry.camera_info import (
     CameraInfoLike,
     ImageSizeError,
     camera_from_info,
+    camera_info_content,
     camera_info_doubts,
 )
 from kd3d_core.geometry.transforms import TransformBuffer
@@ -93,7 +94,7 @@ class CameraSource:
         info, _ = self._info
         pose = self._lidar_from_camera(self.frame_of(image_frame), stamp_ns)
         size, rectified = (width, height), self._image_is_rectified
-        made_of = _content(info), pose.tobytes(), size
+        made_of = camera_info_content(info), pose.tobytes(), size
         if made_of != self._made_of:
             try:
                 self._made = camera_from_info(info, pose, rectified, size)
@@ -126,15 +127,3 @@ class CameraSource:
                 f"{error}: publish it, on /tf_static if it never moves, or leave detector_frame "
                 "empty",
             ) from None
-
-
-def _content(info: CameraInfoLike) -> tuple[Any, ...]:
-    numbers = (
-        np.asarray(values, np.float64).tobytes() for values in (info.d, info.k, info.r, info.p)
-    )
-    roi = info.roi
-    return (
-        *(info.width, info.height, info.distortion_model, info.binning_x, info.binning_y),
-        *(roi.x_offset, roi.y_offset, roi.width, roi.height),
-        *numbers,
-    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.window import ImageWindow
 from kd3d_core.models.card import ModelCard
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Detections:
         labels: `(M,)` int64, indices into the detector's `class_names`.
         depth: depth map in metres on the depth model's own grid; it stays on the device, so that
             only who looks at it pays for the copy. None where no depth model ran.
+        window: which part of the image that grid shows.
         timings: milliseconds per stage, in the order in which the stages ran.
     """
 
@@ -32,7 +34,19 @@ class Detections:
     scores: np.ndarray
     labels: np.ndarray
     depth: "torch.Tensor | None" = None
+    window: ImageWindow | None = None
     timings: dict[str, float] = field(default_factory=dict)
+
+    def depth_image(self, camera: PinholeCamera) -> np.ndarray | None:
+        """`(H, W)` float32 metres along the optical axis, NaN where the depth model saw nothing.
+
+        It is as large as the image of `camera`, rectified. None where no depth model ran.
+        """
+        if self.depth is None or self.window is None:
+            return None
+        depth = self.window.restored(self.depth[None], camera)[0].cpu().numpy()
+        depth[depth <= 0] = np.nan
+        return depth
 
     def above(self, thresholds: Sequence[float]) -> "Detections":
         """The same without boxes of a lower score; a threshold for each class of the detector."""

@@ -17,9 +17,8 @@ from kd3d_core.errors import ConfigError, ImageError
 from kd3d_core.geometry.camera import PinholeCamera, rectification_grid
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.models.build import load_model
-from kd3d_core.models.card import camera_notices
-from kd3d_core.models.chain import Model
-from kd3d_core.models.config import PseudoLidarModelConfig
+from kd3d_core.models.camera_notices import camera_notices
+from kd3d_core.models.chain import Model, PseudoLidarModel
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.runtime.timing import StageTimer
 
@@ -58,6 +57,9 @@ class CameraDetector:
             "" if self.trained else ", UNTRAINED"
         )
         self.card = model.config.card
+        self._depth_window = (
+            model.pseudo_lidar.config.window if isinstance(model, PseudoLidarModel) else None
+        )
         self._noticed: tuple[PinholeCamera, dict[str, str]] | None = None
         self._upload_buffer: torch.Tensor | None = None
         self._rectify_grid: tuple[PinholeCamera, torch.Tensor] | None = None
@@ -83,9 +85,7 @@ class CameraDetector:
     def notices(self, camera: PinholeCamera) -> dict[str, str]:
         """How a camera differs from those of the training; see `camera_notices`."""
         if self._noticed is None or self._noticed[0] is not camera:
-            config = self.model.config
-            window = config.depth.window if isinstance(config, PseudoLidarModelConfig) else None
-            self._noticed = camera, camera_notices(self.card.camera, camera, window)
+            self._noticed = camera, camera_notices(self.card.camera, camera, self._depth_window)
         return self._noticed[1]
 
     def warm_up(self) -> None:
@@ -120,7 +120,10 @@ class CameraDetector:
         output = self.model(pixels, camera, mark=timer.mark)
         host_points, boxes, scores, labels = _download(output.points, output.valid, output.boxes)
         timer.mark("download")
-        return Detections(host_points, boxes, scores, labels, output.depth, timer.milliseconds())
+        window = self._depth_window.window(camera) if self._depth_window else None
+        return Detections(
+            host_points, boxes, scores, labels, output.depth, window, timer.milliseconds()
+        )
 
     def _upload(self, image: np.ndarray) -> torch.Tensor:
         """The image as `(1, 3, H, W)` float32, 0 to 255, on the device; bytes travel."""

@@ -1,6 +1,6 @@
 """Why a frame could not be used."""
 
-from kd3d_core.errors import ImageError, Kd3dError
+from kd3d_core.errors import Kd3dError
 
 
 class RejectedError(Kd3dError):
@@ -17,7 +17,3 @@ class RejectedError(Kd3dError):
 
 class NotYetError(RejectedError):
     """RejectedError for something that may still arrive: a first CameraInfo, a static transform."""
-
-
-class BadImageError(RejectedError, ImageError):
-    """The image message contradicts itself or is of a kind that cannot be read."""

@@ -11,7 +11,8 @@ from kd3d_core.study.evaluate import evaluate_run
 from kd3d_core.study.plots import write_plots
 from kd3d_core.study.prepare import Prepared
 from kd3d_core.study.runs import StudyRun
-from kd3d_core.study.table import make_table, write_table
+from kd3d_core.study.table import make_table
+from kd3d_core.study.table_files import write_table
 from kd3d_core.training.distill_task import load_teacher
 
 

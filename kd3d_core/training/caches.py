@@ -92,10 +92,13 @@ def teacher_answers(
 def can_keep_answers(config: TrainConfig, teacher: AnchorDetector) -> bool:
     """Whether a teacher's answers are to be kept, and can be; warns if they can't."""
     assert config.teacher is not None
-    changes = []
-    if config.augment is not None:
-        unchanged = {**_UNCHANGED_WORLD, **(_UNCHANGED_IMAGE if teacher.reads_image else {})}
-        changes = [name for name, v in unchanged.items() if getattr(config.augment, name) != v]
+    unchanged = {**_UNCHANGED_WORLD, **(_UNCHANGED_IMAGE if teacher.reads_image else {})}
+    of_sets = (config.augment, *(extra.augment for extra in config.data.extra))
+    changes = [
+        name
+        for name, value in unchanged.items()
+        if any(augment is not None and getattr(augment, name) != value for augment in of_sets)
+    ]
     if config.teacher.cache and changes:
         log.warning(
             "teacher.cache is off: augment changes what the teacher sees in every epoch (%s); it "

@@ -21,16 +21,23 @@ class ExtraDataConfig:
         train: file with the names of the frames, in `root` or wherever; None takes all.
         share: share of all frames of an epoch that come from here. In each epoch others come, until
             all were seen.
-        use_labels: whether label files count, where there are any. Without labels a frame has those
-            of the teacher, for `distill`.
+        use_labels: whether label files count, where there are any. What a frame without labels
+            teaches then, `distill.unlabelled` says.
+        augment: how these frames may change; None takes the run's `augment`.
     """
 
     root: str
     share: float
     train: str | None = None
     use_labels: bool = True
+    augment: AugmentConfig | None = None
 
     def __post_init__(self) -> None:
+        if self.augment is not None and self.augment.sample_objects:
+            raise ConfigError(
+                "data.extra has augment.sample_objects, which is for all frames: set it in the "
+                "run's own augment"
+            )
         if not 0 < self.share < 1:
             raise ConfigError(f"data.extra has share {self.share}: give a number between 0 and 1")
 
@@ -50,6 +57,8 @@ class DataConfig:
             else is named; whole drives, as far as they can be told apart.
         extra: more frames to train on, with or without labels. All frames of `root` are seen in
             every epoch; the shares of the others say how many of theirs come beside them.
+        mix: where the shares hold: over each `epoch`, while batches are drawn from all frames, or
+            in each `batch`, so that every one has its frames of `root` and of each of the others.
     """
 
     root: str
@@ -58,12 +67,15 @@ class DataConfig:
     val_root: str | None = None
     val_share: float = 0.0
     extra: tuple[ExtraDataConfig, ...] = ()
+    mix: Literal["epoch", "batch"] = "epoch"
 
     def __post_init__(self) -> None:
         if not 0 <= self.val_share < 1:
             raise ConfigError(f"data.val_share is {self.val_share}: give 0 or more, below 1")
         if sum(extra.share for extra in self.extra) >= 1:
             raise ConfigError("data.extra: the shares must sum up to less than 1")
+        if self.mix == "batch" and not self.extra:
+            raise ConfigError("data.mix is batch, and data.extra has nothing to mix: leave it out")
 
 
 @dataclass(frozen=True)
@@ -163,6 +175,24 @@ class TrainConfig:
             )
         if self.task != "distill" and (self.teacher is not None or self.distill is not None):
             raise ConfigError(f"task {self.task} takes no teacher and no distill: use task distill")
+        if self.per_batch is not None and (
+            min(self.per_batch) < 1 or sum(self.per_batch) != self.batch_size
+        ):
+            shares = ", ".join(f"{extra.share:g}" for extra in self.data.extra)
+            raise ConfigError(
+                f"data.mix is batch, and a batch of {self.batch_size} can't hold the shares "
+                f"{shares} of data.extra beside frames of data.root: give shares that are whole "
+                "numbers of its frames, such as 0.75 of 4"
+            )
+
+    @property
+    def per_batch(self) -> tuple[int, ...] | None:
+        """How many frames of `data.root` and each of `data.extra` a batch has; None: by chance."""
+        if self.data.mix == "epoch":
+            return None
+        others = [extra.share * self.batch_size for extra in self.data.extra]
+        whole = [round(count) if abs(count - round(count)) < 1e-6 else 0 for count in others]
+        return (self.batch_size - sum(whole), *whole)
 
 
 def load_train_config(path: Path | str, changes: Sequence[str] = ()) -> TrainConfig:

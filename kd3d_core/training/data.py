@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.labels import describe_unusable, unusable, usable
 from kd3d_core.data.splits import listed_frames, split_frames
@@ -24,11 +25,13 @@ class TrainingSet:
         share: of all samples of an epoch, that come from here; 0 for the main set, all frames of
             which are seen in every epoch.
         use_labels: whether label files count, where there are any.
+        augment: how these frames may change; None is as the run's `augment` says.
     """
 
     frames: KittiDataset
     share: float = 0.0
     use_labels: bool = True
+    augment: AugmentConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ def run_data(config: DataConfig) -> RunData:
     train = [TrainingSet(main)]
     for extra in config.extra:
         names = listed_frames(extra.train, extra.root, "data.extra.train")
-        train.append(TrainingSet(KittiDataset(extra.root, names), extra.share, extra.use_labels))
+        frames = KittiDataset(extra.root, names)
+        train.append(TrainingSet(frames, extra.share, extra.use_labels, extra.augment))
     return RunData(tuple(train), val)
 
 
@@ -138,7 +142,8 @@ def frames_to_learn_from(part: TrainingSet, settings: DistillConfig) -> KittiDat
 
     Raises:
         DataError: none has LiDAR.
-        ConfigError: a frame without LiDAR would teach nothing in one of the phases.
+        ConfigError: a frame without LiDAR, or without labels, would teach nothing in one of the
+            phases.
     """
     frames = part.frames
     frames.require(("image_2", "calib"))
@@ -170,9 +175,16 @@ def frames_to_learn_from(part: TrainingSet, settings: DistillConfig) -> KittiDat
         )  # fmt: skip
     unused = set(nothing if settings.without_lidar == "use" else without_lidar)
     used = [name for name in frames.names if name not in unused]
+    unlabelled = [name for name in used if name not in labels]
+    by_boxes = settings.unlabelled == "boxes"
+    if unlabelled and not by_boxes and any(phase.parts == {"det"} for phase in settings.phases):
+        raise ConfigError(
+            f"{len(unlabelled)} of {len(frames)} frames have no labels (first: {unlabelled[0]}) "
+            "and teach nothing in a phase that has det alone: set distill.unlabelled to boxes"
+        )
     log.info(
-        "%d frames: %d with labels, %d with LiDAR; the teacher's boxes are the labels of %d",
-        len(used), len(labels.intersection(used)), len(frames) - len(without_lidar),
-        len(set(used) - labels),
+        "%d frames: %d with labels, %d with LiDAR; the teacher's %s are the labels of %d",
+        len(used), len(used) - len(unlabelled), len(frames) - len(without_lidar),
+        "boxes" if by_boxes else "answers", len(unlabelled),
     )  # fmt: skip
     return frames.subset(used)

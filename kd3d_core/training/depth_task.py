@@ -100,9 +100,12 @@ def make_depth_task(config: TrainConfig, model: ModelConfig, data: RunData) -> D
     # Through the configuration, which knows what sizes its network can take.
     window = replace(depth_config, window=window.scaled(config.window_scale)).window
     assert window is not None
-    samples = [
-        FrameSamples(part.frames, window, augment=config.augment, seed=config.seed, depth=True)
+    sets = [
+        FrameSamples(
+            part.frames, window, None, None, part.augment or config.augment, config.seed, depth=True
+        )
         for part in data.train
     ]
     val = FrameSamples(data.val, window, depth=True)
-    return DepthTask(depth, model, mixed(samples, data.shares, config.seed), val, config.batch_size)
+    samples = mixed(sets, data.shares, config.seed, config.per_batch)
+    return DepthTask(depth, model, samples, val, config.batch_size)

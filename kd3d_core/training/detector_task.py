@@ -119,15 +119,15 @@ def make_detector_task(
         sampler = _make_sampler(config, settings.classes, data.train[0].frames, keep)
     samples = [
         FrameSamples(
-            part.frames, settings.window, points, settings.classes, config.augment, config.seed,
-            sampler=sampler,
+            part.frames, settings.window, points, settings.classes, part.augment or config.augment,
+            config.seed, sampler=sampler,
         )
         for part in data.train
     ]  # fmt: skip
     return DetectorTask(
         DetectorLosses(detector),
         model,
-        mixed(samples, data.shares, config.seed),
+        mixed(samples, data.shares, config.seed, config.per_batch),
         DetectionFrames(data.val, settings, points, config.batch_size),
         digests_of(settings, points),
     )

@@ -152,7 +152,8 @@ def distill_task(
     samples = [
         FrameSamples(
             part.frames, model.detector.window, points,
-            model.detector.classes if part.use_labels else None, config.augment, config.seed,
+            model.detector.classes if part.use_labels else None, part.augment or config.augment,
+            config.seed,
             depth=settings.needs.depth,
             teacher_points=teacher_points if answers is None else None,
             teacher_answers=answers,
@@ -162,7 +163,7 @@ def distill_task(
     return DistillTask(
         distiller,
         model,
-        mixed(samples, data.shares, config.seed),
+        mixed(samples, data.shares, config.seed, config.per_batch),
         DetectionFrames(val, model.detector, points, config.batch_size),
         digests,
         boxes,

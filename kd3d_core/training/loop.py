@@ -25,16 +25,17 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from kd3d_core.config import save_settings
-from kd3d_core.data.samples import Batch, collate
+from kd3d_core.data.samples import Batch, FrameSamples, MixedSamples, collate
 from kd3d_core.devices import fixed_precision
 from kd3d_core.errors import Kd3dError
 from kd3d_core.progress import LINE_EVERY_S
 from kd3d_core.training import checkpoint, checkpoint_meta
 from kd3d_core.training.config import OptimizerConfig, TrainConfig
+from kd3d_core.training.interrupt import noticed_interrupts
 from kd3d_core.training.processes import on_cpu, processes
 from kd3d_core.training.resume import check_same_step, restore, run_meta, run_state
 from kd3d_core.training.same_run import check_same_run
-from kd3d_core.training.sampler import epoch_batches
+from kd3d_core.training.sampler import epoch_batches, mixed_batches
 from kd3d_core.training.sync_norms import share_norms
 from kd3d_core.training.task import Task, rank, reason
 
@@ -67,7 +68,8 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
 ) -> Summary:
     """Train `task` as `config` says; go on where a run in `config.out` was interrupted.
 
-    With `max_steps`, it stops there, without validation or checkpoint.
+    With `max_steps`, it stops there, without validation or checkpoint. Ctrl-C and SIGTERM end it
+    after the step that is being taken, with a checkpoint, by `KeyboardInterrupt`.
 
     Raises:
         ConfigError: the run in `config.out` has other settings.
@@ -81,7 +83,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
     out = Path(config.out)
     samples = task.samples
     world = accelerator.num_processes
-    steps_per_epoch = len(epoch_batches(len(samples), config.batch_size, 0, 0, 0, world))
+    steps_per_epoch = len(_batches(samples, config, 0, 0, world))
     total = steps_per_epoch * config.epochs
 
     network = task.model
@@ -129,7 +131,11 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
             checkpoint.save(out / name, model, state, meta_now())
 
     last_line = 0.0
-    with _progress(accelerator) as progress, _writer(accelerator, out, step) as writer:
+    with (
+        _progress(accelerator) as progress,
+        _writer(accelerator, out, step) as writer,
+        noticed_interrupts(alone=world == 1) as interrupted,
+    ):
         bar = progress.add_task(config.task, total=total, completed=step, loss="")
 
         def record(values: Mapping[str, float], prefix: str = "") -> str:
@@ -161,10 +167,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
             samples.set_epoch(epoch)
             if text := record(task.scalars(epoch)):
                 log.info("epoch %d begins with %s", epoch + 1, text)
-            batches = epoch_batches(
-                len(samples), config.batch_size, config.seed, epoch,
-                accelerator.process_index, world,
-            )  # fmt: skip
+            batches = _batches(samples, config, epoch, accelerator.process_index, world)
             loader = DataLoader(
                 samples,
                 batch_sampler=batches[done:],
@@ -211,9 +214,12 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
                 record({"lr": schedule.get_last_lr()[0]})
                 if step == max_steps:
                     return Summary(step, losses, metrics, time.monotonic() - began)
-                if step % config.checkpoint_every == 0 and step % steps_per_epoch:
+                is_asked = interrupted()
+                if is_asked or (step % config.checkpoint_every == 0 and step % steps_per_epoch):
                     state = run_state(step, optimizer, schedule, average, accelerator)
                     save("latest", raw_model, state)
+                if is_asked:
+                    raise KeyboardInterrupt
             if largest_loss == 0 and done == 0:
                 raise TrainingError(
                     f"the loss was 0 in all {len(batches)} steps of epoch {epoch}: the frames have "
@@ -225,6 +231,15 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
     if best is not None:
         exported = f"step {best['step']} of {total}: {reason(task.scores, best['metrics'])}"
     return Summary(step, losses, metrics, time.monotonic() - began, exported)
+
+
+def _batches(
+    samples: FrameSamples | MixedSamples, config: TrainConfig, epoch: int, process: int, world: int
+) -> list[list[int]]:
+    """The batches of one process in an epoch, as `samples` and the settings want them."""
+    if isinstance(samples, MixedSamples) and samples.per_batch is not None:
+        return mixed_batches(samples.counts, samples.per_batch, config.seed, epoch, process, world)
+    return epoch_batches(len(samples), config.batch_size, config.seed, epoch, process, world)
 
 
 def _loaded(loader: DataLoader) -> Iterator[Batch]:

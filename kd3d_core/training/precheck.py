@@ -1,16 +1,24 @@
-"""What a run needs, checked in a moment: folders, lists and weights, before torch is loaded."""
+"""What runs need, checked in a moment: folders, lists and weights, before torch is loaded."""
+
+from collections.abc import Sequence
 
 from kd3d_core.errors import ConfigError
 from kd3d_core.models.config import load_model_config
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.data import run_data
 from kd3d_core.training.same_run import check_settings
+from kd3d_core.training.stages import Stage
 from kd3d_core.weights import resolve
 
 
-def check_run(config: TrainConfig) -> None:
-    """Refuse a run that can't begin, as far as files tell; networks and frames aren't loaded."""
-    check_settings(config)
+def check_stages(stages: Sequence[Stage]) -> None:
+    """Refuse runs that can't begin, as far as files tell; networks and frames aren't loaded."""
+    for stage in stages:
+        check_settings(stage.config)
+        _check_needs(stage.ahead)
+
+
+def _check_needs(config: TrainConfig) -> None:
     found = load_model_config(config.model).weights
     points = {config.points}
     weights = []

@@ -91,7 +91,14 @@ class Strip:
     legend: tuple[tuple[str, Color], ...] = ()
 
 
-Part = Table | Drawing | Strip
+@dataclass(frozen=True)
+class Lines:
+    """Sentences, one below the other."""
+
+    texts: tuple[str, ...]
+
+
+Part = Table | Drawing | Strip | Lines
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,7 @@ def render(page: Page) -> str:
     )
     environment.tests["strip"] = lambda part: isinstance(part, Strip)
     environment.tests["table"] = lambda part: isinstance(part, Table)
+    environment.tests["lines"] = lambda part: isinstance(part, Lines)
     return environment.get_template("page.html.jinja").render(page=page)
 
 

@@ -40,15 +40,32 @@ _STYLE: Any = {
 
 def latency_histogram(latency_ms: Sequence[float]) -> str:
     """Histogram of the latency, with median and 95th percentile."""
-    values = np.asarray(latency_ms, float)
+    counts, edges = np.histogram(latency_ms, histogram_bins(len(latency_ms)))
+    marks = {
+        f"{name} {value:.0f} ms": value
+        for name, value in zip(("median", "95 %"), np.percentile(latency_ms, (50, 95)), strict=True)
+    }
+    return histogram(counts.tolist(), edges.tolist(), marks, ("latency, ms", "frames"))
+
+
+def histogram_bins(count: int) -> int:
+    """How many bins suit a number of values."""
+    return min(40, max(8, round(count**0.5) * 2))
+
+
+def histogram(
+    counts: Sequence[int],
+    edges: Sequence[float],
+    marks: Mapping[str, float],
+    labels: tuple[str, str],
+) -> str:
+    """Bars between edges, of which there is one more, and lines at some places, by name."""
     with rc_context(_STYLE):
         figure, axes = _axes((7.0, 2.6))
-        axes.hist(values, bins=min(40, max(8, round(len(values) ** 0.5) * 2)), color=_SERIES[0])
-        for share, name, style in ((50, "median", "-"), (95, "95 %", "--")):
-            value = float(np.percentile(values, share))
-            axes.axvline(value, color=_SERIES[1], linestyle=style, label=f"{name} {value:.0f} ms")
-        axes.set_xlabel("latency, ms")
-        axes.set_ylabel("frames")
+        axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=_SERIES[0])
+        for (name, value), style in zip(marks.items(), ("-", "--", ":"), strict=False):
+            axes.axvline(value, color=_SERIES[1], linestyle=style, label=name)
+        axes.set(xlabel=labels[0], ylabel=labels[1])
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
         return _svg(figure)

@@ -161,11 +161,12 @@ def _score_section(labelled: Sequence[DriveFrame], rules: MatchRules) -> Section
     )
     near = f"recall within {rules.near_m:g} m"
     columns = ("class", "precision", "recall", near, "labels", "found", "missed", "wrong")
+    left_out = f"those with a score below {rules.min_score:g} are left out"
     text = (
         f"Of the {len(labelled)} processed frames that have labels. A detection is right if it "
         f"overlaps a label of its class by more than {rules.min_iou:g} (intersection over union, "
-        f"from above); those with a score below {rules.min_score:g} are left out. Every label "
-        "counts, however far or hidden."
+        f"from above); {left_out if rules.min_score else 'all that were given out count'}. Every "
+        "label counts, however far or hidden."
     )
     return Section("Precision and recall", (Table(columns, rows),), text)
 

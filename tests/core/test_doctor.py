@@ -77,7 +77,7 @@ def test_something_optional_is_missing(name, hide, no_imports, capsys, monkeypat
 def test_without_embreex_nothing_is_rendered(machine, mend, hide, monkeypatch):
     monkeypatch.setattr("platform.machine", lambda: machine)
     hide("embreex")
-    check = next(check for check in doctor.check_extras() if check.name == "embreex")
+    check = next(check for check in doctor.check_packages({}) if check.name == "embreex")
     assert check.status == "optional"
     for lost in ("kd3d-synth", "make demo without --data", "studies with render"):
         assert lost in check.found
@@ -85,7 +85,7 @@ def test_without_embreex_nothing_is_rendered(machine, mend, hide, monkeypatch):
 
 
 def test_every_check_that_is_not_ok_says_what_to_do(hide, no_imports):
-    needed = [name for name, _, _ in (*doctor.PYTHON_PACKAGES, *doctor.OPTIONAL_PACKAGES)]
+    needed = [package.module for package in doctor.PACKAGES]
     hide("rclpy", "torch", "cv2", *doctor.MESSAGES, *needed)
     checks = doctor.examine()
     assert not doctor.healthy(checks)

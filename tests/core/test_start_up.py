@@ -81,6 +81,21 @@ def test_detection(tmp_path, monkeypatch, words, message):
     assert len(text.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("nothing", "."), "no model is called 'nothing'"),
+        (("demo", "/nowhere"), "/nowhere: there is no such folder"),
+        (("lite", "EMPTY"), "no KITTI data set"),
+    ],
+)
+def test_pseudo_labels(tmp_path, words, message):
+    words = [str(tmp_path) if word == "EMPTY" else word for word in words]
+    status, loaded, text = outcome("kd3d_core.cli.pseudo_label", *words)
+    assert (status, loaded) == (1, [])
+    assert message in text
+
+
 def test_a_detection_loads_no_training_library():
     """`lite` on one image: torch, and what its depth network needs, but not mmdet3d."""
     code = """

@@ -54,3 +54,24 @@ def start(ros: None) -> Iterator[Any]:
 
     with starter() as make:
         yield make
+
+
+@pytest.fixture(scope="session")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 images in 0.4 s, on a reliable and a best-effort topic, and two static transforms."""
+    from bag_players import START, image, transform
+
+    from kd3d_core.data.bag import BagWriter
+    from kd3d_core.messages.qos import LATCHED, QosProfile
+
+    path = tmp_path_factory.mktemp("bags") / "played"
+    with BagWriter(path) as writer:
+        writer.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", LATCHED)
+        writer.add_topic("/image", "sensor_msgs/msg/Image")
+        writer.add_topic("/hasty", "sensor_msgs/msg/Image", QosProfile("best_effort"))
+        for number in range(2):
+            writer.write("/tf_static", START + number, transform(number))
+        for index in range(40):
+            writer.write("/image", START + index * 10**7, image(index))
+            writer.write("/hasty", START + index * 10**7, image(index))
+    return path

@@ -70,7 +70,7 @@ class FakeDetector:
 
 
 def _program() -> int:
-    from kd3d_ros import detector_node
+    from kd3d_ros import detector_node, signals
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--load", type=float, default=0.0)
@@ -96,7 +96,7 @@ def _program() -> int:
         return FakeDetector(answer(own.points, own.boxes), wait)
 
     if own.one_signal is not None:
-        detector_node._ONE_SIGNAL_S = own.one_signal
+        signals._ONE_SIGNAL_S = own.one_signal
     return detector_node.main([sys.argv[0], *rest], lambda: detector_node.DetectorNode(load))
 
 

@@ -28,6 +28,12 @@ class Setup:
         """Wait until all have found each other."""
         self.spinner.until("connected", self.camera.is_connected)
 
+    def ready(self) -> "Setup":
+        """Itself, once all have found each other and the node has a CameraInfo."""
+        self.connect()
+        self.info()
+        return self
+
     def send(self, *messages: Image | bytes) -> None:
         """Publish images, or bytes for one, each when the one before has been dealt with."""
         for message in messages:
@@ -51,7 +57,11 @@ class Setup:
         """Images that the node has finished with."""
         count = self.node.counters
         return (
-            count.processed + count.dropped + count.skipped + count.rejected.total() + count.failed
+            count.processed
+            + count.dropped
+            + count.skipped.total()
+            + count.rejected.total()
+            + count.failed
         )
 
     def fresh_status(self) -> DiagnosticStatus:
@@ -69,9 +79,7 @@ def held_in_model(start: Start) -> tuple[Setup, FakeDetector, Event]:
     """A node whose model has got the image of stamp 1 and keeps it until the event is set."""
     release, in_model = Event(), Event()
     detector = FakeDetector(before=lambda: (in_model.set(), release.wait(30)))
-    setup = start(detector)
-    setup.connect()
-    setup.info()
+    setup = start(detector).ready()
     setup.camera.images.publish(image_message(stamp=1))
     setup.spinner.until("the first image is in the model", in_model.is_set)
     return setup, detector, release

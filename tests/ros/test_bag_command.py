@@ -1,14 +1,17 @@
 """`kd3d-bag`, what of it needs no ROS."""
 
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sample_messages import IMAGE, write_bag
 
 from kd3d_core.data.bag import BagReader, BagWriter
 from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.messages.encode import encode
 from kd3d_core.messages.types import Transforms
 from kd3d_ros import bag
 
@@ -102,6 +105,28 @@ def test_info_names_what_is_odd(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "odd: from the first to the last stamp it is 31.7 years" in out
     assert "missing: extrinsics (/tf_static): where camera and LiDAR sit; what /tf says of" in out
     assert max(map(len, out.splitlines())) < 250
+
+
+def test_info_says_what_a_damaged_recording_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (file,) = write_bag(tmp_path / "bag").glob("*.mcap")
+    data = file.read_bytes()
+    cut = data.rindex(b"rgb8") + 20
+    file.write_bytes(data[:cut])
+    assert run("info", file) == 0
+    out = capsys.readouterr().out
+    assert f"{file}: 5 messages in" in out
+    assert "points: /points: intensity to 1, no times of points" in out
+    assert f"damaged: {file}: it is read only up to byte 43 of {cut}: a chunk is cut off" in out
+    broken = bytearray(data)
+    last = data.rindex(struct.pack("<Q", 22 + len(encode(IMAGE)))) - 1
+    broken[last] = 99  # there is no such record
+    file.write_bytes(broken)
+    assert run("info", file, "--check") == 0
+    out = capsys.readouterr().out
+    assert "1 of 2" in out
+    assert "there is no record of kind 99, behind its first 5 messages" in out
 
 
 def test_output_that_nobody_reads_is_no_traceback(foreign_bags: list[Path]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kd3d_core.errors import Kd3dError
-from kd3d_ros import demo
+from kd3d_ros import demo, processes
 
 LIMIT_S = 60.0
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -43,9 +43,9 @@ def is_running(number: int) -> bool:
 def start_demo(folder: Path, command: list[str]) -> "subprocess.Popen[str]":
     """A demo whose only child runs `command`; it prints the child's process number."""
     code = (
-        "import sys; from pathlib import Path; from kd3d_ros import demo\n"
+        "import sys; from pathlib import Path; from kd3d_ros import demo, processes\n"
         "def setup():\n"
-        f"    with demo._process('child', {command!r}, Path('log')) as child:\n"
+        f"    with processes.running('child', {command!r}, Path('log')) as child:\n"
         "        print(child.popen.pid, flush=True)\n"
         "        child.popen.wait()\n"
         "demo.demo, sys.argv = setup, ['kd3d-demo']\n"
@@ -100,7 +100,7 @@ def test_children_finish_their_work_when_the_demo_is_ended(tmp_path: Path, numbe
 def test_children_obey_sigint_where_the_demo_runs_in_the_background(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "_STOP_LIMIT_S", LIMIT_S)
+    monkeypatch.setattr(processes, "_STOP_LIMIT_S", LIMIT_S)
     command = [sys.executable, "-c", "print(1, flush=True); import signal; signal.pause()"]
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -111,7 +111,7 @@ def test_children_obey_sigint_where_the_demo_runs_in_the_background(
 
 
 def wait_and_end(command: list[str], log: Path) -> None:
-    with demo._process("node", command, log):
+    with processes.running("node", command, log):
         wait_for(log.read_text)
 
 
@@ -131,17 +131,17 @@ def test_a_process_that_ignores_sigint_is_killed(
 ) -> None:
     stubborn = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); print(1, flush=True)"
     command = [sys.executable, "-c", f"{stubborn}; signal.pause()"]
-    monkeypatch.setattr(demo, "_STOP_LIMIT_S", 0.1)
+    monkeypatch.setattr(processes, "_STOP_LIMIT_S", 0.1)
 
     def run() -> None:
-        with demo._process("mule", command, tmp_path / "log") as process:
-            processes.append(process)
+        with processes.running("mule", command, tmp_path / "log") as process:
+            started.append(process)
             wait_for((tmp_path / "log").read_text)
 
-    processes: list[demo._Process] = []
+    started: list[processes.Process] = []
     with pytest.raises(Kd3dError, match="the mule did not end after SIGINT"):
         run()
-    assert processes[0].popen.returncode == -signal.SIGKILL
+    assert started[0].popen.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_why_a_node_is_in_trouble(tmp_path: Path, log: str, reason: str | None) 
     popen = subprocess.Popen(SLEEP)
     try:
         (tmp_path / "log").write_text(log)
-        assert demo._Process("node", tmp_path / "log", popen).trouble() == reason
+        assert processes.Process("node", tmp_path / "log", popen).trouble() == reason
     finally:
         popen.kill()
         popen.wait()
@@ -168,14 +168,14 @@ def test_it_waits_until_the_recorder_listens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (
-        demo._process("recorder", OBEY, tmp_path / "recorder.log") as recorder,
-        demo._process("node", OBEY, tmp_path / "node.log") as node,
+        processes.running("recorder", OBEY, tmp_path / "recorder.log") as recorder,
+        processes.running("node", OBEY, tmp_path / "node.log") as node,
     ):
         demo._wait_until_recording(recorder, node)
         assert "recording" in recorder.log.read_text()
         wait_for(node.log.read_text)  # can take SIGINT
 
-        deaf = demo._Process("recorder", tmp_path / "deaf.log", recorder.popen)
+        deaf = processes.Process("recorder", tmp_path / "deaf.log", recorder.popen)
         deaf.log.write_text("no recording yet")
         monkeypatch.setattr(demo, "_START_LIMIT_S", 0.1)
         with pytest.raises(Kd3dError, match=r"the recorder does not listen after 0\.1 s"):

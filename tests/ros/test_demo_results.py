@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from kd3d_core.messages.types import ObjectBoxes
-from kd3d_core.models.card import ONLY_RENDERED, UNTRAINED
+from kd3d_core.models.card import ONLY_RENDERED, UNTRAINED, ModelCard
 from kd3d_core.visual.page import Frame
 from kd3d_core.visual.report import DriveFrame
-from kd3d_ros.demo_results import Played, summarize, write_page
+from kd3d_ros.demo_results import Played, rules_for, summarize, write_page
 
 PLAYED = Played(
     "rendered drive, seed 9",
@@ -24,6 +24,7 @@ PLAYED = Played(
         **{"skipped": 0, "rejected": 4, "failed": 6},
     },
     weights={"weights": ["d", "e"], "trained": True, "trained_on": "all streets <here>"},
+    rules=rules_for(ModelCard()),
 )
 
 
@@ -64,6 +65,13 @@ def test_recall_within_30_m_counts_near_labels_alone_at_an_overlap_of_a_half():
         "min_bev_iou": 0.5,
         "min_score": 0.3,
     }
+
+
+def test_what_is_above_the_models_own_thresholds_counts():
+    rules = rules_for(ModelCard(score_thresholds={"Pedestrian": 0.2}))
+    seen = frame(boxes(("Pedestrian", 8, 1)), boxes(("Pedestrian", 8, 0.21)))
+    summary = summary_of(seen, rules=rules)
+    assert (summary["recall"]["Pedestrian"], summary["judged"]["min_score"]) == (1.0, 0.0)
 
 
 def test_frames_add_up_and_without_labels_nothing_is_judged():

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fake_detector import FakeDetector, answer
+from node_helpers import image_message
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
@@ -14,12 +15,13 @@ from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import Marker, MarkerArray
 
 from kd3d_core.geometry import boxes as box_geometry
-from kd3d_core.messages.decode import stamp_ns
+from kd3d_core.messages.decode import decode, stamp_ns
 from kd3d_core.messages.encode import encode
 from kd3d_core.messages.markers import encode_markers
-from kd3d_core.messages.types import ObjectBoxes, PointCloud
+from kd3d_core.messages.types import Image, ObjectBoxes, PointCloud
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.visual.colors import class_color
+from kd3d_ros.inputs import read as read_input
 
 HEADER = Header(frame_id="lidar")
 HEADER.stamp.sec, HEADER.stamp.nanosec = 12, 345
@@ -58,6 +60,16 @@ def read_detections(found: ObjectBoxes) -> Detection3DArray:
 
 def read_markers(found: ObjectBoxes) -> MarkerArray:
     return read(encode_markers(found, class_color), MarkerArray)
+
+
+def test_pixels_of_images_are_not_copied() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    sent = image_message(pixels, "bgr8", stamp=1.5, padding=2)
+    image = read_input(serialize_message(sent), Image)
+    assert (image.stamp_ns, image.frame_id) == (1_500_000_000, sent.header.frame_id)
+    np.testing.assert_array_equal(image.rgb(), pixels[..., ::-1])
+    again = decode(sent, Image.ros_type)
+    assert np.shares_memory(again.rgb(), np.frombuffer(sent.data, np.uint8))
 
 
 @pytest.mark.parametrize("count", [0, 1, 1000])

@@ -1,184 +1,33 @@
-"""Playing and recording bags, with the recorder in a process of its own where it matters."""
+"""Playing bags: what subscribers get of them, and when."""
 
-import errno
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from bag_players import LIMIT_S, START, Listener, command, image, looping
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from kd3d_core.data.bag import BagReader, BagWriter
+from kd3d_core.data.bag import BagWriter
 from kd3d_core.errors import DataError, Kd3dError
-from kd3d_core.messages.qos import LATCHED, QosProfile
-from kd3d_core.messages.types import Image, Transform, Transforms
 from kd3d_ros.play import play_bag
-from kd3d_ros.raw import MessageTypeError, bare_node, message_class, ros_qos
+from kd3d_ros.raw import MessageTypeError, message_class
 from kd3d_ros.record import record_bag
-
-START = 1_700_000_000 * 10**9
-LIMIT_S = 30.0
-
-
-def image(index: int, size: int = 8) -> Image:
-    pixels = np.full((size, size, 3), index % 256, np.uint8)
-    return Image.from_rgb(pixels, START + index * 10**7, "camera")
-
-
-def transform(number: int) -> Transforms:
-    pose = np.eye(4)
-    pose[0, 3] = number
-    return Transforms((Transform(START, "base", f"sensor{number}", pose),))
-
-
-@pytest.fixture(scope="module")
-def bag(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 images in 0.4 s, on a reliable and a best-effort topic, and two static transforms."""
-    path = tmp_path_factory.mktemp("bags") / "played"
-    with BagWriter(path) as writer:
-        writer.add_topic("/tf_static", "tf2_msgs/msg/TFMessage", LATCHED)
-        writer.add_topic("/image", "sensor_msgs/msg/Image")
-        writer.add_topic("/hasty", "sensor_msgs/msg/Image", QosProfile("best_effort"))
-        for number in range(2):
-            writer.write("/tf_static", START + number, transform(number))
-        for index in range(40):
-            writer.write("/image", START + index * 10**7, image(index))
-            writer.write("/hasty", START + index * 10**7, image(index))
-    return path
-
-
-def payloads(path: Path, topic: str) -> list[bytes]:
-    with BagReader(path) as reader:
-        return [message.data for message in reader.messages([topic])]
-
-
-def same(recorded: list[bytes], played: list[bytes]) -> bool:
-    """Equal but for the up to three bytes with which DDS fills a message's last word."""
-    return len(recorded) == len(played) and all(
-        one[: len(two)] == two and len(one) - len(two) < 4 and not any(one[len(two) :])
-        for one, two in zip(recorded, played, strict=True)
-    )
-
-
-@contextmanager
-def command(*words: object) -> Iterator[subprocess.Popen[str]]:
-    """`kd3d-bag` in a process of its own, killed at the end if need be."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kd3d_ros.bag", *map(str, words)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-class Listener:
-    """Subscribes in this process, and spins in a thread until the end of the block."""
-
-    def __init__(self, **topics: str) -> None:
-        self.received: dict[str, list[Any]] = {topic: [] for topic in topics}
-        self._kinds = topics
-        self._changed = threading.Condition()
-
-    def __enter__(self) -> "Listener":
-        from rclpy.executors import SingleThreadedExecutor
-
-        self._node_manager = bare_node("listener")
-        self._node = self._node_manager.__enter__()
-        for topic, kind in self._kinds.items():
-            qos = LATCHED if topic == "tf_static" else QosProfile("best_effort", depth=100)
-            self._node.create_subscription(
-                message_class(kind),
-                f"/{topic}",
-                lambda message, topic=topic: self._take(topic, message),
-                ros_qos(QosProfile(qos.reliability, qos.durability, depth=100)),
-            )
-        self._executor = SingleThreadedExecutor(context=self._node.context)
-        self._executor.add_node(self._node)
-        self._thread = threading.Thread(target=self._executor.spin)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._executor.shutdown()
-        self._thread.join()
-        self._node_manager.__exit__(None, None, None)
-
-    def _take(self, topic: str, message: Any) -> None:
-        with self._changed:
-            self.received[topic].append(message)
-            self._changed.notify_all()
-
-    def wait(self, topic: str, number: int) -> list[Any]:
-        with self._changed:
-            assert self._changed.wait_for(lambda: len(self.received[topic]) >= number, LIMIT_S), (
-                f"{len(self.received[topic])} of {number} on {topic}"
-            )
-            return list(self.received[topic])
-
-
-def test_two_processes_carry_every_byte(bag: Path, tmp_path: Path) -> None:
-    topics = ["/image", "/hasty", "/tf_static"]
-    out = tmp_path / "recorded"
-    listen = [f"{topic}:sensor_msgs/msg/Image" for topic in topics[:2]] + topics[2:]
-    with command("record", *listen, "--out", out, "--idle-seconds", 1) as recorder:
-        summary = play_bag(bag, wait_for=dict.fromkeys(topics, 1), wait_timeout_s=LIMIT_S)
-        _, log = recorder.communicate(timeout=LIMIT_S)
-    assert recorder.returncode == 0, log
-    assert summary.sent == {"/tf_static": 2, "/image": 40, "/hasty": 40}
-    assert not summary.interrupted
-    assert "/image: 40 sent" in str(summary)
-    for topic in topics:
-        assert same(payloads(out, topic), payloads(bag, topic)), topic
-    with BagReader(out) as reader:
-        assert reader.topics["/image"].qos.reliability == "reliable"
-        assert reader.topics["/hasty"].qos.reliability == "best_effort"
-        assert reader.topics["/tf_static"].qos.durability == "transient_local"
-
-
-def test_camera_images_of_full_size_arrive(tmp_path: Path) -> None:
-    path = tmp_path / "large"
-    rng = np.random.default_rng(0)
-    with BagWriter(path) as writer:
-        writer.add_topic("/large", "sensor_msgs/msg/Image", QosProfile("best_effort", depth=5))
-        for index in range(10):
-            pixels = rng.integers(0, 255, (375, 1242, 3), np.uint8)
-            stamp = START + index * 10**8
-            writer.write("/large", stamp, Image.from_rgb(pixels, stamp, "camera"))
-    out = tmp_path / "recorded"
-    with command("record", "/large", "--out", out, "--idle-seconds", 1) as recorder:
-        play_bag(path, wait_for={"/large": 1}, wait_timeout_s=LIMIT_S)
-        recorder.communicate(timeout=LIMIT_S)
-    assert same(payloads(out, "/large"), payloads(path, "/large"))
 
 
 def test_late_subscribers_get_all_static_transforms(bag: Path) -> None:
-    stop = threading.Event()
-    player = threading.Thread(target=play_bag, args=(bag,), kwargs={"loop": True, "stop": stop})
-    player.start()
-    try:
-        with Listener(image="sensor_msgs/msg/Image") as listener:
-            listener.wait("image", 1)  # it plays already
-            with Listener(tf_static="tf2_msgs/msg/TFMessage") as late:
-                messages = late.wait("tf_static", 2)
-        frames = {item.transforms[0].child_frame_id for item in messages}
-        assert frames == {"sensor0", "sensor1"}
-    finally:
-        stop.set()
-        player.join()
+    with looping(bag), Listener(image="sensor_msgs/msg/Image") as listener:
+        listener.wait("image", 1)  # it plays already
+        with Listener(tf_static="tf2_msgs/msg/TFMessage") as late:
+            messages = late.wait("tf_static", 2)
+    frames = {item.transforms[0].child_frame_id for item in messages}
+    assert frames == {"sensor0", "sensor1"}
 
 
 def test_the_bags_pace_is_kept(bag: Path) -> None:
@@ -225,20 +74,6 @@ def test_a_short_topic_is_not_repeated_before_the_bags_end(bag: Path) -> None:
     threading.Timer(1.0, stop.set).start()
     summary = play_bag(bag, loop=True, topics=["/tf_static"], stop=stop)
     assert 4 <= summary.sent["/tf_static"] <= 8  # two in each 0.4 s
-
-
-def test_a_recording_ends_though_messages_go_on_coming(bag: Path, tmp_path: Path) -> None:
-    stop = threading.Event()
-    player = threading.Thread(target=play_bag, args=(bag,), kwargs={"loop": True, "stop": stop})
-    player.start()
-    try:
-        began = time.monotonic()
-        counts = record_bag(tmp_path / "out", ["/image"], max_s=2)
-        assert time.monotonic() - began < 5
-    finally:
-        stop.set()
-        player.join()
-    assert counts["/image"] > 10
 
 
 def test_clock_is_the_bags_time(bag: Path) -> None:
@@ -336,58 +171,6 @@ def test_stamps_centuries_away_are_named_and_not_waited_for(
     assert "the stamp of a message on /image is " in line
 
 
-def test_a_topic_whose_type_is_not_installed_does_not_end_a_recording(
-    bag: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    out = tmp_path / "recorded"
-    ready = threading.Event()
-    topics = ["/image:sensor_msgs/msg/Image", "/thing:nowhere_msgs/msg/Thing"]
-    options = {"idle_s": 0.5, "on_ready": ready.set}
-    recorder = threading.Thread(target=record_bag, args=(out, topics), kwargs=options)
-    recorder.start()
-    try:
-        play_bag(bag, topics=["/image"], wait_for={"/image": 1}, wait_timeout_s=LIMIT_S)
-    finally:
-        recorder.join(LIMIT_S)
-    assert ready.is_set()
-    assert len(payloads(out, "/image")) == 40
-    warnings = [record.message for record in caplog.records if "/thing" in record.message]
-    assert len(warnings) == 1
-    assert "install the ROS package nowhere_msgs" in warnings[0]
-
-
-def test_a_full_disk_ends_a_recording_but_keeps_it(
-    bag: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "recorded"
-    write, errors = Writer.write, []
-
-    def fill_up(writer: Writer, *message: Any) -> None:
-        if sum(writer.counts.values()) == 7:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(writer, *message)
-
-    def record() -> None:
-        try:
-            record_bag(out, ["/image:sensor_msgs/msg/Image"], max_s=LIMIT_S)
-        except DataError as error:
-            errors.append(str(error))
-
-    monkeypatch.setattr(Writer, "write", fill_up)
-    recorder = threading.Thread(target=record)
-    recorder.start()
-    try:
-        play_bag(bag, topics=["/image"], wait_for={"/image": 1}, wait_timeout_s=LIMIT_S)
-    finally:
-        recorder.join(LIMIT_S)
-    assert errors == [
-        f"{out}: the bag cannot be written: No space left on device; "
-        f"{out} has the 7 messages from before"
-    ]
-    assert same(payloads(out, "/image"), payloads(bag, "/image")[:7])
-    assert [entry.name for entry in tmp_path.iterdir()] == ["recorded"]
-
-
 def test_impossible_requests_are_refused(bag: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no topic /nothing"):
         play_bag(bag, topics=["/nothing"])
@@ -397,32 +180,6 @@ def test_impossible_requests_are_refused(bag: Path, tmp_path: Path) -> None:
         play_bag(bag, wait_for={"/image": 2}, wait_timeout_s=0.1)
     with pytest.raises(Kd3dError, match="'image' is no topic"):
         record_bag(tmp_path / "out", ["image"])
-
-
-def test_a_recording_without_messages_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no message"):
-        record_bag(tmp_path / "out", ["/image:sensor_msgs/msg/Image"], max_s=0.3)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_recording_with_everything_written(
-    bag: Path, tmp_path: Path, number: int
-) -> None:
-    out = tmp_path / "recorded"
-    with command("record", "/image", "/tf_static", "--out", out) as recorder:
-        play_bag(
-            bag,
-            topics=["/image", "/tf_static"],
-            wait_for={"/image": 1, "/tf_static": 1},
-            wait_timeout_s=LIMIT_S,
-        )
-        recorder.send_signal(number)
-        printed, log = recorder.communicate(timeout=LIMIT_S)
-    assert recorder.returncode == 0, log
-    assert "/image 40" in printed
-    assert same(payloads(out, "/image"), payloads(bag, "/image"))
-    assert [entry.name for entry in tmp_path.iterdir()] == ["recorded"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

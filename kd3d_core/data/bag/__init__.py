@@ -5,8 +5,17 @@ are converted, and compressed ones are unpacked. What isn't of ROS is left out a
 """
 
 from kd3d_core.data.bag.reader import BagReader, RawMessage
+from kd3d_core.data.bag.storage import is_bag
 from kd3d_core.data.bag.topics import Topic
 from kd3d_core.data.bag.types import definition_file, typestore
 from kd3d_core.data.bag.writer import BagWriter
 
-__all__ = ["BagReader", "BagWriter", "RawMessage", "Topic", "definition_file", "typestore"]
+__all__ = [
+    "BagReader",
+    "BagWriter",
+    "RawMessage",
+    "Topic",
+    "definition_file",
+    "is_bag",
+    "typestore",
+]

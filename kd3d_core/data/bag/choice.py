@@ -65,21 +65,25 @@ def choose_topic(
     raise DataError(f"{reader.path}: there is no {words} in it; it has {listed(there)}")
 
 
-def choose_camera(reader: BagReader, images: str = "", infos: str = "") -> CameraTopics:
+def choose_camera(
+    reader: BagReader,
+    images: str = "",
+    infos: str = "",
+    options: tuple[str, str] = ("--image-topic", "--info-topic"),
+) -> CameraTopics:
     """The topics of a camera.
 
     Args:
         images: the user's choice; empty: the only one, raw where it is there compressed as well.
         infos: the user's choice; empty: the one beside the images, else the only one.
+        options: the user's options to choose the two with, for errors.
     """
     found = topics_of(reader, Image, CompressedImage)
     single = [name for name in found if not _is_depth_or_copy(name, found)]
-    images = choose_topic(
-        reader, (Image, CompressedImage), images, among=single, option="--image-topic"
-    )
+    images = choose_topic(reader, (Image, CompressedImage), images, among=single, option=options[0])
     folders = (_raw_name(images).rpartition("/")[0], images.rpartition("/")[0])
     beside = [f"{folder}/camera_info" for folder in folders]
-    infos = choose_topic(reader, (CameraInfo,), infos, preferred=beside, option="--info-topic")
+    infos = choose_topic(reader, (CameraInfo,), infos, preferred=beside, option=options[1])
     return CameraTopics(images, infos)
 
 

@@ -3,12 +3,13 @@
 import shutil
 import sys
 from bz2 import BZ2Decompressor
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lz4.frame import LZ4FrameDecompressor
 
-from kd3d_core.errors import DataError
+from kd3d_core.errors import DataError, shown
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -55,12 +56,48 @@ def unbz2(data: bytes, limit: int = MAX_BYTES) -> bytes:
     return _unpacked(BZ2Decompressor(), data, limit)
 
 
-def unzstd_file(path: Path, folder: Path) -> Path:
+def unpack(kind: str, data: bytes, limit: int) -> bytes:
+    """A chunk's content; `kind` is `""`, `zstd`, `lz4` or `bz2`. Bounded as `unzstd`."""
+    if not kind:
+        return data
+    if kind not in _UNPACKERS:
+        raise DataError(f"there is no compression {shown(kind)!r}")
+    return _UNPACKERS[kind](data, limit)
+
+
+def unpack_start(kind: str, data: bytes) -> bytes:
+    """As much as there is of a chunk that was cut off; nothing if it is damaged, too."""
+    if not kind:
+        return data
+    if kind not in _DECOMPRESSORS:
+        return b""
+    try:
+        content: bytes = _DECOMPRESSORS[kind]().decompress(
+            data, max_length=_believable(data, MAX_BYTES)
+        )
+    except MemoryError:
+        raise
+    except Exception:  # each library has errors of its own
+        return b""
+    return content
+
+
+_DECOMPRESSORS: dict[str, Callable[[], Any]] = {
+    "zstd": zstd.ZstdDecompressor,
+    "lz4": LZ4FrameDecompressor,
+    "bz2": BZ2Decompressor,
+}
+_UNPACKERS = {"zstd": unzstd, "lz4": unlz4, "bz2": unbz2}
+
+
+def unzstd_file(path: Path, folder: Path) -> tuple[Path, str]:
     """Unpack a whole file of a bag into a folder, under its name without `.zstd`.
 
+    With it comes why that isn't all of it, where it is damaged or was cut off; else "".
+
     Raises:
-        DataError: it is damaged, or more than 2000 times (and 1 GiB) larger than it was, or more
-            than half of what is free on the disk.
+        DataError: nothing of it can be had, or it is more than 2000 times (and 1 GiB) larger than
+            it was, or more than half of what is free on the disk.
     """
     target = folder / path.stem
     limit = _FILE_BYTES + _FILE_RATIO * path.stat().st_size
@@ -68,13 +105,16 @@ def unzstd_file(path: Path, folder: Path) -> Path:
     written = 0
     try:
         with zstd.open(path, "rb") as source, target.open("wb") as file:
-            while block := source.read(_BLOCK):
+            while block := source.read1(_BLOCK):  # what there is, before the error
                 written += len(block)
                 _check(written, limit)
                 file.write(block)
     except (zstd.ZstdError, EOFError):
-        raise DataError(f"{path}: it is damaged, or was cut off") from None
-    return target
+        fault = f"{path}: it is damaged, or was cut off"
+        if not written:
+            raise DataError(fault) from None
+        return target, f"{fault}, after {written} unpacked bytes"
+    return target, ""
 
 
 def _unpacked(decompressor: Any, data: bytes, limit: int) -> bytes:

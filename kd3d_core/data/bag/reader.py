@@ -1,7 +1,8 @@
 """Reads bags."""
 
+import logging
 from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from heapq import merge
@@ -9,18 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from rosbags.convert.converter import is_same_wireformat, migrate_bytes
-from rosbags.interfaces import Connection, MessageDefinition, MessageDefinitionFormat
-from rosbags.rosbag1 import Reader as Ros1Reader
+from rosbags.interfaces import (
+    Connection,
+    ConnectionExtRosbag1,
+    MessageDefinition,
+    MessageDefinitionFormat,
+)
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
 from kd3d_core.data.bag.compression import is_zstd, unzstd
-from kd3d_core.data.bag.storage import explained, open_storages, stamps
+from kd3d_core.data.bag.storage import BagFile, explained, open_files
 from kd3d_core.data.bag.topics import Topic, foreign_reason, recorded_qos, ros2_type
 from kd3d_core.data.bag.types import bag_typestore, typestore
 from kd3d_core.errors import DataError, first_line, listed, shown
+from kd3d_core.messages.clouds import CloudUnits, find_units, make_cloud, read_columns
 from kd3d_core.messages.decode import decode
-from kd3d_core.messages.types import HEADER, Message
+from kd3d_core.messages.types import HEADER, Message, PointCloud
+
+_CLOUDS = 8
+"""That are looked at to find the units of a topic."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class BagReader:
         start_ns, end_ns: stamps of the first and the last message.
 
     Raises:
-        DataError: the bag is missing, cut off or not understood; also while messages are read.
+        DataError: the bag is missing, not understood, or nothing of it can be read.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -55,20 +66,23 @@ class BagReader:
         self.foreign: dict[str, tuple[str, int]] = {}
         self._definitions: dict[str, MessageDefinition] = {}
         self._stores: dict[str, Typestore] = {}
+        self._cloud_units: dict[str, CloudUnits] = {}
         self._from_ros1: dict[str, Callable[[bytes], memoryview]] = {}
         self._stack = ExitStack()
         try:
-            self._storages = open_storages(self.path, self._stack)
-            for storage in self._storages:
-                for connection in storage.connections:
-                    self._add(connection, isinstance(storage, Ros1Reader))
+            self._files, self._faults = open_files(self.path, self._stack)
+            for file in self._files:
+                for connection in file.storage.connections:
+                    self._add(connection, isinstance(connection.ext, ConnectionExtRosbag1))
         except BaseException:
             self._stack.close()
             raise
         empty = not any(topic.count for topic in self.topics.values())
-        starts, ends = zip(*map(stamps, self._storages), strict=True)
-        self.start_ns = 0 if empty else min(starts)
-        self.end_ns = 0 if empty else max(ends) - 1
+        self.start_ns = 0 if empty else min(file.storage.start_ns for file in self._files)
+        self.end_ns = 0 if empty else max(file.storage.end_ns for file in self._files)
+        self._has_given = False
+        if self.stopped is not None:
+            _log.warning("%s", self.stopped)
 
     def _add(self, connection: Connection, is_ros1: bool) -> None:
         name, count = connection.topic, connection.msgcount
@@ -100,7 +114,17 @@ class BagReader:
     def close(self) -> None:
         """Close the bag's files."""
         self._stack.close()
-        self._storages = []
+        self._files = []
+
+    @property
+    def stopped(self) -> str | None:
+        """Where and why messages end before the recording does, in each damaged file.
+
+        None while nothing is known to be lacking. What a crash cut off is known from the start;
+        damage in the middle of a file only once `messages` has come there.
+        """
+        stops = [*self._faults, *(file.stopped for file in self._files if file.stopped)]
+        return "; ".join(stops) or None
 
     @property
     def duration_s(self) -> float:
@@ -115,52 +139,82 @@ class BagReader:
     ) -> Iterator[RawMessage]:
         """Messages in the order of their stamps, damaged ones among them.
 
-        Those from `start_ns` on and before `stop_ns`, of some or all topics. `DataError` if a topic
-        isn't in the bag, or the bag is damaged at this place.
+        Those from `start_ns` on and before `stop_ns`, of some or all topics. Damage ends those of
+        its file, with a warning and a word in `stopped`. `DataError` if a topic isn't in the bag,
+        or damage comes before any message.
         """
-        assert self._storages, "the bag is closed"
+        assert self._files, "the bag is closed"
         for name in topics or ():
             if name not in self.topics:
                 reason = f" is left out, {self.foreign[name][0]}" if name in self.foreign else ""
                 there = f"{self.path}: topic {shown(name)}" + (reason or " isn't in it")
                 raise DataError(f"{there}; it has {listed(self.topics)}")
         streams = []
-        for storage in self._storages:
+        for file in self._files:
             connections = [
                 connection
-                for connection in storage.connections
+                for connection in file.storage.connections
                 if connection.topic in self.topics
                 and (topics is None or connection.topic in topics)
                 and not foreign_reason(connection)
             ]
             if connections:
-                streams.append(storage.messages(connections, start_ns, stop_ns))
-        stream = merge(*streams, key=lambda item: item[1])
-        while True:
-            with explained(self.path):
-                item = next(stream, None)
-                if item is None:
-                    return
-                connection, stamp_ns, data = item
+                streams.append(self._until_damage(file, connections, start_ns, stop_ns))
+        for connection, stamp_ns, raw in merge(*streams, key=lambda item: item[1]):
             type_name, damage = ros2_type(connection.msgtype), ""
             try:
-                data = self._as_cdr(type_name, data)
+                data = self._as_cdr(type_name, raw)
             except Exception as error:  # rosbags' conversions raise many kinds
                 data, damage = b"", first_line(error)
             yield RawMessage(connection.topic, type_name, stamp_ns, data, damage)
+
+    def _until_damage(
+        self,
+        file: BagFile,
+        connections: list[Connection],
+        start_ns: int | None,
+        stop_ns: int | None,
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        try:
+            with explained(file.path):
+                for item in file.messages(connections, start_ns, stop_ns):
+                    self._has_given = True
+                    yield item
+        except DataError as error:
+            if not self._has_given:
+                raise
+            file.stopped = file.stopped or f"{error}; what comes behind it isn't read"
 
     def decode(self, message: RawMessage) -> Message:
         """kd3d's message for a raw one; `DataError` names bag, topic, stamp and what is wrong."""
         try:
             if message.damage:
                 raise DataError(message.damage)
-            decoded = self._store(message.type).deserialize_cdr(message.data, message.type)
+            decoded = self._deserialized(message)
+            if message.type == PointCloud.ros_type:
+                return make_cloud(read_columns(decoded), self.cloud_units(message.topic))
             return decode(decoded, message.type)
         except Exception as error:
             raise DataError(
                 f"{self.path}: the message on {shown(message.topic)} at {message.stamp_ns} cannot "
                 f"be used: {first_line(error)}"
             ) from error
+
+    def cloud_units(self, topic: str) -> CloudUnits:
+        """The units of a topic's clouds, found in some from its beginning to its end, and kept."""
+        if topic not in self._cloud_units:
+            columns = []
+            for number in range(_CLOUDS):
+                start_ns = self.start_ns + (self.end_ns - self.start_ns) * number // _CLOUDS
+                raw = next(self.messages((topic,), start_ns), None)
+                with suppress(Exception):  # which decoding it says
+                    columns += [read_columns(self._deserialized(raw))] if raw else []
+            self._cloud_units[topic] = find_units(columns)
+            _log.info("%s: %s: %s", self.path, shown(topic), self._cloud_units[topic])
+        return self._cloud_units[topic]
+
+    def _deserialized(self, message: RawMessage) -> Any:
+        return self._store(message.type).deserialize_cdr(message.data, message.type)
 
     def _store(self, type_name: str) -> Typestore:
         """Definitions of the bag itself, as they were when it was recorded, or this machine's."""

@@ -1,84 +1,178 @@
-"""Opens the files of a bag with rosbags' readers, made patient and careful.
+"""The files of a bag, opened: by their index, or, where that is missing or wrong, scanned."""
 
-By itself, rosbags gives up a whole bag for one channel with a schema or a profile that it doesn't
-know, and believes what files say about sizes. Here, such channels are listed like all others, and
-sizes are bounded.
-"""
-
-import os
+import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from io import BufferedReader, BytesIO, FileIO
+from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO
+from typing import Protocol
 
 import apsw
-from rosbags.interfaces import (
-    Connection,
-    ConnectionExtRosbag2,
-    MessageDefinition,
-    MessageDefinitionFormat,
-    Qos,
-)
-from rosbags.rosbag1 import Reader as Ros1Reader
+from rosbags.interfaces import Connection
 from rosbags.rosbag1 import ReaderError as Ros1Error
-from rosbags.rosbag1 import reader as ros1
-from rosbags.rosbag2 import ReaderError, storage_mcap
-from rosbags.rosbag2.metadata import ReaderMetadata, parse_qos
-from rosbags.rosbag2.storage_mcap import McapReader, Schema
-from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
+from rosbags.rosbag2 import ReaderError
 
 from kd3d_core.config import parse_yaml
-from kd3d_core.data.bag.compression import MAX_BYTES, unbz2, unlz4, unzstd, unzstd_file
+from kd3d_core.data.bag.compression import unzstd_file
+from kd3d_core.data.bag.indexed import UNINDEXED, SqliteIndexed, mcap_reader, ros1_reader
+from kd3d_core.data.bag.parts import DamageError, PartsReader, scan_once
+from kd3d_core.data.bag.scan_mcap import McapParts
+from kd3d_core.data.bag.scan_ros1 import Ros1Parts
+from kd3d_core.data.bag.scan_sqlite import SqliteParts
 from kd3d_core.errors import ConfigError, DataError, Kd3dError, first_line, listed
 from kd3d_core.files import files_in, read_text
 
-Storage = McapReader | Sqlite3Reader | Ros1Reader
-"""A file of a bag: `connections`, and `messages` of some of them in the order of their stamps."""
+_ROS2_FILES = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd")
+_ROS1_FILES = (".bag", ".bag.active")  # the second one while it is being recorded
 
 _METADATA_BYTES = 4_000_000  # thousands of topics and files
-_QOS_BYTES = 2**16
-_FORMATS = {
-    "ros2msg": MessageDefinitionFormat.MSG,
-    "ros2idl": MessageDefinitionFormat.IDL,
-    "omgidl": MessageDefinitionFormat.IDL,
-}
-_ADVICE = {
-    ".mcap": "if its recording was cut off, mend it with `mcap recover`",
-    ".db3": "if its recording was cut off, mend it with `.recover` of sqlite3",
-    ".bag": "if its recording was cut off, mend it with `rosbag reindex`",
-    ".yaml": "`ros2 bag reindex` writes it anew",
-}
+_REINDEX = "`ros2 bag reindex` writes it anew"
+
+_log = logging.getLogger(__name__)
 
 
-def open_storages(path: Path, stack: ExitStack) -> list[Storage]:
-    """Open all files of a bag, which `stack` closes.
+class Storage(Protocol):
+    """A file of a bag: its topics, and messages of some in the order of their stamps.
 
-    `DataError` if it is missing, cut off or not understood.
+    `start_ns` and `end_ns` are the first and the last stamp, crossed if there is no message.
     """
-    storages = []
-    for file in _files(path, stack):
-        if file.suffix not in _READERS:
-            raise DataError(f"{file}: no bag: give a rosbag2 folder, .mcap, .db3 or .bag file")
-        with explained(file):
-            storage = _READERS[file.suffix](file)
-            storage.open()
-        stack.callback(storage.close)
-        storages.append(storage)
-    return storages
+
+    connections: list[Connection]
+    start_ns: int
+    end_ns: int
+
+    def messages(
+        self,
+        connections: Collection[Connection],
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> Iterator[tuple[Connection, int, bytes]]: ...
+
+    def close(self) -> None: ...
 
 
-def stamps(storage: Storage) -> tuple[int, int]:
-    """Stamps of a file's first message, and one more than its last; crossed if there is none."""
-    if isinstance(storage, Ros1Reader):
-        return storage.start_time, storage.end_time
-    return storage.metadata.start_time, storage.metadata.end_time
+@dataclass
+class BagFile:
+    """An open file of a bag.
+
+    Attributes:
+        path: as it is called in the bag.
+        file: itself, or what was compressed in it.
+        storage: what reads it.
+        stopped: where and why its messages end before it does; empty while that isn't known.
+    """
+
+    path: Path
+    file: Path
+    storage: Storage
+    stopped: str = ""
+
+    def __post_init__(self) -> None:
+        self._closing = [self.storage.close]
+
+    def close(self) -> None:
+        """Close it."""
+        for close in self._closing:
+            close()
+
+    def messages(
+        self, connections: Collection[Connection], start: int | None, stop: int | None
+    ) -> Iterator[tuple[Connection, int, bytes]]:
+        """As `Storage`; where that fails, the file is scanned, and read on up to the damage."""
+        last, given = start, Counter[int]()
+        try:
+            for item in self.storage.messages(connections, start, stop):
+                if item[1] != last:
+                    last, given = item[1], Counter()
+                given[item[0].id] += 1
+                yield item
+            return
+        except (OSError, MemoryError):
+            raise
+        except Exception as error:
+            reason = describe_damage(error)
+        self.storage, stopped = _scanned(self.path, self.file, reason)
+        self._closing.append(self.storage.close)
+        self.stopped = stopped or f"{self.path}: {reason}: some messages may be wrong or lacking"
+        _log.warning("%s", self.stopped)
+        for item in self.storage.messages(connections, last, stop):
+            if item[1] == last and given[item[0].id]:
+                given[item[0].id] -= 1
+            else:
+                yield item
+
+
+def open_files(path: Path, stack: ExitStack) -> tuple[list[BagFile], list[str]]:
+    """Open all files of a bag, which `stack` closes, and say which of several can't be.
+
+    `DataError` if the bag is missing or not understood, or nothing of it can be read.
+    """
+    opened: list[BagFile] = []
+    faults: list[DataError] = []
+    for packed in _files(path):
+        try:
+            with explained(packed):
+                file, fault = _unpacked(packed, stack)
+                storage, stopped = _open(packed, file)
+        except DataError as error:
+            faults.append(error)
+            continue
+        opened.append(BagFile(packed, file, storage, stopped or fault))
+        stack.callback(opened[-1].close)
+    if not opened:
+        raise faults[0]
+    return opened, [str(fault) for fault in faults]
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a path looks like a bag: by its ending, or by what a folder holds."""
+    if path.is_dir():
+        return (path / "metadata.yaml").is_file() or bool(_ros2_files(path))
+    return path.name.endswith((*_ROS2_FILES, *_ROS1_FILES))
+
+
+def _ros2_files(folder: Path) -> list[Path]:
+    """Files of rosbag2 in a folder."""
+    files = files_in(folder, (".mcap", ".db3", ".zstd"))
+    return [file for file in files if file.name.endswith(_ROS2_FILES)]
+
+
+def _open(path: Path, file: Path) -> tuple[Storage, str]:
+    """What reads a file, and where and why it stops before its end; empty if it doesn't."""
+    if file.suffix not in _READERS:
+        raise DataError(f"{path}: no bag: give a rosbag2 folder, .mcap, .db3 or .bag file")
+    try:
+        return _READERS[file.suffix](file), ""
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        reason = describe_damage(error)
+    return _scanned(path, file, reason)
+
+
+def _scanned(path: Path, file: Path, reason: str) -> tuple[Storage, str]:
+    """As `_open`, without the file's index, because of which there is a reason."""
+    kind = _PARTS[file.suffix]
+    contents = scan_once(kind, file)
+    if contents.stopped and not contents.parts:
+        raise ReaderError(f"there is no message up to {contents.stopped}")
+    if not contents.stopped and reason not in UNINDEXED:
+        _log.warning("%s: its index is damaged and isn't used: %s", path, reason)
+    stopped = f"{path}: it is read only up to {contents.stopped}" if contents.stopped else ""
+    return kind(file, contents), stopped
+
+
+def describe_damage(error: Exception) -> str:
+    """What rosbags and its decoders say of a bad file, or that they don't understand it."""
+    is_said = isinstance(error, (ReaderError, Ros1Error, apsw.Error, DamageError))
+    return first_line(error).rstrip(".") if is_said else "its records contradict each other"
 
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn whatever rosbags and its decoders raise on bad files into one line that names `path`."""
+    """Turn whatever is raised on bad files into one line that names `path`."""
     try:
         yield
     except Kd3dError as error:
@@ -89,28 +183,31 @@ def explained(path: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"{path}: it can't be read: {error.strerror or error}") from None
     except Exception as error:
-        is_said = isinstance(error, (ReaderError, Ros1Error, apsw.Error))
-        reason = first_line(error).rstrip(".") if is_said else "its records contradict each other"
-        advice = _ADVICE.get(path.suffix, _ADVICE[".mcap"])
-        raise DataError(f"{path}: the bag is damaged: {reason}; {advice}") from error
+        raise DataError(f"{path}: the bag is damaged: {describe_damage(error)}") from error
 
 
-def _files(path: Path, stack: ExitStack) -> list[Path]:
+def _files(path: Path) -> list[Path]:
     """A bag's files; a folder that lost its metadata has all that are in it."""
     if not path.exists():
         raise DataError(f"{path}: there is no such bag")
     if not path.is_dir():
-        files = [path]
-    elif (path / "metadata.yaml").is_file():
-        files = _listed_files(path / "metadata.yaml")
-    else:
-        files = files_in(path, (".mcap", ".db3"))
-        if not files:
-            raise DataError(f"{path}: no bag: there is no metadata.yaml, .mcap or .db3 in it")
-    if any(file.suffix == ".zstd" for file in files):
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kd3d-bag-")))
-        files = [unzstd_file(file, folder) if file.suffix == ".zstd" else file for file in files]
+        return [path]
+    if (path / "metadata.yaml").is_file():
+        return _listed_files(path / "metadata.yaml")
+    files = _ros2_files(path)
+    # A recorder that compresses a file removes it last.
+    files = [file for file in files if file.suffix != ".zstd" or file.with_suffix("") not in files]
+    if not files:
+        raise DataError(f"{path}: no bag: there is no metadata.yaml, .mcap or .db3 in it")
     return files
+
+
+def _unpacked(path: Path, stack: ExitStack) -> tuple[Path, str]:
+    """The file itself, or what is compressed in it, and why that may not be all."""
+    if path.suffix != ".zstd":
+        return path, ""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kd3d-bag-")))
+    return unzstd_file(path, folder)
 
 
 def _listed_files(metadata: Path) -> list[Path]:
@@ -120,133 +217,24 @@ def _listed_files(metadata: Path) -> list[Path]:
         names = content["rosbag2_bagfile_information"]["relative_file_paths"]
         files = [metadata.parent / PurePath(name).name for name in names]
     except ConfigError as error:
-        raise DataError(f"{metadata}: {error}; {_ADVICE['.yaml']}") from None
+        raise DataError(f"{metadata}: {error}; {_REINDEX}") from None
     except (TypeError, KeyError):
-        raise DataError(f"{metadata}: it names no files: {_ADVICE['.yaml']}") from None
+        raise DataError(f"{metadata}: it names no files: {_REINDEX}") from None
     missing = [file.name for file in files if not file.is_file()]
     if missing or not files:
         raise DataError(f"{metadata.parent}: files of the bag are missing: {listed(missing)}")
     return files
 
 
-class _McapFile(BufferedReader):
-    """A file that says it is of ROS 2, and from which a damaged length reads no more than there is.
-
-    The profile of the header is a hint of MCAP's; each channel says for itself what it is.
-    """
-
-    _PROFILE_AT, _PROFILE = 17, b"\x04\0\0\0ros2"
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(FileIO(path))
-        self._size = os.fstat(self.fileno()).st_size
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        start = self.tell()
-        data = super().read(None if size is None else min(size, self._size))
-        if start == self._PROFILE_AT and len(data) >= len(self._PROFILE):
-            return self._PROFILE + data[len(self._PROFILE) :]
-        return data
-
-
-class _McapReader(McapReader):
-    def _open(self) -> None:
-        assert self.bio is not None
-        self.bio.close()
-        self.bio = _McapFile(Path(str(self.path)))
-        super()._open()
-        counts = [connection.msgcount for connection in self.connections]
-        if max([self.metadata.message_count, *counts]) > self.path.stat().st_size:
-            raise ReaderError("its index counts more messages than it has bytes")
-
-
-class _SqliteReader(Sqlite3Reader):
-    def _open(self) -> None:
-        assert self.dbconn is not None
-        self.dbconn.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_BYTES)
-        found = self._rows("SELECT name FROM sqlite_master WHERE type='table'")
-        tables = {name for (name,) in found}
-        if not {"messages", "topics"} <= tables:
-            raise ReaderError("it has no tables of topics and messages")
-        definitions = {}
-        if "message_definitions" in tables:
-            definitions = {
-                name: _definition(encoding, text)
-                for name, encoding, text in self._rows(
-                    "SELECT topic_type, encoding, encoded_message_definition "
-                    "FROM message_definitions ORDER BY id DESC"
-                )
-            }
-        columns = {row[1] for row in self._rows("PRAGMA table_info(topics)")}
-        qos = "offered_qos_profiles" if "offered_qos_profiles" in columns else "''"
-        counts = dict(self._rows("SELECT topic_id, count(*) FROM messages GROUP BY topic_id"))
-        self.connections = [
-            Connection(
-                key, str(topic), str(kind), definitions.get(kind, _NONE), "", counts.get(key, 0),
-                ConnectionExtRosbag2(str(encoding), _qos(str(offered))), self,
-            )
-            for key, topic, kind, encoding, offered in self._rows(
-                f"SELECT id, name, type, serialization_format, {qos} FROM topics ORDER BY id"
-            )
-        ]  # fmt: skip
-        ((first, last),) = self._rows("SELECT MIN(timestamp), MAX(timestamp) FROM messages")
-        start, end = (2**63 - 1, 0) if first is None else (int(first), int(last) + 1)
-        total = sum(counts.values())
-        self.metadata = ReaderMetadata(end - start, start, end, total, None, None, None, None)
-
-    def _rows(self, query: str) -> list[Any]:
-        assert self.dbconn is not None
-        return list(self.dbconn.execute(query))
-
-
 _READERS: dict[str, Callable[[Path], Storage]] = {
-    ".mcap": _McapReader,
-    ".db3": _SqliteReader,
-    ".bag": Ros1Reader,
+    ".mcap": mcap_reader,
+    ".db3": SqliteIndexed,
+    ".bag": ros1_reader,
+    ".active": ros1_reader,
 }
-
-# What rosbags reads MCAP and ROS 1 files with.
-
-_NONE = MessageDefinition(MessageDefinitionFormat.NONE, "")
-
-
-def _text(bio: BinaryIO) -> str:
-    """A string; schemas of other kinds need not be text."""
-    return storage_mcap.read_bytes(bio).decode(errors="replace")
-
-
-def _definition(encoding: str, text: str) -> MessageDefinition:
-    return MessageDefinition(_FORMATS[encoding], text) if encoding in _FORMATS else _NONE
-
-
-def _schema_definition(schema: Schema | None) -> MessageDefinition:
-    return _NONE if schema is None else _definition(schema.encoding, schema.data)
-
-
-def _channel_qos(metadata: bytes) -> list[Qos]:
-    file = BytesIO(metadata)
-    while file.tell() < len(metadata):
-        if _text(file) == "offered_qos_profiles":
-            return _qos(_text(file))
-        _text(file)
-    return []
-
-
-def _qos(text: str) -> list[Qos]:
-    """QoS profiles; none where they can't be understood, which costs no message."""
-    try:
-        profiles = parse_qos(text if len(text) <= _QOS_BYTES else "")
-    except Exception:
-        return []
-    return [profile for profile in profiles if isinstance(profile.depth, int)]
-
-
-def _chunk(unpack: Callable[[bytes, int], bytes]) -> Callable[[bytes, int], bytes]:
-    return lambda data, size: unpack(data, min(size, MAX_BYTES))
-
-
-storage_mcap.read_string = _text
-storage_mcap.get_msgdef = _schema_definition
-storage_mcap.get_qos = _channel_qos
-storage_mcap.DECOMPRESSORS.update(zstd=_chunk(unzstd), lz4=_chunk(unlz4))
-ros1.decompressors.update(bz2=unbz2, lz4=unlz4)
+_PARTS: dict[str, type[PartsReader]] = {
+    ".mcap": McapParts,
+    ".db3": SqliteParts,
+    ".bag": Ros1Parts,
+    ".active": Ros1Parts,
+}

@@ -14,12 +14,14 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
+from rosbags.rosbag2.metadata import parse_qos
 
 from kd3d_core.errors import shown
 from kd3d_core.messages.qos import LATCHED, QosProfile
 
 _ROS2_TYPE = re.compile(r"[A-Za-z]\w*/(msg|srv|action)/\w+", re.ASCII)
 _DEEPEST = 10_000
+_QOS_BYTES = 2**16
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,15 @@ def recorded_qos(connection: Connection) -> QosProfile:
         "keep_all" if keep_all else "keep_last",
         min(max(qos.depth for qos in offered), _DEEPEST) or 10,
     )
+
+
+def parsed_qos(text: str) -> list[Qos]:
+    """QoS profiles; none where they can't be understood, which costs no message."""
+    try:
+        profiles = parse_qos(text if len(text) <= _QOS_BYTES else "")
+    except Exception:
+        return []
+    return [profile for profile in profiles if isinstance(profile.depth, int)]
 
 
 def rosbags_qos(qos: QosProfile) -> Qos:

@@ -15,6 +15,13 @@ from rosbags.typesys.store import Typestore
 from kd3d_core.errors import DataError, Kd3dError, shown
 from kd3d_core.paths import share_dir
 
+NO_DEFINITION = MessageDefinition(MessageDefinitionFormat.NONE, "")
+
+_FORMATS = {
+    "ros2msg": MessageDefinitionFormat.MSG,
+    "ros2idl": MessageDefinitionFormat.IDL,
+    "omgidl": MessageDefinitionFormat.IDL,
+}
 _DEFINITION_BYTES = 2**18
 # Of which rosbags makes code and objects one by one. The largest of ROS's own have 36.
 _FIXED_VALUES = 10_000
@@ -72,6 +79,11 @@ def _interface_folders() -> list[Path]:
 @cache
 def _bundled() -> Typestore:
     return get_typestore(Stores.LATEST)
+
+
+def definition_of(encoding: str, text: str) -> MessageDefinition:
+    """A definition as a bag has it; none where its language isn't known."""
+    return MessageDefinition(_FORMATS[encoding], text) if encoding in _FORMATS else NO_DEFINITION
 
 
 def bag_typestore(name: str, definition: MessageDefinition) -> Typestore | None:

@@ -1,5 +1,6 @@
 """Folders in KITTI's layout, written and read back."""
 
+import hashlib
 import io
 import os
 from pathlib import Path
@@ -50,11 +51,17 @@ def test_frames_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_folders_may_lack_points_and_labels(tmp_path: Path) -> None:
-    writer = KittiWriter(tmp_path, has_points=False, has_labels=False)
-    writer.write("000000", image(), calib_of_camera(camera()))
-    assert writer.is_whole("000000")
-    assert not KittiWriter(tmp_path).is_whole("000000")
+    writer = KittiWriter(tmp_path)
+    files = writer.write("000000", image(), calib_of_camera(camera()))
+    assert not writer.is_whole("000000")
     assert KittiDataset(tmp_path)[0].files.keys() == {"image_2", "calib"}
+    assert {file.path for file in files} == {
+        "training/image_2/000000.png",
+        "training/calib/000000.txt",
+    }
+    for file in files:
+        data = (tmp_path / file.path).read_bytes()
+        assert (file.sha256, file.size) == (hashlib.sha256(data).hexdigest(), len(data))
 
 
 def test_a_frame_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

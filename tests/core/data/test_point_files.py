@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.point_files import PointLayout, read_points
+from kd3d_core.data.point_files import read_points
+from kd3d_core.data.point_layout import PointLayout
 from kd3d_core.errors import DataError
 
 
@@ -98,7 +99,7 @@ def test_nonsense_in_some_points_is_counted(tmp_path: Path) -> None:
         points = POINTS.copy()
         points[[3, 70], 1] = wrong
         assert refusal(tmp_path, points).startswith(f"2 of 4000 points are {reason}")
-        assert refusal(tmp_path, points).endswith("drop them")
+        assert refusal(tmp_path, points).endswith("leave those points out of the file")
         assert refusal(tmp_path, points, PointLayout()).startswith(f"2 of 4000 points are {reason}")
     points = POINTS.copy()
     points[5, 3] = np.nan

@@ -117,6 +117,21 @@ class TestMixtures:
         again.set_epoch(3)
         assert [again[index].name for index in range(5)] == epochs[3]
 
+    def test_a_frame_that_comes_again_in_an_epoch_is_changed_in_another_way(self, tracking):
+        one = tracking.subset(tracking.names[:1])
+        sets = [
+            FrameSamples(one, WINDOW, KittiFrame.points_in_view, augment=AugmentConfig(), seed=3)
+            for _ in range(2)
+        ]
+        mixed = MixedSamples(sets, [1, 3], seed=1)
+        mixed.set_epoch(1)
+        main, *others = (mixed[index] for index in range(4))
+        seen = {tuple(sample.points[0].tolist()) for sample in others}
+        assert len(seen) == 3
+        sets[0].set_epoch(1)
+        assert torch.equal(main.points, sets[0][0].points)
+        assert {sample.epoch for sample in (main, *others)} == {1}
+
 
 class TestPseudoLidarCache:
     CONFIG = DepthConfig("random", WINDOW, encoder="b0")

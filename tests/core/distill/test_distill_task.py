@@ -48,6 +48,16 @@ def config(root, **changes) -> TrainConfig:
 
 
 class TestFrames:
+    def test_what_teaches_nothing_in_a_phase_is_refused(self, write_frame):
+        write_frame("000000")
+        part = TrainingSet(KittiDataset(write_frame("000001", labels=None)))
+        by_answers = replace(SETTINGS, unlabelled="answers")
+        assert len(frames_to_learn_from(part, by_answers)) == 2
+        labels_alone = replace(by_answers, phases=(Phase(2, {"det": 1.0}), *SETTINGS.phases))
+        with pytest.raises(ConfigError, match="1 of 2 frames have no labels"):
+            frames_to_learn_from(part, labels_alone)
+        assert len(frames_to_learn_from(part, replace(labels_alone, unlabelled="boxes"))) == 2
+
     def test_frames_that_lack_something_are_counted(self, write_frame, caplog):
         caplog.set_level(logging.INFO)
         write_frame("000000")

@@ -290,6 +290,51 @@ class TestFramesThatLackSomething:
         for name, value in module.student.losses(maps, boxes, labels).items():
             torch.testing.assert_close(module(b)[f"det_{name}"], value)
 
+    def test_by_answers_a_frame_without_labels_has_no_detection_loss(self):
+        module = distiller(only(det=1.0, logit=1.0, unlabelled="answers"))
+        b = batch(labelled=(True, False))
+        first = b.samples == 0
+        alone = replace(
+            b, names=("a",), images=b.images[:1], image_from_lidar=b.image_from_lidar[:1],
+            points=b.points[first], samples=b.samples[first], boxes=b.boxes[:1],
+            labels=b.labels[:1], has_teacher=(True,), labelled=(True,),
+        )  # fmt: skip
+        maps = module.student(b.points, b.samples, b.images, b.image_from_lidar)
+        of_first = replace(maps, **{name: part[:1] for name, part in vars(maps).items()})
+        expected = module.student.losses(of_first, alone.boxes, alone.labels)
+        found = module(b)
+        for name, value in expected.items():
+            assert value > 0
+            torch.testing.assert_close(found[f"det_{name}"], value)
+        labelled = module(batch())  # the teacher teaches the same with labels and without
+        for name in ("logit_cls", "logit_box", "logit_dir"):
+            torch.testing.assert_close(found[name], labelled[name])
+
+    def test_by_answers_a_frame_without_labels_teaches_nothing_where_the_teacher_is_silent(self):
+        cmkd = LogitConfig("quality_focal", threshold=0.1, cls=2.0, box=2.0, dir=0.4)
+        config = replace(only(det=1.0, unlabelled="answers"), logit=cmkd)
+        config = replace(config, phases=(Phase(10, {"det": 1.0, "logit": 1.0}),))
+        module = distiller(config)
+        b = batch(labelled=(False, False))
+        answers = module.teacher(b).maps
+        spoken = torch.zeros_like(answers.logits).index_fill(0, torch.tensor([1]), -20.0)
+        spoken[0] = torch.where(torch.arange(spoken.shape[-1]) < spoken.shape[-1] // 2, -20.0, 2.0)
+        silent = replace(module.teacher(b), maps=replace(answers, logits=spoken))
+        module.teacher = lambda _: silent
+        maps = module.student(b.points, b.samples, b.images, b.image_from_lidar)
+        leaves = replace(
+            maps, **{name: part.detach().requires_grad_() for name, part in vars(maps).items()}
+        )
+        module.student.head_maps = lambda _: leaves
+        losses = module(b)
+        assert losses["logit_cls"] > 0
+        sum(losses.values()).backward()
+        for part in (leaves.logits, leaves.deltas, leaves.directions):
+            silent_half, spoken_half = part.grad[0].chunk(2, -1)
+            assert not part.grad[1].any()
+            assert not silent_half.any()
+            assert spoken_half.any()
+
     def test_an_empty_label_file_means_that_there_is_nothing(self):
         module = distiller(only(det=1.0))
         b = replace(batch(), boxes=(torch.zeros(0, 7),) * 2, labels=(torch.zeros(0).long(),) * 2)

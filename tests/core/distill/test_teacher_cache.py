@@ -26,6 +26,7 @@ from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.geometry.window import WindowConfig
 from kd3d_core.models.config import load_model_config
 from kd3d_core.training.caches import can_keep_answers
+from kd3d_core.training.config import DataConfig, ExtraDataConfig
 from kd3d_core.training.distill_task import DistillTask
 from kd3d_core.training.loop import train
 
@@ -328,6 +329,11 @@ class TestRuns:
             return can_keep_answers(wanted, detector)
 
         assert keeps(None, fusion)
+        extra = ExtraDataConfig("y", 0.5, augment=replace(colours, flip=0.5))
+        mixture = config(tmp_path / "x", data=DataConfig("x", extra=(extra,)))
+        mixture = replace(mixture, teacher=replace(mixture.teacher, cache=True))
+        assert not can_keep_answers(mixture, points_alone)
+        assert "(flip)" in caplog.text
         assert keeps(colours, points_alone)
         assert not keeps(colours, fusion)
         assert "(brightness, contrast, saturation)" in caplog.text

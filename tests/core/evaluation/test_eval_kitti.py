@@ -167,7 +167,8 @@ def test_no_detections_at_all_score_zero(folders, run, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     status, output, _ = run("kitti", "--labels", labels, "--detections", tmp_path / "nothing")
     assert status == 0
-    assert "3 of 3 frames have no file" in output
+    assert f"{tmp_path / 'nothing'} holds no detection file (*.txt), so all frames" in output
+    assert "frames have no file" not in output
     row = next(line for line in output.splitlines() if line.startswith("car         3d"))
     assert row.split()[3:] == ["0.00"] * 6
 

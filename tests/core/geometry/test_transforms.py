@@ -1,16 +1,18 @@
 """Transforms between frames, fixed and moving, against transforms composed by hand."""
 
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation, Slerp
 
 from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry.pose import matrix_from_pose, pose_from_matrix
-from kd3d_core.geometry.transforms import TransformBuffer
+from kd3d_core.geometry.transforms import TransformBuffer, interpolated
 
 coordinate = st.floats(-10, 10)
 S = 10**9
@@ -234,3 +236,45 @@ def test_quaternion_is_x_y_z_w() -> None:
 def test_no_pose(quaternion: tuple[float, ...]) -> None:
     with pytest.raises(CalibrationError, match="not a pose"):
         matrix_from_pose((0, 0, 0), quaternion)
+
+
+def test_a_pose_takes_little_memory() -> None:
+    frames, count = TransformBuffer(), 20_000
+    tracemalloc.start()
+    for number in range(count):
+        frames.add("map", "base", pose(number, 0), number)
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert used < 150 * count
+
+
+def test_ancestors_are_those_of_the_time(rig: TransformBuffer) -> None:
+    assert rig.ancestors("/camera", 11 * S) == ["mast", "base", "map"]
+    assert rig.ancestors("camera", 13 * S) == ["mast", "base"]
+    assert rig.ancestors("unknown", 11 * S) == []
+    assert [name for name in ("camera", "mast", "base", "map") if rig.moves(name)] == ["base"]
+
+
+def test_what_is_forgotten_may_be_said_by_another(rig: TransformBuffer) -> None:
+    rig.forget("base")
+    rig.forget("camera")  # is fixed, and stays so
+    assert rig.ancestors("camera", 11 * S) == ["mast", "base"]
+    rig.add("odom", "base", pose(1, 0), 11 * S)
+    assert rig.ancestors("camera", 11 * S) == ["mast", "base", "odom", "map"]
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-9, 0.01, 1.0, 3.0, np.pi - 1e-6])
+def test_interpolation_as_scipy_does_it(angle: float) -> None:
+    axis = np.array([0.6, -0.48, 0.64])
+    first = matrix_from_pose([1, 2, 3], [0.1, 0.2, 0.3, 0.9])
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_rotvec(angle * axis).as_matrix()
+    turn[:3, 3] = 4, 0, -2
+    second = first @ turn
+    turns = Rotation.from_matrix(np.stack([first[:3, :3], second[:3, :3]]))
+    for share in (0.0, 0.3, 1.0):
+        found = interpolated(first, second, share)
+        expected = Slerp([0, 1], turns)(share).as_matrix()
+        np.testing.assert_allclose(found[:3, :3], expected, atol=1e-8)
+        moved = (1 - share) * first[:3, 3] + share * second[:3, 3]
+        np.testing.assert_allclose(found[:3, 3], moved, atol=1e-12)

@@ -210,3 +210,63 @@ def test_cut_or_damaged_files_are_one_line(tmp_path: Path, kind: str) -> None:
             broken[place] = rng.integers(256)
         with suppress(ImageError):  # and nothing else
             assert decode_picture(bytes(broken)).ndim == 3
+
+
+SMOOTH = cv2.resize(np.random.default_rng(2).integers(0, 256, (20, 30, 3), np.uint8), (323, 210))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"subsampling": 0}, {"subsampling": 1}, {"optimize": True}, {"restart_marker_rows": 2}],
+    ids=str,
+)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_that_lacks_some_of_its_pixels_is_refused(
+    options: dict[str, object], mode: str
+) -> None:
+    """Decoders make grey of what is lacking."""
+    whole = encoded(Image.fromarray(SMOOTH).convert(mode), "JPEG", **options)
+    assert decode_picture(whole + bytes(20)).shape == SMOOTH.shape
+    start = whole.rindex(b"\xff\xda") + 20
+    rng = np.random.default_rng(3)
+    for place in rng.integers(start, len(whole) - 300, 20):
+        for damaged in (whole[:place], whole[:place] + b"\xff\xd9"):
+            with pytest.raises(ImageError, match="cut off or damaged"):
+                decode_picture(damaged)
+
+
+@pytest.mark.parametrize("value", [0, 127, 128, 255])
+def test_a_grey_picture_is_whole(value: int) -> None:
+    grey = np.full((50, 70, 3), value, np.uint8)
+    for options in ({}, {"progressive": True}, {"restart_marker_rows": 1}):
+        found = decode_picture(encoded(Image.fromarray(grey), "JPEG", **options))
+        assert np.abs(found.astype(int) - grey).max() <= 1
+
+
+def test_most_jpegs_with_a_hole_are_refused() -> None:
+    """Not all: what is left may happen to mean as many pixels."""
+    whole = encoded(Image.fromarray(SMOOTH), "JPEG")
+    refused = 0
+    for place in np.random.default_rng(3).integers(700, len(whole) - 300, 40):
+        try:
+            decode_picture(whole[:place] + whole[place + 250 :])
+        except ImageError:
+            refused += 1
+    assert refused >= 36
+
+
+def test_a_lost_restart_interval_is_refused() -> None:
+    whole = encoded(Image.fromarray(SMOOTH), "JPEG", restart_marker_rows=2)
+    first, second = whole.index(b"\xff\xd1"), whole.index(b"\xff\xd2")
+    with pytest.raises(ImageError, match="damaged"):
+        decode_picture(whole[:first] + whole[second:])
+
+
+def test_a_changed_byte_of_a_png_is_refused() -> None:
+    whole = encoded(Image.fromarray(SMOOTH))
+    rng = np.random.default_rng(4)
+    for place in rng.integers(8, len(whole), 100):
+        broken = bytearray(whole)
+        broken[place] ^= 1 << rng.integers(8)
+        with pytest.raises(ImageError):
+            decode_picture(bytes(broken))

@@ -155,10 +155,21 @@ def test_an_odd_row_of_yuv_ends_in_half_a_pair(encoding: str) -> None:
     assert decode_rgb(2, 1, 2, encoding, bytes(4)).shape == (2, 1, 3)
 
 
+@pytest.mark.parametrize("padding", [0, 6])
+def test_yuv_of_each_pixel(padding: int) -> None:
+    y, u, v = to_yuv(SCENE[:, :63])
+    colors = np.stack([u, v], -1).reshape(2 * 48, 63)
+    step, data = message(np.concatenate([y, colors]), padding)
+    found = decode_rgb(48, 63, step, "nv24", data)
+    assert found.shape == (48, 63, 3)
+    assert np.abs(found.astype(int) - SCENE[:, :63]).max() < 6  # no colours are shared
+
+
 def test_all_encodings_are_tried_here() -> None:
     tried = {"mono16", *(f"{order}16" for order in ("rgb", "bgr", "rgba", "bgra")), *VIEWS}
     tried |= {f"bayer_{p}{bits}" for p in ("rggb", "bggr", "gbrg", "grbg") for bits in (8, 16)}
-    assert tried | {"yuv422", "uyvy", "yuv422_yuy2", "yuyv", "nv12", "nv21"} == set(ENCODINGS)
+    tried |= {"yuv422", "uyvy", "yuv422_yuy2", "yuyv", "nv12", "nv21", "nv24"}
+    assert tried == set(ENCODINGS)
 
 
 # Compressed

@@ -11,13 +11,13 @@ from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.geometry.window import WindowConfig
+from kd3d_core.models.camera_notices import camera_notices
 from kd3d_core.models.card import (
     ONLY_RENDERED,
     UNTRAINED,
     CameraRange,
     ModelCard,
     TrainingFrames,
-    camera_notices,
     caveat,
 )
 from kd3d_core.models.config import load_model_config, save_model_config

@@ -79,8 +79,6 @@ def test_a_lidar_model_reads_points_and_no_image(pointpillars, tracking):
     assert torch.equal(output.points, points)
 
 
-def test_a_camera_is_no_lidar(pointpillars, config):
+def test_a_camera_is_no_lidar(pointpillars):
     with pytest.raises(ConfigError, match=r"reads the points of a LiDAR.*type pseudo_lidar"):
         CameraDetector(make_model(pointpillars, CPU))
-    with pytest.raises(ConfigError, match=r"lite an image too: use second"):
-        make_model(LidarModelConfig(config.detector), CPU)

@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
     """Three frames of 126 x 44 pixels with a car in each."""
     projection = np.array([[72.0, 0, 62.5, 0], [0, 73, 21.5, 0], [0, 0, 1, 0]])
     camera = PinholeCamera(projection, 126, 44, virtual_lidar_from_camera(1.5))
-    writer = KittiWriter(tmp_path / "data", has_labels=False)
+    writer = KittiWriter(tmp_path / "data")
     points = np.random.default_rng(0).uniform(0.1, 0.9, (20, 4))
     labels = tmp_path / "data" / "training" / "label_2"
     labels.mkdir(parents=True)

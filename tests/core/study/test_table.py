@@ -12,7 +12,8 @@ from kd3d_core.cli import ablate as command
 from kd3d_core.study.plots import students_over_epochs
 from kd3d_core.study.run import write_results
 from kd3d_core.study.runs import student_runs
-from kd3d_core.study.table import Spread, make_table, markdown
+from kd3d_core.study.table import Spread, make_table
+from kd3d_core.study.table_files import markdown
 
 
 @pytest.fixture

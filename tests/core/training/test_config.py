@@ -9,9 +9,15 @@ import yaml
 
 from kd3d_core.cli import train as command
 from kd3d_core.cli.train import replaced_settings
+from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.paths import share_dir
-from kd3d_core.training.config import load_train_config
+from kd3d_core.training.config import (
+    DataConfig,
+    ExtraDataConfig,
+    TrainConfig,
+    load_train_config,
+)
 
 FILES = sorted((share_dir() / "config" / "train").glob("*.yaml"))
 
@@ -101,7 +107,7 @@ def test_settings_are_given_in_any_mixture(monkeypatch):
         seen.append(given)
         raise ConfigError("that's all")
 
-    monkeypatch.setattr("kd3d_core.training.config.load_train_config", load)
+    monkeypatch.setattr("kd3d_core.training.stages.load_stages", load)
     words = "x.yaml --set epochs=3 --optimizer.lr 1e-3 --set seed=2 batch_size=4"
     monkeypatch.setattr(sys, "argv", ["kd3d-train", *words.split()])
     assert command.main() == 1
@@ -118,3 +124,20 @@ def test_options_become_settings():
     assert replaced_settings(["x.yaml"]) == ["x.yaml"]
     with pytest.raises(SystemExit, match="--epochs needs a value"):
         replaced_settings(["x.yaml", "--epochs"])
+
+
+class TestMixtures:
+    def test_a_batch_has_whole_frames_of_each_set(self):
+        data = DataConfig("a", extra=(ExtraDataConfig("b", 0.75),), mix="batch")
+        run = TrainConfig("depth", "lite", data, "out", batch_size=4)
+        assert run.per_batch == (1, 3)
+        assert replace(run, data=replace(data, mix="epoch")).per_batch is None
+        for size in (2, 6):
+            with pytest.raises(ConfigError, match=f"a batch of {size} can't hold the shares 0.75"):
+                replace(run, batch_size=size)
+        with pytest.raises(ConfigError, match="has nothing to mix"):
+            DataConfig("a", mix="batch")
+
+    def test_objects_are_pasted_into_all_frames_or_none(self):
+        with pytest.raises(ConfigError, match=r"data\.extra has augment\.sample_objects"):
+            ExtraDataConfig("b", 0.5, augment=AugmentConfig(sample_objects={"Car": 1}))

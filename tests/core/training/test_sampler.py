@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kd3d_core.training.sampler import epoch_batches
+from kd3d_core.training.sampler import epoch_batches, mixed_batches
 
 
 @pytest.mark.parametrize(("count", "batch_size", "world"), [(31, 2, 1), (31, 4, 2), (3, 2, 4)])
@@ -33,3 +33,22 @@ def test_a_run_of_an_older_version_goes_on_in_its_order():
     assert epoch_batches(7, 2, seed=3, epoch=4) == [[2, 0], [6, 3], [1, 4], [5, 2]]
     assert torch.equal(torch.get_rng_state(), before)
     assert len({str(epoch_batches(50, 5, seed, epoch)) for seed in (0, 1) for epoch in (0, 1)}) == 4
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_every_batch_has_its_share_of_each_set(world):
+    counts, per_batch = (10, 31, 3), (1, 3, 1)
+    ranks = [mixed_batches(counts, per_batch, 0, 2, rank, world) for rank in range(world)]
+    seen = [batch for batches in ranks for batch in batches]
+    assert len(seen) == 10
+    for batch in seen:
+        assert [sum(a <= i < b for i in batch) for a, b in ((0, 10), (10, 41), (41, 44))] == [
+            1,
+            3,
+            1,
+        ]
+    frames = [index for batch in seen for index in batch]
+    assert sorted(index for index in frames if index < 10) == list(range(10))
+    assert len({index for index in frames if 10 <= index < 41}) == 30
+    assert {index for index in frames if index >= 41} == {41, 42, 43}
+    assert mixed_batches(counts, per_batch, 0, 2) != mixed_batches(counts, per_batch, 0, 3)

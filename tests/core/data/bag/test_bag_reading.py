@@ -60,17 +60,18 @@ def test_a_folder_that_lost_its_metadata_is_read(bag: Path, tmp_path: Path) -> N
         assert len(list(reader.messages())) == 6
 
 
-@pytest.mark.parametrize("kept", [0, 1, 7, 60, 0.3, 0.7, -1, -40])
-def test_cut_off_recordings_are_refused_in_one_line(bag: Path, tmp_path: Path, kept: float) -> None:
+@pytest.mark.parametrize("kept", [0, 1, 7, 60, 150])
+def test_recordings_of_no_whole_message_are_refused_in_one_line(
+    bag: Path, tmp_path: Path, kept: int
+) -> None:
     shutil.copytree(bag, tmp_path / "bag")
     (file,) = (tmp_path / "bag").glob("*.mcap")
-    data = file.read_bytes()
-    file.write_bytes(data[: int(kept * len(data)) if isinstance(kept, float) else int(kept)])
+    file.write_bytes(file.read_bytes()[:kept])
     for path in (tmp_path / "bag", file):
         with pytest.raises(DataError) as error:
             BagReader(path)
         assert str(path) in str(error.value)
-        assert "mcap recover" in str(error.value)
+        assert "the bag is damaged: " in str(error.value)
         assert "\n" not in str(error.value)
 
 

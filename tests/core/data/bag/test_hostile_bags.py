@@ -18,7 +18,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from sample_messages import IMAGE, STAMP, assert_same, write_bag
 
-from kd3d_core.data.bag import BagReader, compression, storage, typestore
+from kd3d_core.data.bag import BagReader, compression, scan_mcap, scan_sqlite, storage, typestore
 from kd3d_core.data.bag.compression import unbz2, unlz4, unzstd
 from kd3d_core.data.bag.types import bag_typestore
 from kd3d_core.errors import DataError
@@ -252,7 +252,7 @@ def test_chunks_are_unpacked_to_no_more_than_is_believable(
     )
     path = tmp_path / "bag.mcap"
     path.write_bytes(content + record(2, struct.pack("<QQI", 0, 0, 0)) + MAGIC)
-    monkeypatch.setattr(storage, "MAX_BYTES", 2**19)
+    monkeypatch.setattr(scan_mcap, "MAX_BYTES", 2**19)
     with pytest.raises(DataError, match="unpack to more than 0 MiB") as error:
         BagReader(path)
     assert str(path) in str(error.value)
@@ -296,15 +296,17 @@ def test_files_that_unpack_to_too_much_are_refused(
 # What files say of themselves
 
 
-def test_a_count_that_cannot_be_is_refused(bag: Path, tmp_path: Path) -> None:
+def test_a_count_that_cannot_be_is_not_believed(
+    bag: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (file,) = bag.glob("*.mcap")
     data = bytearray(file.read_bytes())
     place = data.rindex(struct.pack("<BQ", 0x0B, 46 + 5 * 10)) + 9  # the statistics
     data[place : place + 8] = struct.pack("<Q", 10**15)
     path = tmp_path / "bag.mcap"
     path.write_bytes(data)
-    with pytest.raises(DataError, match="its index counts more messages than it has bytes"):
-        BagReader(path)
+    assert len(read_all(path)) == 6
+    assert "its index is damaged and isn't used: the counts in its index contradict" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -390,7 +392,7 @@ def test_sqlite_with_topics_of_other_kinds(database: Path) -> None:
 def test_a_blob_that_a_database_makes_up_is_bounded(
     database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(scan_sqlite, "MAX_BYTES", 10_000)
     change(
         database,
         "DROP TABLE messages",
@@ -435,49 +437,3 @@ def test_ros1_definitions_of_other_topics_cost_nothing(tmp_path: Path) -> None:
     (tmp_path / "old.bag").write_bytes(data)
     with BagReader(tmp_path / "old.bag") as reader:
         assert [message.topic for message in reader.messages()] == ["/good"] or reader.foreign
-
-
-# Damage
-
-
-def damaged(data: bytes, rng: random.Random) -> bytes:
-    """Cut off somewhere, or a few bytes changed."""
-    if rng.random() < 0.3:
-        return data[: rng.randrange(len(data))]
-    broken = bytearray(data)
-    for _ in range(rng.randint(1, 4)):
-        broken[rng.randrange(len(data))] = rng.randrange(256)
-    return bytes(broken)
-
-
-@pytest.mark.parametrize("kind", ["mcap", "db3", "bag"])
-def test_damage_is_said_in_a_line(kind: str, bag: Path, database: Path, tmp_path: Path) -> None:
-    if kind == "mcap":
-        original = next(bag.glob("*.mcap")).read_bytes()
-    elif kind == "db3":
-        original = database.read_bytes()
-    else:
-        store = get_typestore(Stores.ROS1_NOETIC)
-        string = store.types["std_msgs/msg/String"]
-        with Ros1Writer(tmp_path / "old.bag") as writer:
-            connection = writer.add_connection("/text", string.__msgtype__, typestore=store)
-            for stamp in range(5):
-                raw = store.serialize_ros1(string("hello"), string.__msgtype__)
-                writer.write(connection, stamp, raw)
-        original = (tmp_path / "old.bag").read_bytes()
-    rng = random.Random(1)
-    path = tmp_path / f"broken.{kind}"
-    errors = []
-    for _ in range(40):
-        path.write_bytes(damaged(original, rng))
-        try:
-            with BagReader(path) as reader:
-                for message in reader.messages():
-                    reader.decode(message)
-        except DataError as error:
-            errors.append(str(error))
-    assert len(errors) > 10
-    for line in errors:
-        assert line.startswith(str(path))
-        assert "\n" not in line
-        assert len(line) < 700

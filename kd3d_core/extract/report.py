@@ -1,0 +1,182 @@
+"""The report of an extraction: `report.json` says all, and `report.html` is drawn from it.
+
+write_report(report, Path("data/site"))
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kd3d_core.config import plain
+from kd3d_core.data.calibration_check import check_calibration, common_findings, labelled_sample
+from kd3d_core.data.labels import usable
+from kd3d_core.extract.edges import TURN_DEG, score_turns
+from kd3d_core.extract.summary import (
+    CameraReport,
+    ExtractReport,
+    FrameReport,
+    RecordingReport,
+    Sample,
+    Tally,
+)
+from kd3d_core.files import write_json
+from kd3d_core.visual.extraction_page import extraction_page, sample_frame
+from kd3d_core.visual.page import Frame, write_page
+from kd3d_core.visual.plots import histogram_bins
+
+NAMES = ("report.json", "report.html")
+_MOST_PICTURES = 4
+
+
+def write_report(report: ExtractReport, folder: Path) -> None:
+    """Write both files into a folder; `DataError` if they can't be."""
+    values = report_values(report)
+    pictures = [
+        [_pictures(camera.samples) for camera in recording.cameras]
+        for recording in report.recordings
+    ]
+    write_json(folder / NAMES[0], values)
+    write_page(folder / NAMES[1], extraction_page(values, pictures))
+
+
+def report_values(report: ExtractReport) -> dict[str, Any]:
+    """All that the report says, as JSON has it; stamps in nanoseconds, sizes in bytes."""
+    recordings = [_recording(each) for each in report.recordings]
+    return {
+        "version": report.version,
+        "extracted": report.extracted,
+        "settings": plain(dict(report.settings)),
+        "frames": sum(
+            camera["frames"] for recording in recordings for camera in recording["cameras"]
+        ),
+        "size_bytes": report.size_bytes,
+        "warnings": [text for recording in recordings for text in _warnings(recording)],
+        "recordings": recordings,
+    }
+
+
+def _recording(recording: RecordingReport) -> dict[str, Any]:
+    return {
+        "path": recording.path,
+        "start_ns": recording.start_ns,
+        "end_ns": recording.end_ns,
+        "stopped": recording.stopped,
+        "doubts": list(recording.doubts),
+        "topics": [plain(asdict(topic)) for topic in recording.topics],
+        "others": {name: _tally(tally) for name, tally in recording.others.items()},
+        "cameras": [_camera(camera) for camera in recording.cameras],
+    }
+
+
+def _tally(tally: Tally) -> dict[str, Any]:
+    return {
+        "used": tally.used,
+        "skipped": dict(tally.skipped),
+        "rejected": dict(tally.rejected),
+    }
+
+
+def _camera(camera: CameraReport) -> dict[str, Any]:
+    frames = camera.frames
+    limit_s = camera.max_offset_s
+    scanned = [frame for frame in frames if frame.points]
+    return {
+        "name": camera.camera.name,
+        "topics": asdict(camera.camera.topics),
+        "tallies": {name: _tally(tally) for name, tally in camera.tallies.items()},
+        "frames": len(frames),
+        "max_offset_s": limit_s,
+        "offset_s": (
+            None
+            if limit_s is None
+            else _spread([frame.offset_s for frame in frames], (-limit_s, limit_s))
+        ),
+        "points": _spread([frame.points for frame in scanned]),
+        "dropped_points": dict(_sum(frame.dropped for frame in frames)),
+        "in_image": _spread([frame.in_image for frame in frames if frame.in_image is not None]),
+        "motion": dict(_counted(frames)),
+        "labels": sum(frame.labels for frame in frames),
+        "size_bytes": sum(frame.size_bytes for frame in frames),
+        "focal_px": camera.focal_px,
+        "camera_height_m": camera.camera_height_m,
+        "doubts": list(camera.doubts),
+        "calibration": _calibration(camera.samples) if limit_s is not None else None,
+        "samples": [sample.name for sample in camera.samples],
+    }
+
+
+def _counted(frames: Sequence[FrameReport]) -> Counter[str]:
+    """What was done about the LiDAR's motion: to how many sweeps."""
+    return Counter(frame.motion or "left as measured" for frame in frames if frame.points)
+
+
+def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
+    total = Counter[str]()
+    for each in counts:
+        total.update(each)
+    return total
+
+
+def _spread(
+    values: Sequence[float], reach: tuple[float, float] | None = None
+) -> dict[str, Any] | None:
+    """Where values lie; None where there are none.
+
+    `p95` is of their absolute values, `reach` what their histogram shows at least.
+    """
+    if not values:
+        return None
+    least, most = float(min(values)), float(max(values))
+    reach = reach or (least, most)
+    shown = min(reach[0], least), max(reach[1], most)
+    counts, edges = np.histogram(values, histogram_bins(len(values)), shown)
+    return {
+        "median": float(np.median(values)),
+        "p95": float(np.percentile(np.abs(values), 95)),
+        "least": least,
+        "most": most,
+        "histogram": {"counts": counts.tolist(), "edges": edges.tolist()},
+    }
+
+
+def _calibration(samples: Sequence[Sample]) -> dict[str, Any]:
+    """How well LiDAR and images fit in some frames; `edges` is None where there are too few."""
+    findings, names = [], [sample.name for sample in samples]
+    for sample in samples:
+        labels = None if sample.labels is None else usable(sample.labels)
+        checked = labelled_sample(sample.name, sample.camera, sample.points, labels)
+        findings.append(check_calibration(checked))
+    texts = common_findings(findings, names)
+    scores = score_turns(samples)
+    if scores is None:
+        return {"edges": None, "findings": texts}
+    if turn := scores.best_turn:
+        texts.append(
+            f"turning the camera by {turn[0].strip('+')}{TURN_DEG:g}° about its axis {turn[1]} "
+            f"improves the score of edges by {scores.changes[turn]:.0%}: check the calibration"
+        )
+    return {"edges": {**asdict(scores), "turn_deg": TURN_DEG}, "findings": texts}
+
+
+def _warnings(recording: Mapping[str, Any]) -> list[str]:
+    """What should be looked at before the frames are used."""
+    path = recording["path"]
+    stopped = recording["stopped"]
+    warnings = [f"{path}: read up to where it is damaged: {stopped}"] if stopped else []
+    for camera in recording["cameras"]:
+        for text in (camera["calibration"] or {}).get("findings", ()):
+            warnings.append(f"{path}, {camera['topics']['images']}: {text}")
+    return warnings
+
+
+def _pictures(samples: Sequence[Sample]) -> list[Frame]:
+    """Some of the samples, drawn."""
+    some = sorted({round(place) for place in np.linspace(0, len(samples) - 1, _MOST_PICTURES)})
+    return [
+        sample_frame(each.name, each.image, each.camera, each.points, each.labels)
+        for each in (samples[index] for index in some if samples)
+    ]

@@ -1,0 +1,135 @@
+"""Frames of the node: where it gets them from, what it tells TF."""
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
+from fake_detector import FakeDetector
+from geometry_msgs.msg import TransformStamped
+from node_helpers import CAMERA_FRAME, LATCHED, camera_info, image_message
+from node_setup import Start
+from tf2_msgs.msg import TFMessage
+
+from kd3d_core.errors import CalibrationError
+from kd3d_core.geometry.pose import matrix_from_pose
+from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
+from kd3d_ros import worker
+
+
+def transform(parent: str, child: str, x: float = 0.0, z: float = 0.0) -> TransformStamped:
+    """Of a child that is moved and not turned."""
+    stamped = TransformStamped(child_frame_id=child)
+    stamped.header.frame_id = parent
+    stamped.transform.translation.x, stamped.transform.translation.z = float(x), float(z)
+    stamped.transform.rotation.w = 1.0
+    return stamped
+
+
+def test_virtual_frame_is_published_once_per_camera(start: Start) -> None:
+    setup = start()
+    transforms: list[TFMessage] = []
+    setup.connect()
+    setup.info()
+    setup.send(image_message(), image_message())
+    # Latched: who comes later gets it as well.
+    setup.camera.listen(TFMessage, "/tf_static", transforms, LATCHED)
+    setup.spinner.until("the transform", lambda: transforms)
+    ((stamped,),) = [message.transforms for message in transforms]
+    assert (stamped.header.frame_id, stamped.child_frame_id) == (CAMERA_FRAME, "kd3d_lidar")
+    move, turn = stamped.transform.translation, stamped.transform.rotation
+    camera_from_lidar = matrix_from_pose((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
+    np.testing.assert_allclose(
+        camera_from_lidar, np.linalg.inv(virtual_lidar_from_camera(1.65)), atol=1e-9
+    )
+    # A point on the ground, 5 m ahead.
+    np.testing.assert_allclose(camera_from_lidar @ [5, 0, -1.73, 1], [0, 1.65, 5, 1], atol=1e-9)
+
+
+def test_named_frame_comes_from_tf_static(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(worker, "_PATIENCE_S", 0.05)
+    detector = FakeDetector()
+    setup = start(detector, detector_frame="velodyne").ready()
+    setup.send(image_message(), image_message())
+    assert setup.node.counters.rejected == {"no_transform": 2}
+    assert capfd.readouterr().err.count("no transform from") == 1
+
+    broadcaster = setup.camera.create_publisher(TFMessage, "/tf_static", LATCHED)
+    broken = transform("base", "broken")
+    broken.transform.rotation.w = 0.0
+    frames = [transform("base", "velodyne", z=1.5), transform("base", CAMERA_FRAME, z=1.25), broken]
+    broadcaster.publish(TFMessage(transforms=frames))
+    setup.spinner.until("the transforms", lambda: setup.node.counters.noticed["bad_transform"])
+    setup.send(image_message())
+    assert setup.node.counters.processed == 1
+    ((_, camera),) = detector.calls
+    np.testing.assert_allclose(camera.lidar_from_camera[:3, 3], [0, 0, -0.25])
+    setup.spinner.until("points", lambda: setup.camera.points)
+    assert setup.camera.points[0].header.frame_id == "velodyne"
+
+
+def test_a_camera_that_moves_is_where_tf_has_it_at_the_stamp(start: Start) -> None:
+    detector = FakeDetector()
+    setup = start(detector, detector_frame="base").ready()
+    broadcaster = setup.camera.create_publisher(TFMessage, "/tf", 10)
+    for second in (10, 11):
+        moved = transform("base", CAMERA_FRAME, x=second)
+        moved.header.stamp.sec = second
+        broadcaster.publish(TFMessage(transforms=[moved]))
+
+    def is_known() -> bool:
+        try:
+            return bool(
+                setup.node._frames.transforms.lookup("base", CAMERA_FRAME, 11 * 10**9).any()
+            )
+        except CalibrationError:
+            return False
+
+    setup.spinner.until("the transforms", is_known)
+    setup.send(image_message(stamp=10.25))
+    ((_, camera),) = detector.calls
+    np.testing.assert_allclose(camera.lidar_from_camera[:3, 3], [10.25, 0, 0])
+
+
+def test_another_parent_of_the_virtual_frame_is_told(
+    start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    setup = start().ready()
+    setup.send(image_message())
+    spinner, node = setup.spinner, setup.node
+    spinner.until("the node hears itself", lambda: node._frames._parents == {CAMERA_FRAME})
+    assert setup.fresh_status().level != DiagnosticStatus.ERROR
+    broadcaster = setup.camera.create_publisher(TFMessage, "/tf_static", LATCHED)
+    broadcaster.publish(TFMessage(transforms=[transform("rear_optical", "/kd3d_lidar")]))
+    spinner.until("the other transform", lambda: "rear_optical" in node._frames._parents)
+    status = setup.fresh_status()
+    assert status.level == DiagnosticStatus.ERROR
+    assert "by another node, of rear_optical" in status.message
+    assert "set virtual_frame" in capfd.readouterr().err
+
+
+def test_two_cameras_have_frames_and_diagnostics_of_their_own(start: Start) -> None:
+    for side in ("left", "right"):
+        setup = start(namespace=f"/{side}", listen=False)
+        setup.spinner.until("activation", lambda node=setup.node: node.state == "active")
+        status = setup.fresh_status()
+        assert status.name == f"{side}/kd3d_detector: detector"
+        assert status.hardware_id == f"/{side}/image"
+        assert setup.node._outputs.frame_id == f"{side}/kd3d_lidar"
+
+
+def test_empty_frame_id(start: Start) -> None:
+    setup = start()
+    transforms: list[TFMessage] = []
+    setup.camera.listen(TFMessage, "/tf_static", transforms, LATCHED)
+    setup.connect()
+    info = camera_info()
+    info.header.frame_id = ""
+    setup.camera.infos.publish(info)
+    message = image_message()
+    message.header.frame_id = ""
+    setup.send(message, message)
+    assert setup.node.counters.processed == 2
+    assert setup.node.counters.noticed == {"empty_frame_id": 1}
+    setup.spinner.until("points", lambda: len(setup.camera.points) == 2)
+    assert not transforms
