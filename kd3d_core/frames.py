@@ -7,10 +7,17 @@ import cv2
 import numpy as np
 
 from kd3d_core.geometry.camera import PinholeCamera, rectification_grid
-from kd3d_core.messages.types import ObjectBoxes, PointCloud, Transform
+from kd3d_core.messages.types import (
+    CameraInfo,
+    CompressedImage,
+    Image,
+    ObjectBoxes,
+    PointCloud,
+    Transform,
+)
 from kd3d_core.models.card import Caveat
 from kd3d_core.runtime.detections import Detections
-from kd3d_core.visual.frame import draw_frame
+from kd3d_core.visual.frame import Scene, draw_frame, draw_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +33,7 @@ class Frame:
             itself, as a bag with `/tf_static` does.
         truth: annotated objects in the frame of the results, if there are any.
         camera_frame: name of the camera's optical frame; empty if it isn't known.
+        recorded: the image as the message it was recorded in, where there is one.
     """
 
     name: str
@@ -35,6 +43,18 @@ class Frame:
     extrinsics: Transform | None = None
     truth: ObjectBoxes | None = None
     camera_frame: str = ""
+    recorded: Image | CompressedImage | None = None
+
+    @property
+    def image_message(self) -> Image | CompressedImage:
+        """The image as it was recorded, or else as `rgb8`, with the frame's stamp and frame id."""
+        message = self.recorded or Image.from_rgb(self.image, self.stamp_ns, self.camera_frame)
+        return replace(message, stamp_ns=self.stamp_ns, frame_id=self.camera_frame)
+
+    @property
+    def camera_info(self) -> CameraInfo:
+        """The camera as a message that goes with the image."""
+        return CameraInfo.of_camera(self.camera, self.stamp_ns, self.camera_frame)
 
     @property
     def rectified_image(self) -> np.ndarray:
@@ -91,15 +111,23 @@ class FrameResult:
         )
 
     @cached_property
-    def picture(self) -> np.ndarray:
-        """`(h, w, 3)` uint8 RGB: the image with boxes, and under it the scene from above."""
-        rectified = replace(self.frame.camera, distortion=None)
-        return draw_frame(
+    def scene(self) -> Scene:
+        """What pictures of it show."""
+        return Scene(
             self.frame.rectified_image,
-            rectified,
+            replace(self.frame.camera, distortion=None),
             self.detections.points,
             self.found,
             self.frame.truth,
             self.caveat.short if self.caveat else "",
-            self.frame.name,
         )
+
+    @cached_property
+    def annotated(self) -> np.ndarray:
+        """`(h, w, 3)` uint8 RGB: the rectified image with boxes."""
+        return draw_image(self.scene)
+
+    @cached_property
+    def picture(self) -> np.ndarray:
+        """`(h, w, 3)` uint8 RGB: the image with boxes, and under it the scene from above."""
+        return draw_frame(self.scene, self.frame.name)

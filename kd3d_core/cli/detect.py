@@ -27,6 +27,7 @@ def detect(
     png: Path | None = None,
     mp4: Path | None = None,
     bag: Path | None = None,
+    bag_images: bool = False,
     html: Path | None = None,
     rerun: Path | None = None,
     model: str = "demo",
@@ -53,6 +54,8 @@ def detect(
         png: folder for a picture per frame, with boxes, cloud and, where there are any, labels.
         mp4: file for a video of the same pictures, all scaled to the size of the first.
         bag: folder of a bag with points, detections and markers.
+        bag_images: put the images, as they were recorded, their calibration and where the camera is
+            into that bag as well, so that RViz or Foxglove shows it alone.
         html: file for a page with pictures to play, latencies, and precision and recall where there
             are labels.
         rerun: file for the Rerun viewer; needs the package rerun-sdk.
@@ -98,6 +101,8 @@ def detect(
     for weights in load_model_config(model).weights.values():
         if weights != "random":
             resolve(weights)
+    if bag_images and bag is None:
+        raise Kd3dError("--bag-images says what --bag OUT holds: give that, too")
     if bag is not None and bag.absolute() in [path.absolute() for path in paths]:
         raise Kd3dError(f"--bag {bag} is the input: give another name")
     for option, folder in (("--kitti", kitti), ("--png", png)):
@@ -112,7 +117,7 @@ def detect(
     source = _source(paths, frame_slice(frames), rate, calibration, settings)
     if not source.count:
         raise DataError(f"--frames {frames} selects none of the frames in {inputs[0]}")
-    outputs = _Outputs(kitti, png, mp4, bag, html, rerun, overwrite)
+    outputs = _Outputs(kitti, png, mp4, bag, bag_images, html, rerun, overwrite)
     facts = {"from": str(paths[0]), "model": model, "trained on": card.trained_on}
     sinks = _sinks(outputs, source, facts)
 
@@ -204,6 +209,7 @@ class _Outputs:
     png: Path | None
     mp4: Path | None
     bag: Path | None
+    bag_images: bool
     html: Path | None
     rerun: Path | None
     overwrite: bool
@@ -223,7 +229,8 @@ def _sinks(outputs: _Outputs, source: "Source", facts: dict[str, str]) -> "list[
     if outputs.mp4 is not None:
         sinks.append(VideoSink(outputs.mp4, source.rate_hz))
     if outputs.bag is not None:
-        sinks.append(BagSink(outputs.bag, outputs.overwrite))
+        topics = source.camera_topics if outputs.bag_images else None
+        sinks.append(BagSink(outputs.bag, outputs.overwrite, topics))
     if outputs.html is not None:
         from kd3d_core.offline.report_sink import ReportSink
 
@@ -272,6 +279,7 @@ def main() -> int:
         examples=[
             "kd3d-detect ~/kitti/tracking_0001 --kitti out/labels --png out/pictures",
             "kd3d-detect drive.mcap --bag out/detections --mp4 out/drive.mp4 --html out/drive.html",
+            "kd3d-detect drive.mcap --bag out/with_images --bag-images",
             "kd3d-detect out/bag --detector-frame velodyne --rerun out/drive.rrd",
             "kd3d-detect photos/ --calib front.yaml --raw-images --camera-height 0.6 --png out/png",
             "kd3d-detect a.jpg b.jpg --intrinsics 721.5 721.5 609.6 172.9 --kitti out/labels",

@@ -1,17 +1,27 @@
-"""A bag as a rig would have recorded it, from a folder in KITTI's layout."""
+"""A bag as a rig would have recorded it, from a folder in KITTI's layout, or one of its drives.
+
+Frames are those of REP 105, where the drive has GPS/IMU: `/tf` has `odom` -> `base_link` (the unit;
+`odom` is where it first was), `/tf_static` has `base_link` -> `velodyne` -> `camera_optical`.
+"""
 
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from kd3d_core.data.bag import BagWriter
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
+from kd3d_core.data.kitti_drives import START_NS, Drive
 from kd3d_core.data.labels import Label, describe_unusable, label_objects, usable
+from kd3d_core.data.point_files import KITTI_POINTS, read_points
+from kd3d_core.errors import DataError
+from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.lens import Distortion
+from kd3d_core.messages.pictures import picture_size, read_picture
 from kd3d_core.messages.qos import LATCHED
 from kd3d_core.messages.types import (
     CameraInfo,
@@ -33,10 +43,16 @@ POINTS_TOPIC = "/velodyne_points"
 TRUTH_TOPIC = "/ground_truth"
 TF_TOPIC = "/tf_static"
 
-START_NS = 1_317_042_272_000_000_000
-"""Stamp of the first frame, on KITTI's first day: the same folder always makes the same bag."""
+ODOM_FRAME, BASE_FRAME = "odom", "base_link"
+MOVING_TOPIC = "/tf"
 
 _log = logging.getLogger(__name__)
+
+# Of the cameras of a drive.
+_CAMERA_TOPICS = {
+    2: (IMAGE_TOPIC, INFO_TOPIC),
+    3: ("/camera_right/image_raw", "/camera_right/camera_info"),
+}
 
 _MESSAGES: dict[str, type[Message]] = {
     TF_TOPIC: Transforms,
@@ -116,3 +132,98 @@ def _messages(
         yield POINTS_TOPIC, PointCloud(stamp_ns, LIDAR_FRAME, frame.points())
     if labels is not None:
         yield TRUTH_TOPIC, label_objects(usable(labels), pose, stamp_ns, LIDAR_FRAME)
+
+
+def write_drive_bag(
+    drive: Drive,
+    out: Path,
+    overwrite: bool = False,
+    on_frame: Callable[[], None] = lambda: None,
+) -> dict[str, int]:
+    """Write the recordings of a drive's sensors, each with its own stamps, and the transforms.
+
+    Messages lie in the order of their stamps. Labels without a sound 3D box are left out, with a
+    warning that counts them.
+
+    Returns:
+        Messages written, by topic.
+
+    Raises:
+        DataError: a file is damaged or missing; no bag is left then.
+        CalibrationError: as `drive.camera` has it.
+    """
+    cameras = {
+        key: drive.camera(key, picture_size(images[0][1])) for key, images in drive.images.items()
+    }
+    main = next(iter(cameras.values()))
+    events = sorted(_events(drive, cameras), key=lambda event: event[0])
+    with BagWriter(out, overwrite) as writer:
+        writer.add_topic(TF_TOPIC, Transforms.ros_type, LATCHED)
+        writer.write(TF_TOPIC, events[0][0], _mounting(events[0][0], drive, main))
+        for stamp_ns, topic, make in events:
+            message = make()
+            if topic not in writer.counts:
+                writer.add_topic(topic, message.ros_type)
+            writer.write(topic, stamp_ns, message)
+            if topic == IMAGE_TOPIC:
+                on_frame()
+        flaws = Counter(
+            label.flaw
+            for labels in drive.labels.values()
+            for label in labels
+            if label.is_object and label.flaw
+        )
+        if flaws:
+            _log.warning("%s: labels left out: %s", out, describe_unusable(flaws))
+        return dict(writer.counts)
+
+
+def _events(
+    drive: Drive, cameras: dict[int, PinholeCamera]
+) -> Iterator[tuple[int, str, Callable[[], Message]]]:
+    """When a message is to be written, on which topic, and what makes it."""
+    for key, images in drive.images.items():
+        camera = cameras[key]
+        image_topic, info_topic = _CAMERA_TOPICS[key]
+        for stamp_ns, path in images:
+            yield (
+                stamp_ns,
+                info_topic,
+                partial(CameraInfo.of_camera, camera, stamp_ns, CAMERA_FRAME),
+            )
+            yield stamp_ns, image_topic, partial(_drive_image, path, camera, stamp_ns)
+    for stamp_ns, path in drive.clouds:
+        yield stamp_ns, POINTS_TOPIC, partial(_drive_cloud, path, stamp_ns)
+    pose = next(iter(cameras.values())).lidar_from_camera
+    for stamp_ns, labels in drive.labels.items():
+        yield (
+            stamp_ns,
+            TRUTH_TOPIC,
+            partial(label_objects, usable(labels), pose, stamp_ns, LIDAR_FRAME),
+        )
+    for stamp_ns, moved in drive.poses:
+        move = Transform(stamp_ns, ODOM_FRAME, BASE_FRAME, moved)
+        yield stamp_ns, MOVING_TOPIC, partial(Transforms, (move,))
+
+
+def _mounting(stamp_ns: int, drive: Drive, camera: PinholeCamera) -> Transforms:
+    """Where the sensors sit."""
+    transforms = [Transform(stamp_ns, LIDAR_FRAME, CAMERA_FRAME, camera.lidar_from_camera)]
+    if drive.lidar_from_imu is not None:
+        base_from_lidar = np.linalg.inv(drive.lidar_from_imu)
+        transforms.insert(0, Transform(stamp_ns, BASE_FRAME, LIDAR_FRAME, base_from_lidar))
+    return Transforms(tuple(transforms))
+
+
+def _drive_image(path: Path, camera: PinholeCamera, stamp_ns: int) -> Image:
+    pixels = read_picture(path)
+    if pixels.shape[:2] != (camera.height, camera.width):
+        raise DataError(
+            f"{path}: it has {pixels.shape[1]} x {pixels.shape[0]} pixels, the first image of its "
+            f"camera {camera.width} x {camera.height}"
+        )
+    return Image.from_rgb(pixels, stamp_ns, CAMERA_FRAME)
+
+
+def _drive_cloud(path: Path, stamp_ns: int) -> PointCloud:
+    return PointCloud(stamp_ns, LIDAR_FRAME, read_points(path, KITTI_POINTS))

@@ -50,12 +50,13 @@ def lidar_from_camera(entries: dict[str, list[str]]) -> np.ndarray:
         raise CalibrationError("R0_rect or Tr_velo_to_cam is no rotation") from None
 
 
-def raw_camera_info(entries: dict[str, list[str]], rectified: bool) -> CameraInfo:
-    """Camera 2 of a raw recording's calib_cam_to_cam.txt.
+def raw_camera_info(entries: dict[str, list[str]], rectified: bool, camera: int = 2) -> CameraInfo:
+    """A camera of a raw recording's calib_cam_to_cam.txt.
 
     `rectified` says whether the size is that of the rectified images or of the raw ones.
     """
-    size_name = "S_rect_02" if rectified and "S_rect_02" in entries else "S_02"
+    key = f"{camera:02d}"
+    size_name = f"S_rect_{key}" if rectified and f"S_rect_{key}" in entries else f"S_{key}"
     width, height = entry(entries, size_name, (2,))
     return CameraInfo(
         stamp_ns=0,
@@ -63,10 +64,10 @@ def raw_camera_info(entries: dict[str, list[str]], rectified: bool) -> CameraInf
         height=int(height),
         width=int(width),
         distortion_model="plumb_bob",
-        d=entry(entries, "D_02", (5,)),
-        k=entry(entries, "K_02", (9,)),
-        r=entry(entries, "R_rect_02", (9,)),
-        p=entry(entries, "P_rect_02", (12,)),
+        d=entry(entries, f"D_{key}", (5,)),
+        k=entry(entries, f"K_{key}", (9,)),
+        r=entry(entries, f"R_rect_{key}", (9,)),
+        p=entry(entries, f"P_rect_{key}", (12,)),
     )
 
 

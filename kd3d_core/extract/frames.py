@@ -23,7 +23,7 @@ from kd3d_core.runtime.bag_transforms import BagTransforms
 GONE = "not in the recording any more"
 WITH_FAULT = "of a frame whose other messages can't be used"
 
-_SAMPLE_POINTS = 10_000
+_SAMPLE_POINTS = 4_000
 
 Key = tuple[str, int, int]
 """A message: its topic, when it was recorded, and how many before it then."""
@@ -174,7 +174,9 @@ class FrameMaker:
                 continue
             placement = self._plan.cameras[camera].detector_from_lidar
             scan = None if cloud is None else self._scan(cloud, ref, image, placement)
-            labels = None if boxes is None else _labels(boxes, placement, model)
+            labels = None
+            if boxes is not None:
+                labels = _labels(boxes, placement @ self._change(ref, image), model)
             yield MadeFrame(ref, camera, pixels, model, scan, labels, label_fault)
 
     def _decoded(self, raw: RawMessage | None) -> object:
@@ -222,12 +224,25 @@ class FrameMaker:
         self, cloud: PointCloud, ref: FrameRef, image: ImageRef, placement: np.ndarray
     ) -> Scan:
         """The points as the image's time has them, in the frame of the output."""
-        cloud, dropped = _measured(cloud)
+        counts = {"not finite": cloud.not_finite, "at zero": cloud.zero}
+        dropped = {reason: count for reason, count in counts.items() if count}
         points, motion = cloud.points, ""
         if self._motion is not None and ref.scan is not None:
             scan, to_ns = ref.scan, image.message.stamp_ns
             points, motion = self._motion.correct(cloud, scan.stamp_ns, to_ns, scan.recorded_ns)
         return Scan(_placed(points, placement), dropped, motion)
+
+    def _change(self, ref: FrameRef, image: ImageRef) -> np.ndarray:
+        """The 4x4 that takes boxes from the time of the scan to that of the image, as points go."""
+        change = None
+        if self._motion is not None and ref.scan is not None:
+            change = self._motion.pose_change(
+                self._plan.points_frame,
+                ref.scan.stamp_ns,
+                image.message.stamp_ns,
+                ref.scan.recorded_ns,
+            )
+        return np.eye(4) if change is None else change
 
 
 def _read(reader: BagReader, users: Mapping[Key, object]) -> Iterator[tuple[Key, RawMessage]]:
@@ -259,19 +274,6 @@ def _keys(plan: RecordingPlan, ref: FrameRef) -> list[Key]:
 
 def _key(topic: str, message: MessageRef) -> Key:
     return topic, message.recorded_ns, message.repeat
-
-
-def _measured(cloud: PointCloud) -> tuple[PointCloud, dict[str, int]]:
-    """A cloud without the points that measure nothing, and how many they were, by reason."""
-    finite = np.isfinite(cloud.points).all(1)
-    zero = finite & ~cloud.points[:, :3].any(1)
-    counts = {"not finite": int((~finite).sum()), "at zero": int(zero.sum())}
-    dropped = {reason: count for reason, count in counts.items() if count}
-    if not dropped:
-        return cloud, dropped
-    kept = finite & ~zero
-    times_s = None if cloud.times_s is None else cloud.times_s[kept]
-    return replace(cloud, points=cloud.points[kept], times_s=times_s), dropped
 
 
 def _placed(points: np.ndarray, detector_from_lidar: np.ndarray) -> np.ndarray:

@@ -98,6 +98,7 @@ class RecordingPlan:
         reports: of all of its topics.
         others: tallies of the topics that belong to no camera.
         stopped: where and why reading ended before the end.
+        doubts: what had to be assumed.
     """
 
     path: str
@@ -112,6 +113,7 @@ class RecordingPlan:
     reports: tuple[TopicReport, ...]
     others: Mapping[str, Tally] = field(default_factory=dict)
     stopped: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 def save_plan(path: Path, plan: RecordingPlan) -> None:
@@ -144,6 +146,7 @@ def load_plan(path: Path) -> RecordingPlan:
         ),
         others={name: Tally(**tally) for name, tally in values["others"].items()},
         stopped=values["stopped"],
+        doubts=tuple(values["doubts"]),
     )
 
 

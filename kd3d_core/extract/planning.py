@@ -306,7 +306,14 @@ class _Planner:
             reports=topic_reports(self.reader, self.index),
             others=other_tallies(self.reader, self.topics, self.config),
             stopped=self.index.stopped,
+            doubts=self._doubts(),
         )
+
+    def _doubts(self) -> tuple[str, ...]:
+        if self.scans is None:
+            return ("there is no LiDAR: images and calibrations only",)
+        units = self.reader.cloud_units(self.topics.points)
+        return (f"the points on {shown(self.topics.points)} have {units}",)
 
     def _camera(self, camera: int, frames: list[FrameRef]) -> PlannedCamera:
         topics, used = self.topics.cameras[camera], self.used[camera]

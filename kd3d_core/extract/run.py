@@ -14,14 +14,13 @@ from kd3d_core.config import plain, settings_digest
 from kd3d_core.data.bag import BagReader
 from kd3d_core.data.extrinsics_file import read_extrinsics
 from kd3d_core.errors import DataError, listed
-from kd3d_core.extract import report as report_files
 from kd3d_core.extract.config import ExtractConfig
 from kd3d_core.extract.frames import FaultyFrame, FrameMaker, MadeFrame
 from kd3d_core.extract.output import FORMAT, complete_sets
 from kd3d_core.extract.plan import RecordingPlan, load_plan, save_plan
 from kd3d_core.extract.planning import plan_recording
 from kd3d_core.extract.results import recording_report
-from kd3d_core.extract.summary import ExtractReport, Sample
+from kd3d_core.extract.summary import REPORT_NAMES, ExtractReport, Sample
 from kd3d_core.extract.topics import RecordingTopics, choose_topics, set_names
 from kd3d_core.extract.work import (
     WorkFolder,
@@ -86,7 +85,7 @@ def extract(
     _refuse_no_frames(plans)
     if check:
         report = _report(plans, [_unwritten(plan) for plan in plans], settings, False)
-        report_files.write_report(report, out)
+        _write_report(report, out)
         return Outcome(report)
     blocks = _blocks(plans)
     total = sum(blocks.values())
@@ -102,7 +101,7 @@ def extract(
         written = [frames for frames, _ in found]
         complete_sets(folder, plans, written, settings, config.val_share)
         report = _report(plans, found, settings, True)
-        report_files.write_report(report, out)
+        _write_report(report, out)
         write_whole(_mark(folder), digest.encode())
     return Outcome(report, kept)
 
@@ -122,7 +121,7 @@ def _check_out(folder: WorkFolder) -> None:
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file: give another folder")
     if out.is_dir() and not folder.path.is_dir():
-        others = sorted(path.name for path in out.iterdir() if path.name not in report_files.NAMES)
+        others = sorted(path.name for path in out.iterdir() if path.name not in REPORT_NAMES)
         if others:
             raise DataError(
                 f"{out} holds something that kd3d-extract didn't make ({listed(others, 3)}): give "
@@ -230,6 +229,12 @@ def _report(
         for plan, (written, faulty) in zip(plans, found, strict=True)
     ]
     return ExtractReport(tuple(recordings), settings["settings"], __version__, extracted)
+
+
+def _write_report(report: ExtractReport, out: Path) -> None:
+    from kd3d_core.extract.report import write_report  # imports matplotlib
+
+    write_report(report, out)
 
 
 def _samples(plan: RecordingPlan, faulty: Sequence[FaultyFrame]) -> dict[int, list[Sample]]:

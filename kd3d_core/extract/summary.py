@@ -13,6 +13,9 @@ from kd3d_core.data.bag.choice import CameraTopics
 from kd3d_core.data.labels import Label
 from kd3d_core.geometry.camera import PinholeCamera
 
+REPORT_NAMES = ("report.json", "report.html")
+"""Files of a report."""
+
 
 @dataclass(frozen=True)
 class CameraSet:

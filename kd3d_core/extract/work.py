@@ -5,6 +5,7 @@ recording, and what came of each block. A block counts as done once that is writ
 all of its frames.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,7 +16,7 @@ from kd3d_core.config import plain
 from kd3d_core.data.kitti_writer import KittiWriter, WrittenFile, calib_of_camera
 from kd3d_core.extract.frames import FaultyFrame, FrameMaker, MadeFrame
 from kd3d_core.extract.plan import FrameRef, RecordingPlan, load_plan
-from kd3d_core.files import read_json, write_json
+from kd3d_core.files import read_json, write_whole
 
 _BLOCK_FRAMES = 16
 
@@ -81,7 +82,7 @@ def extract_block(folder: WorkFolder, digest: str, name: str) -> None:
     first = int(block) * _BLOCK_FRAMES
     made = maker.frames(plan.frames[first : first + _BLOCK_FRAMES])
     rows = [_row(folder, plan, each) for each in made]
-    write_json(folder.result(name), {"frames": rows})
+    write_whole(folder.result(name), json.dumps({"frames": rows}).encode())
 
 
 @lru_cache(maxsize=1)

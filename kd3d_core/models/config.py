@@ -6,12 +6,13 @@ Those that have a name are `config/models/NAME.yaml` and, packed with their weig
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from kd3d_core.config import make_config, plain, read_settings, save_settings
 from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError
+from kd3d_core.geometry.window import WindowConfig
 from kd3d_core.models.card import ModelCard
 from kd3d_core.paths import share_dir
 
@@ -79,6 +80,11 @@ class PseudoLidarModelConfig:
         """By network, the name or file of its weights."""
         return {"depth": self.depth.weights, "detector": self.detector.weights}
 
+    @property
+    def depth_window(self) -> WindowConfig | None:
+        """What the network that says depth sees of the image; None if it says so itself."""
+        return self.depth.window
+
 
 @dataclass(frozen=True)
 class LidarModelConfig:
@@ -95,8 +101,14 @@ class LidarModelConfig:
     seed: int = 0
     card: ModelCard = field(default_factory=ModelCard)
     type: Literal["lidar"] = "lidar"
+    depth_window: ClassVar[WindowConfig | None] = None
 
     def __post_init__(self) -> None:
+        if self.detector.reads_image_alone:
+            raise ConfigError(
+                f"a model of type lidar reads points, and {self.detector.type} an image alone: use "
+                "type cmkd"
+            )
         _check_thresholds(self)
 
     @property
@@ -105,7 +117,44 @@ class LidarModelConfig:
         return {"detector": self.detector.weights}
 
 
-ModelConfig = PseudoLidarModelConfig | LidarModelConfig
+@dataclass(frozen=True)
+class CmkdModelConfig:
+    """A model on one image, of whose depth the detector itself has a distribution.
+
+    Attributes:
+        detector: `cmkd_kitti`, `cmkd_lite` or `cmkd_tiny`.
+        pseudo_lidar: how the mean of that distribution becomes the points that are given out.
+        seed: draws weights that are `random`.
+        card: what the weights were trained on; training writes it.
+        type: what tells the types apart in a YAML file.
+    """
+
+    detector: DetectorConfig
+    pseudo_lidar: PseudoLidarConfig = field(default_factory=PseudoLidarConfig)
+    seed: int = 0
+    card: ModelCard = field(default_factory=ModelCard)
+    type: Literal["cmkd"] = "cmkd"
+
+    def __post_init__(self) -> None:
+        if not self.detector.reads_image_alone:
+            raise ConfigError(
+                f"a model of type cmkd reads an image alone, and {self.detector.type} points: use "
+                "cmkd_kitti, cmkd_lite or cmkd_tiny"
+            )
+        _check_thresholds(self)
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """By network, the name or file of its weights."""
+        return {"detector": self.detector.weights}
+
+    @property
+    def depth_window(self) -> WindowConfig | None:
+        """What the detector, which says depth, sees of the image."""
+        return self.detector.window
+
+
+ModelConfig = PseudoLidarModelConfig | LidarModelConfig | CmkdModelConfig
 
 
 def _check_thresholds(config: ModelConfig) -> None:
@@ -119,6 +168,7 @@ def _check_thresholds(config: ModelConfig) -> None:
 MODEL_TYPES: dict[str, type[ModelConfig]] = {
     "pseudo_lidar": PseudoLidarModelConfig,
     "lidar": LidarModelConfig,
+    "cmkd": CmkdModelConfig,
 }
 """By the `type` in a YAML file, how the rest of it is read. Without one it is `pseudo_lidar`."""
 
@@ -180,6 +230,11 @@ _Part = TypeVar("_Part", DepthConfig, DetectorConfig)
 
 
 def _beside(part: _Part, folder: Path) -> _Part:
-    if not part.weights.startswith(("./", "../")):
-        return part
-    return replace(part, weights=str((folder / part.weights).resolve()))
+    if isinstance(part, DetectorConfig) and part.image_side is not None:
+        side = part.image_side
+        part = replace(part, image_side=replace(side, weights=_absolute(side.weights, folder)))
+    return replace(part, weights=_absolute(part.weights, folder))
+
+
+def _absolute(weights: str, folder: Path) -> str:
+    return str((folder / weights).resolve()) if weights.startswith(("./", "../")) else weights

@@ -53,7 +53,8 @@ def bag_source(path: Path, settings: BagSettings, wanted: slice) -> Source:
     numbers = range(count)[wanted]
     results_frame = settings.detector_frame.lstrip("/") or VIRTUAL_FRAME
     references = _BagImages(path, settings, topics, numbers)
-    return Source(references, tuple(map(_frame_name, numbers)), rate_hz, results_frame)
+    names = tuple(map(_frame_name, numbers))
+    return Source(references, names, rate_hz, results_frame, topics)
 
 
 def _frame_name(number: int) -> str:
@@ -145,12 +146,12 @@ class _Frames:
             wanted = self._detector_frame or "the virtual frame"
             self._warn(f"labels are in {shown(truth.frame_id)}, not in {wanted}: left out")
             truth = None
-        extrinsics = self._extrinsics(stamp_ns, image.frame_id, camera)
-        return Frame(name, stamp_ns, pixels, camera, extrinsics, truth)
+        camera_frame = self._cameras.source.frame_of(image.frame_id)
+        extrinsics = self._extrinsics(stamp_ns, camera_frame, camera)
+        return Frame(name, stamp_ns, pixels, camera, extrinsics, truth, camera_frame, image)
 
-    def _extrinsics(self, stamp_ns: int, frame_id: str, camera: PinholeCamera) -> Transform | None:
+    def _extrinsics(self, stamp_ns: int, parent: str, camera: PinholeCamera) -> Transform | None:
         """Where the virtual frame is, as the node tells TF: a child of the camera's."""
-        parent = self._cameras.source.frame_of(frame_id)
         if not self._cameras.source.is_virtual or not parent:
             return None
         return Transform(stamp_ns, parent, VIRTUAL_FRAME, camera.camera_from_lidar)

@@ -158,7 +158,7 @@ class _KittiFrames:
         if (objects := self._objects(files)) is not None:
             truth = label_objects(objects, pose, stamp_ns, LIDAR_FRAME)
         extrinsics = Transform(stamp_ns, LIDAR_FRAME, CAMERA_FRAME, pose)
-        return Frame(files.name, stamp_ns, image, camera, extrinsics, truth)
+        return Frame(files.name, stamp_ns, image, camera, extrinsics, truth, CAMERA_FRAME)
 
     def _objects(self, files: KittiFrame) -> list[Label] | None:
         if "label_2" not in files.files:
@@ -181,7 +181,8 @@ class _KittiFrames:
 
 def _image_frame(camera: PinholeCamera, results_frame: str, path: Path, stamp_ns: int) -> Frame:
     extrinsics = Transform(stamp_ns, results_frame, CAMERA_FRAME, camera.lidar_from_camera)
-    return Frame(path.stem, stamp_ns, read_picture(path), camera, extrinsics)
+    pixels = read_picture(path)
+    return Frame(path.stem, stamp_ns, pixels, camera, extrinsics, camera_frame=CAMERA_FRAME)
 
 
 def _first_size(images: Sequence[Path]) -> tuple[int, int]:

@@ -6,6 +6,7 @@ its name when it is complete.
 
 from collections.abc import Collection
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,8 @@ import cv2
 import numpy as np
 
 from kd3d_core.data.bag import BagWriter
+from kd3d_core.data.bag.choice import CameraTopics
+from kd3d_core.data.kitti_bag import CAMERA_FRAME
 from kd3d_core.data.labels import box_labels, labels_text
 from kd3d_core.errors import DataError
 from kd3d_core.files import write_whole
@@ -108,11 +111,16 @@ class PictureSink(FolderSink):
 class BagSink:
     """A bag with the messages that the node would have published, on its topics.
 
-    `overwrite` says whether it may replace a bag.
+    Args:
+        overwrite: whether it may replace a bag.
+        camera_topics: topics for the images, as they were recorded, and their calibration; then
+            the bag also says where the camera is, so that a viewer needs no other. None: neither.
     """
 
-    def __init__(self, path: Path, overwrite: bool) -> None:
-        self._path, self._overwrite = path, overwrite
+    def __init__(
+        self, path: Path, overwrite: bool, camera_topics: CameraTopics | None = None
+    ) -> None:
+        self._path, self._overwrite, self._camera_topics = path, overwrite, camera_topics
         self._known: dict[tuple[str, str], np.ndarray] = {}
 
     def __enter__(self) -> object:
@@ -128,6 +136,8 @@ class BagSink:
         stamp_ns = result.frame.stamp_ns
         if result.frame.extrinsics is not None:
             self._tell_tf(result.frame.extrinsics)
+        if self._camera_topics is not None:
+            self._write_camera(result, self._camera_topics)
         for output in FRAME_OUTPUTS:
             message = output.encode(result)
             if message is not None:
@@ -135,6 +145,21 @@ class BagSink:
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         self._stack.__exit__(kind, error, trace)
+
+    def _write_camera(self, result: FrameResult, topics: CameraTopics) -> None:
+        frame = result.frame
+        if not frame.camera_frame:  # which no transform could lead to
+            frame = replace(frame, camera_frame=CAMERA_FRAME)
+        if result.frame.extrinsics is None:
+            pose = frame.camera.lidar_from_camera
+            self._tell_tf(Transform(frame.stamp_ns, result.frame_id, frame.camera_frame, pose))
+        for topic, message in (
+            (topics.infos, frame.camera_info),
+            (topics.images, frame.image_message),
+        ):
+            if topic not in self._writer.counts:
+                self._writer.add_topic(topic, message.ros_type)
+            self._writer.write(topic, frame.stamp_ns, message)
 
     def _tell_tf(self, transform: Transform) -> None:
         frames = transform.parent, transform.child

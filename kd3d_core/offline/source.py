@@ -3,7 +3,11 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from kd3d_core.data.bag.choice import CameraTopics
+from kd3d_core.data.kitti_bag import IMAGE_TOPIC, INFO_TOPIC
 from kd3d_core.frames import Frame
+
+_FILES = CameraTopics(IMAGE_TOPIC, INFO_TOPIC)
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,14 @@ class Source:
         names: of the frames.
         rate_hz: frames per second, for a video of them.
         results_frame: `frame_id` of the results.
+        camera_topics: of the images and their CameraInfo, for a bag of them.
     """
 
     references: Iterable[FrameReference]
     names: tuple[str, ...]
     rate_hz: float
     results_frame: str
+    camera_topics: CameraTopics = _FILES
 
     @property
     def count(self) -> int:

@@ -18,7 +18,7 @@ from kd3d_core.geometry.camera import PinholeCamera, rectification_grid
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.models.build import load_model
 from kd3d_core.models.camera_notices import camera_notices
-from kd3d_core.models.chain import Model, PseudoLidarModel
+from kd3d_core.models.chain import Model
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.runtime.timing import StageTimer
 
@@ -47,7 +47,8 @@ class CameraDetector:
         if model.reads_points:
             raise ConfigError(
                 f"the model ({model.description}) reads the points of a LiDAR, and here is only a "
-                "camera: use it as a teacher in kd3d-train, and a model of type pseudo_lidar here"
+                "camera: use it as a teacher in kd3d-train, and a model of type pseudo_lidar or "
+                "cmkd here"
             )
         self.model = model
         self.device = torch.device(device)
@@ -57,9 +58,7 @@ class CameraDetector:
             "" if self.trained else ", UNTRAINED"
         )
         self.card = model.config.card
-        self._depth_window = (
-            model.pseudo_lidar.config.window if isinstance(model, PseudoLidarModel) else None
-        )
+        self._depth_window = model.config.depth_window
         self._noticed: tuple[PinholeCamera, dict[str, str]] | None = None
         self._upload_buffer: torch.Tensor | None = None
         self._rectify_grid: tuple[PinholeCamera, torch.Tensor] | None = None

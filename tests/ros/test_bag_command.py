@@ -107,6 +107,34 @@ def test_info_names_what_is_odd(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert max(map(len, out.splitlines())) < 250
 
 
+def test_from_kitti_finds_out_what_a_folder_holds(
+    tracking: KittiDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sequences are unpacked elsewhere than the object layout; their files are the same."""
+    root = tmp_path / "training"
+    for part, folder in (("image_2", "image_02/0001"), ("velodyne", "velodyne/0001")):
+        (root / folder).parent.mkdir(parents=True)
+        (root / folder).symlink_to(tracking.root / part)
+    (root / "calib").mkdir()
+    (root / "calib" / "0001.txt").write_bytes(tracking[0].path("calib").read_bytes())
+    out = tmp_path / "bag"
+    assert run("from-kitti", tmp_path, "--out", out, "--frames", "9:12") == 0
+    assert "3 frames, at an assumed 10 Hz, having no time stamps: " in capsys.readouterr().out
+    with BagReader(out) as reader:
+        assert reader.topics["/velodyne_points"].count == 1
+        image = reader.decode(next(reader.messages(["/camera/image_raw"])))
+    np.testing.assert_array_equal(image.rgb(), tracking[9].image())
+    for words, said in (
+        (("--sequence", "7"), "give --sequence, one of 0001"),
+        (("--cameras", "[1]"), "give 2, 3 or both"),
+        (("--frames", "99:"), "selects none of the 31 frames"),
+    ):
+        assert run("from-kitti", tmp_path, "--out", tmp_path / "no", *words) == 1
+        assert said in capsys.readouterr().err
+    assert run("from-kitti", tracking.root, "--out", tmp_path / "no", "--sequence", "0001") == 1
+    assert "--sequence is for KITTI's tracking set" in capsys.readouterr().err
+
+
 def test_info_says_what_a_damaged_recording_has(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,10 +15,11 @@ import pytest
 from seeing_detector import YAML, SeeingDetector, picture
 
 from kd3d_core.cli import detect
-from kd3d_core.data.bag import BagReader
+from kd3d_core.data.bag import BagReader, BagWriter
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import write_kitti_bag
 from kd3d_core.data.labels import box_labels
+from kd3d_core.messages.types import CompressedImage
 from kd3d_core.models.card import ONLY_RENDERED, ModelCard, TrainingFrames
 from kd3d_core.models.config import load_model_config, save_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
@@ -69,6 +71,66 @@ def test_bags_and_images(run: Run, kitti: Path, tmp_path: Path) -> None:
     for other in ("bag", "images"):
         assert {p.name: p.read_text() for p in (tmp_path / other).iterdir()} == expected
     assert names(tmp_path / "hand") == ["000001.txt"]
+
+
+def decoded(bag: Path) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    with BagReader(bag) as reader:
+        for raw in reader.messages([name for name in reader.topics if "markers" not in name]):
+            found.setdefault(raw.topic, []).append(reader.decode(raw))
+    return found
+
+
+def with_jpegs(drive: Path, out: Path) -> None:
+    """The same bag with compressed images."""
+    with BagReader(drive) as reader, BagWriter(out) as writer:
+        for name, topic in reader.topics.items():
+            if name != "/camera/image_raw":
+                writer.add_topic(name, topic.type, topic.qos)
+        writer.add_topic("/camera/image_raw/compressed", CompressedImage.ros_type)
+        for raw in reader.messages():
+            if raw.topic != "/camera/image_raw":
+                writer.write(raw.topic, raw.stamp_ns, raw.data)
+                continue
+            jpeg = cv2.imencode(".jpg", reader.decode(raw).rgb()[..., ::-1])[1].reshape(-1)
+            message = CompressedImage(raw.stamp_ns, "camera_optical", "jpeg", jpeg)
+            writer.write("/camera/image_raw/compressed", raw.stamp_ns, message)
+
+
+@pytest.mark.parametrize("kind", ["bag", "compressed", "folder", "files"])
+def test_a_bag_of_results_and_images_stands_alone(run: Run, kitti: Path, kind: str) -> None:
+    """It has images and calibration as they came, and transforms from the camera to the results."""
+    inputs = {
+        "bag": "drive --detector-frame velodyne",
+        "compressed": "packed --detector-frame velodyne",
+        "folder": "data",
+        "files": "data/training/image_2 --calib data/training/calib/000000.txt",
+    }[kind]
+    write_kitti_bag(KittiDataset(kitti), Path("drive"))
+    with_jpegs(Path("drive"), Path("packed"))
+    assert run(f"{inputs} --bag out1 --bag-images --kitti k1") == 0
+    recorded = decoded(Path("packed" if kind == "compressed" else "drive"))
+    found = decoded(Path("out1"))
+    topic = "/camera/image_raw/compressed" if kind == "compressed" else "/camera/image_raw"
+    for ours, original in zip(found[topic], recorded[topic], strict=True):
+        assert type(ours) is type(original)
+        assert ours.frame_id == "camera_optical"
+        np.testing.assert_array_equal(ours.data, original.data)
+    stamps = [message.stamp_ns for message in recorded[topic]]
+    for name in (topic, "/camera/camera_info", "/kd3d_detector/points"):
+        assert [message.stamp_ns for message in found[name]] == stamps
+    # The results can be made again of this bag alone.
+    assert run("out1 --detector-frame velodyne --kitti k2") == 0
+    texts = [{p.name: p.read_text() for p in Path(k).iterdir()} for k in ("k1", "k2")]
+    assert list(texts[0].values()) == list(texts[1].values())
+    assert all(texts[0].values())
+    assert run(f"{inputs} --bag out2") == 0
+    assert topic not in decoded(Path("out2"))
+
+
+def test_images_go_into_a_bag_only(run: Run, kitti: Path, capsys) -> None:
+    assert run("data --kitti k --bag-images") == 1
+    assert "--bag-images says what --bag OUT holds" in capsys.readouterr().err
 
 
 def test_bad_frames_are_told_at_the_end_by_reason(run: Run, kitti: Path, capsys) -> None:

@@ -73,6 +73,20 @@ def test_the_same_image_gives_the_same_answer(lite, camera, image):
     assert list(first.timings) == ["upload", "depth", "pseudo_lidar", "detect", "download"]
 
 
+def test_the_depth_image_is_that_of_the_points(lite, camera, image):
+    found = lite(image, camera)
+    depth = found.depth_image(camera)
+    assert (depth.shape, depth.dtype) == ((375, 1242), np.float32)
+    places = np.c_[found.points[:, :3], np.ones(len(found.points))] @ camera.image_from_lidar.T
+    columns, rows = np.rint(places[:, :2] / places[:, 2:]).astype(int).T
+    error = np.abs(depth[rows, columns] / places[:, 2] - 1)
+    assert np.median(error) < 0.02
+    # The window leaves out the uppermost rows.
+    assert np.isnan(depth[0]).all()
+    assert np.isnan(depth).mean() < 0.1
+    assert replace(found, depth=None).depth_image(camera) is None
+
+
 def test_strides_do_not_matter(lite, camera, image):
     bgr = np.ascontiguousarray(image[..., ::-1])
     assert same(lite(image, camera), lite(bgr[..., ::-1], camera))

@@ -177,7 +177,8 @@ def test_a_dry_run_takes_a_step_and_writes_nothing(
 ):
     path = tmp_path / "run.yaml"
     path.write_text(
-        f"{task}\nmodel: {small_model}\nout: {config.out}\nworkers: 1\ndata: {{root: {street}}}\n"
+        f"{task}\nmodel: {small_model}\nout: {config.out}\nworkers: 1\n"
+        f"precision: fp32\ndata: {{root: {street}}}\n"
     )
     before = _files(tmp_path) | _files(street)
     monkeypatch.chdir(tmp_path)
