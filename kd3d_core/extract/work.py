@@ -91,7 +91,7 @@ def extract_block(folder: WorkFolder, digest: str, name: str) -> None:
 @contextmanager
 def quiet_readers() -> Iterator[None]:
     """Let readers of a recording, of which there are several, not say what the report says."""
-    log = logging.getLogger("kd3d_core.data.bag.reader")
+    log = logging.getLogger("kd3d_core.data.bag")
     level = log.level
     log.setLevel(logging.ERROR)
     try:

@@ -7,7 +7,7 @@ import pkgutil
 
 import pytest
 
-PACKAGES = ("kd3d_core.geometry", "kd3d_core.ops", "kd3d_core.evaluation", "kd3d_core.extract")
+PACKAGES = ("kd3d_core.geometry", "kd3d_core.ops", "kd3d_core.evaluation")
 MODULES = [
     *("kd3d_core.models.pseudo_lidar", "kd3d_core.depth.loss", "kd3d_core.distill.losses"),
     *(
