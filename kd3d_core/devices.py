@@ -1,15 +1,20 @@
 """Where networks compute, and in which precision: one set of names and one choice for all."""
 
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Literal
 
 from kd3d_core.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import torch
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 """What a user may ask for; `auto` suits the device."""
+
+_BF16_UNITS = ("amx_bf16", "avx512_bf16")
 
 FixedPrecision = Literal["fp32", "bf16", "fp16"]
 """What networks compute in."""
@@ -48,6 +53,29 @@ def fixed_precision(precision: Precision, device: "torch.device") -> FixedPrecis
     if device.type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def training_precision(precision: Precision, device: "torch.device") -> FixedPrecision:
+    """What a run trains in: as `fixed_precision`, but `auto` is bf16 on CPUs that compute in it.
+
+    A step of `lite` takes 0.6 of the time of fp32 there (docs/results/training_step_cpu.md), and
+    20 to 50 times as long on a CPU without units for it, which a warning says.
+    """
+    import torch
+
+    if device.type != "cpu":
+        return fixed_precision(precision, device)
+    # torch asks the CPU; older and other ones don't know the keys.
+    abilities = torch.cpu.get_capabilities()
+    computes_bf16 = any(abilities.get(name, False) for name in _BF16_UNITS)
+    if precision == "auto":
+        return "bf16" if computes_bf16 else "fp32"
+    if precision == "fp16" or (precision == "bf16" and not computes_bf16):
+        log.warning(
+            "precision is %s, and this CPU has no units for it: fp32 is several times as fast; use "
+            "auto", precision,
+        )  # fmt: skip
+    return precision
 
 
 def autocast(precision: FixedPrecision, device: "torch.device") -> AbstractContextManager:

@@ -17,7 +17,7 @@ from kd3d_core.messages.types import (
 )
 from kd3d_core.models.card import Caveat
 from kd3d_core.runtime.detections import Detections
-from kd3d_core.visual.frame import draw_frame
+from kd3d_core.visual.frame import Scene, draw_frame, draw_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,15 +111,23 @@ class FrameResult:
         )
 
     @cached_property
-    def picture(self) -> np.ndarray:
-        """`(h, w, 3)` uint8 RGB: the image with boxes, and under it the scene from above."""
-        rectified = replace(self.frame.camera, distortion=None)
-        return draw_frame(
+    def scene(self) -> Scene:
+        """What pictures of it show."""
+        return Scene(
             self.frame.rectified_image,
-            rectified,
+            replace(self.frame.camera, distortion=None),
             self.detections.points,
             self.found,
             self.frame.truth,
             self.caveat.short if self.caveat else "",
-            self.frame.name,
         )
+
+    @cached_property
+    def annotated(self) -> np.ndarray:
+        """`(h, w, 3)` uint8 RGB: the rectified image with boxes."""
+        return draw_image(self.scene)
+
+    @cached_property
+    def picture(self) -> np.ndarray:
+        """`(h, w, 3)` uint8 RGB: the image with boxes, and under it the scene from above."""
+        return draw_frame(self.scene, self.frame.name)

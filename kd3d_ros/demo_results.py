@@ -12,7 +12,7 @@ import numpy as np
 from kd3d_core.errors import Kd3dError
 from kd3d_core.evaluation.precision import ClassScore, MatchRules, precision_recall
 from kd3d_core.models.card import Caveat, ModelCard
-from kd3d_core.visual.frame import draw_frame
+from kd3d_core.visual.frame import Scene, draw_frame
 from kd3d_core.visual.report import DriveFrame, drive_frame, write_report
 from kd3d_ros.demo_recording import Results, recorded_frames
 
@@ -70,12 +70,12 @@ def draw(out: Path, results: dict[int, Results], played: Played) -> list[DriveFr
     doubt = played.caveat.short if played.caveat else ""
     for seconds, frame, result in recorded_frames(out / "input", results):
         title = f"{seconds:.1f} s"
-        seen = (frame.image, frame.camera, result.points, result.found, frame.truth)
-        picture = draw_frame(*seen, doubt, title)
+        scene = Scene(frame.image, frame.camera, result.points, result.found, frame.truth, doubt)
+        picture = draw_frame(scene, title)
         if not cv2.imwrite(str(folder / f"{frame.stamp_ns}.png"), picture[..., ::-1]):
             raise Kd3dError(f"{folder} can't be written: is the disk full?")
         latency_ms = played.latency_ms(frame.stamp_ns, result)
-        frames.append(drive_frame(title, *seen, latency_ms, doubt))
+        frames.append(drive_frame(title, scene, latency_ms))
     return frames
 
 

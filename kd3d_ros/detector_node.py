@@ -11,7 +11,8 @@ Publishes, all with the image's stamp
     ~/points (sensor_msgs/PointCloud2), ~/detections (vision_msgs/Detection3DArray),
     ~/markers (visualization_msgs/MarkerArray).
     ~/depth (sensor_msgs/Image, 32FC1, metres, NaN where nothing is known): of the rectified image,
-    in the camera's frame.
+    in the camera's frame. ~/debug_image (sensor_msgs/Image) and ~/debug_image/compressed (JPEG in a
+    sensor_msgs/CompressedImage): that image with boxes.
     ~/debug/processing_time_ms (std_msgs/Float64): from the image's arrival to the last result.
     ~/debug/pipeline_latency_ms (std_msgs/Float64): from the image's stamp to the last result; it
     means something only if the camera stamps with this node's clock.

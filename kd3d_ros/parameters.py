@@ -17,24 +17,24 @@ from kd3d_core.models.card import ModelCard
 NODE_NAME = "kd3d_detector"
 
 
-def _about(
+def _setting(
+    default: Any,
     description: str,
     *,
     bounds: tuple[float, float] | None = None,
     changeable: Literal["always", "unconfigured", "never"] = "unconfigured",
-) -> dict[str, Any]:
-    """Metadata of a parameter: what it is, its range, and when it may be changed."""
-    return {"description": description, "bounds": bounds, "changeable": changeable}
+) -> Any:
+    """A parameter: what it is, its range, and when it may be changed."""
+    about = {"description": description, "bounds": bounds, "changeable": changeable}
+    return field(default=default, metadata=about)
 
 
 def _class_threshold(name: str) -> Any:
-    return field(
-        default=-1.0,
-        metadata=_about(
-            f"score_threshold of the class {name}. Below 0: as score_threshold says.",
-            bounds=(-1.0, 1.0),
-            changeable="always",
-        ),
+    return _setting(
+        -1.0,
+        f"score_threshold of the class {name}. Below 0: as score_threshold says.",
+        bounds=(-1.0, 1.0),
+        changeable="always",
     )
 
 
@@ -45,99 +45,71 @@ class DetectorParameters:
     Raises `ConfigError` when made from values that can't be. A whole number is taken for a float.
     """
 
-    model: str = field(
-        default="demo",
-        metadata=_about(
-            "Model: a name in config/models or weights (demo, mvxnet_kitti), or a YAML file."
-        ),
+    model: str = _setting(
+        "demo", "Model: a name in config/models or weights (demo, mvxnet_kitti), or a YAML file."
     )
-    device: str = field(
-        default="auto", metadata=_about("Where the model runs: auto, cpu, cuda or cuda:N.")
+    device: str = _setting("auto", "Where the model runs: auto, cpu, cuda or cuda:N.")
+    precision: Precision = _setting(  # noqa: RUF009 - a field
+        "auto", "Numbers the networks compute with: auto (suits the device), fp32, bf16 or fp16."
     )
-    precision: Precision = field(
-        default="auto",
-        metadata=_about(
-            "Numbers the networks compute with: auto (suits the device), fp32, bf16 or fp16."
-        ),
+    detector_frame: str = _setting(
+        "",
+        "Frame of all results: x forward, y left, z up, 1.73 m over the ground, as the models "
+        "learned it. Its transform to the camera's frame is taken from /tf_static and /tf. "
+        "Empty: virtual_frame.",
     )
-    detector_frame: str = field(
-        default="",
-        metadata=_about(
-            "Frame of all results: x forward, y left, z up, 1.73 m over the ground, as the models "
-            "learned it. Its transform to the camera's frame is taken from /tf_static and /tf. "
-            "Empty: virtual_frame."
-        ),
+    virtual_frame: str = _setting(
+        "",
+        "Name of the frame that is made up where there is no LiDAR, level at the camera and "
+        "1.73 m over the ground; published on /tf_static. Used when detector_frame is empty. "
+        "Empty: kd3d_lidar, below the node's namespace and its name unless that is "
+        "kd3d_detector, so that each camera has a frame of its own.",
     )
-    virtual_frame: str = field(
-        default="",
-        metadata=_about(
-            "Name of the frame that is made up where there is no LiDAR, level at the camera and "
-            "1.73 m over the ground; published on /tf_static. Used when detector_frame is empty. "
-            "Empty: kd3d_lidar, below the node's namespace and its name unless that is "
-            "kd3d_detector, so that each camera has a frame of its own."
-        ),
+    camera_height: float = _setting(
+        1.65,
+        "Height of the camera over the ground in metres, for the virtual frame.",
+        bounds=(0.01, 99.0),
     )
-    camera_height: float = field(
-        default=1.65,
-        metadata=_about(
-            "Height of the camera over the ground in metres, for the virtual frame.",
-            bounds=(0.01, 99.0),
-        ),
+    image_is_rectified: bool = _setting(
+        True,
+        "True: images are rectified and CameraInfo's P describes them. "
+        "False: raw images, undistorted here with K, D and R.",
     )
-    image_is_rectified: bool = field(
-        default=True,
-        metadata=_about(
-            "True: images are rectified and CameraInfo's P describes them. "
-            "False: raw images, undistorted here with K, D and R."
-        ),
+    image_transport: Literal["raw", "compressed"] = _setting(
+        "raw",
+        "Which images: raw (sensor_msgs/Image on the topic image) or compressed (JPEG or PNG, "
+        "sensor_msgs/CompressedImage on image/compressed).",
     )
-    image_transport: Literal["raw", "compressed"] = field(
-        default="raw",
-        metadata=_about(
-            "Which images: raw (sensor_msgs/Image on the topic image) or compressed (JPEG or PNG, "
-            "sensor_msgs/CompressedImage on image/compressed)."
-        ),
+    image_reliability: Literal["auto", "best_effort", "reliable"] = _setting(
+        "auto",
+        "QoS of the image subscription: auto (reliable if all publishers are, so that large "
+        "images aren't lost), best_effort or reliable.",
     )
-    image_reliability: Literal["auto", "best_effort", "reliable"] = field(
-        default="auto",
-        metadata=_about(
-            "QoS of the image subscription: auto (reliable if all publishers are, so that large "
-            "images aren't lost), best_effort or reliable."
-        ),
-    )
-    score_threshold: float = field(
-        default=-1.0,
-        metadata=_about(
-            "Boxes with a lower score are not published. Below 0: the model's own thresholds, one "
-            "for each class; 0: all boxes.",
-            bounds=(-1.0, 1.0),
-            changeable="always",
-        ),
+    score_threshold: float = _setting(
+        -1.0,
+        "Boxes with a lower score are not published. Below 0: the model's own thresholds, one "
+        "for each class; 0: all boxes.",
+        bounds=(-1.0, 1.0),
+        changeable="always",
     )
     score_threshold_car: float = _class_threshold("Car")
     score_threshold_pedestrian: float = _class_threshold("Pedestrian")
     score_threshold_cyclist: float = _class_threshold("Cyclist")
-    max_rate: float = field(
-        default=0.0,
-        metadata=_about(
-            "Images per second that are worked on at most; others are skipped. 0: as many as come.",
-            bounds=(0.0, 1000.0),
-            changeable="always",
-        ),
+    max_rate: float = _setting(
+        0.0,
+        "Images per second that are worked on at most; others are skipped. 0: as many as come.",
+        bounds=(0.0, 1000.0),
+        changeable="always",
     )
-    lazy: bool = field(
-        default=True,
-        metadata=_about(
-            "True: no inference while nobody subscribes to points, detections or markers.",
-            changeable="always",
-        ),
+    lazy: bool = _setting(
+        True,
+        "True: no inference while nobody subscribes to a result, such as points or detections.",
+        changeable="always",
     )
-    autostart: bool = field(
-        default=True,
-        metadata=_about(
-            "True: configure and activate at start. False: wait for a lifecycle manager.",
-            changeable="never",
-        ),
+    autostart: bool = _setting(
+        True,
+        "True: configure and activate at start. False: wait for a lifecycle manager.",
+        changeable="never",
     )
 
     def __post_init__(self) -> None:

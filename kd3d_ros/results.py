@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable
 from typing import Generic
 
+import cv2
 import numpy as np
 from rclpy.duration import Duration
 from rclpy.node import Node
@@ -11,7 +12,7 @@ from rclpy.node import Node
 from kd3d_core.frames import FrameResult
 from kd3d_core.messages.encode import encode
 from kd3d_core.messages.qos import QosProfile
-from kd3d_core.messages.types import Image, Transforms
+from kd3d_core.messages.types import CompressedImage, Image, Transforms
 from kd3d_core.outputs import (
     FRAME_OUTPUTS,
     STATIC_TRANSFORMS,
@@ -35,8 +36,24 @@ def _depth(result: FrameResult) -> bytes | None:
     )
 
 
-DEPTH: Output[FrameResult] = Output("~/depth", Image.ros_type, _depth, QosProfile(depth=5))
-"""What only a node gives out: in a bag it would be larger than all the rest."""
+def _debug_image(result: FrameResult) -> bytes:
+    frame = result.frame
+    return encode(Image.from_rgb(result.annotated, frame.stamp_ns, frame.camera_frame))
+
+
+def _debug_jpeg(result: FrameResult) -> bytes:
+    _, jpeg = cv2.imencode(".jpg", result.annotated[..., ::-1])
+    frame = result.frame
+    return encode(CompressedImage(frame.stamp_ns, frame.camera_frame, "jpeg", jpeg))
+
+
+_QOS = QosProfile(depth=2)  # they are large
+IMAGE_OUTPUTS: tuple[Output[FrameResult], ...] = (
+    Output("~/depth", Image.ros_type, _depth, _QOS),
+    Output("~/debug_image", Image.ros_type, _debug_image, _QOS),
+    Output("~/debug_image/compressed", CompressedImage.ros_type, _debug_jpeg, _QOS),
+)
+"""What only a node gives out: in a bag they would be larger than all the rest."""
 
 
 class Publishers(Generic[Content]):
@@ -87,7 +104,7 @@ class NodeOutputs:
 
     Attributes:
         frame_id: frame of all results.
-        results: points, boxes, markers, depth.
+        results: points, boxes, markers, images.
         times: how long frames took.
         static_transforms: where the virtual frame is.
     """
@@ -99,6 +116,6 @@ class NodeOutputs:
             frame_id: frame of all results.
         """
         self.frame_id = frame_id
-        self.results: Publishers[FrameResult] = Publishers(node, (*FRAME_OUTPUTS, DEPTH))
+        self.results: Publishers[FrameResult] = Publishers(node, (*FRAME_OUTPUTS, *IMAGE_OUTPUTS))
         self.times: Publishers[FrameTimes] = Publishers(node, TIME_OUTPUTS)
         self.static_transforms: Publishers[Transforms] = Publishers(node, [STATIC_TRANSFORMS])

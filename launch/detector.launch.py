@@ -19,6 +19,7 @@ CHOSEN = "Empty: as params_file says."
 ARGUMENTS = {
     "image": ("image_raw", "Topic of the images (sensor_msgs/Image)."),
     "camera_info": ("camera_info", "Topic of their sensor_msgs/CameraInfo."),
+    "image_transport": ("", f"raw, or compressed for IMAGE/compressed. {CHOSEN}"),
     "params_file": (str(CONFIG / "detector.yaml"), "YAML with the parameters of the node."),
     "model": (
         "",
@@ -28,6 +29,7 @@ ARGUMENTS = {
     "device": ("", f"Where the model runs: auto, cpu, cuda or cuda:N. {CHOSEN}"),
     "camera_height": ("", f"Height of the camera over the ground in metres. {CHOSEN}"),
     "detector_frame": ("", f"Frame of the results, if there is a LiDAR's on /tf. {CHOSEN}"),
+    "max_rate": ("", f"Images per second that are worked on at most; 0: all. {CHOSEN}"),
     "autostart": ("", f"true: configure and activate at start. {CHOSEN}"),
     "namespace": ("", "Namespace of the node and of its relative topics."),
     "use_sim_time": ("false", "true: the clock of /clock, as when a bag is played with --clock."),
@@ -35,6 +37,9 @@ ARGUMENTS = {
     "respawn": ("false", "true: start the node again when it has died."),
     "rviz": ("false", "true: start RViz as well, with a view of image, cloud and boxes."),
 }
+# Parameters of the node that arguments of the same name set.
+TEXTS = ("model", "device", "detector_frame", "image_transport")
+NUMBERS = ("camera_height", "max_rate")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -53,11 +58,8 @@ def nodes(context: LaunchContext) -> list[Node]:
     if not params_file.is_file():  # launch_ros would warn, and the node start with its defaults
         raise RuntimeError(f"params_file {params_file} is no file: give the path of a YAML file")
     sim_time = {"use_sim_time": is_true("use_sim_time", given)}
-    chosen: dict[str, str | float | bool] = {
-        name: given[name] for name in ("model", "device", "detector_frame") if given[name]
-    }
-    if given["camera_height"]:
-        chosen["camera_height"] = number("camera_height", given)
+    chosen: dict[str, str | float | bool] = {name: given[name] for name in TEXTS if given[name]}
+    chosen |= {name: number(name, given) for name in NUMBERS if given[name]}
     if given["autostart"]:
         chosen["autostart"] = is_true("autostart", given)
     # An ordinary Node, not a LifecycleNode: the node's own parameter `autostart` brings it up, and

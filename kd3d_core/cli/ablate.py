@@ -30,7 +30,7 @@ def ablate(
 
     Args:
         study: YAML file, for example config/study/small.yaml.
-        only: variants to run; `teacher` is the teacher's run. Default: all.
+        only: variants to run, and `teacher` or `assistant`. Default: all.
         seeds: which of the study's seeds to run; default: all.
         table: run nothing; write table and pictures of the runs that are finished.
         workers: processes that render; 0 for one per CPU.
@@ -40,7 +40,7 @@ def ablate(
     from kd3d_core.study.config import StudyConfig
     from kd3d_core.study.process import lock_study
     from kd3d_core.study.run import write_results
-    from kd3d_core.study.runs import student_runs, teacher_run
+    from kd3d_core.study.runs import reference_runs, student_runs
     from kd3d_core.training.same_run import check_settings
 
     wanted = load_config(StudyConfig, study, set)
@@ -52,7 +52,7 @@ def ablate(
         return 0
     runs = _chosen(wanted, only, seeds)
     with exit_on_sigterm(), lock_study(Path(wanted.out)) as lock:
-        for each in (teacher_run(wanted), *student_runs(wanted)):
+        for each in (*reference_runs(wanted), *student_runs(wanted)):
             check_settings(each.config)
         failed = _conduct(wanted, runs, lock, workers)
     _print_table(wanted)
@@ -62,21 +62,28 @@ def ablate(
 
 
 def _chosen(study: "StudyConfig", only: Sequence[str], seeds: Sequence[str]) -> list["StudyRun"]:
-    """The runs that are asked for, and the teacher's if any of them needs it."""
-    from kd3d_core.study.config import TEACHER
-    from kd3d_core.study.runs import student_runs, teacher_run
+    """The runs that are asked for, and those of teachers that any of them needs."""
+    from kd3d_core.study.runs import last_model, reference_runs, student_runs
 
-    known = [TEACHER, *study.variants]
+    known = [*study.references, *study.variants]
     if unknown := [name for name in only if name not in known]:
         raise Kd3dError(f"--only {unknown[0]}: the study has {', '.join(known)}")
     words = [str(seed) for seed in study.seeds]
     if unknown := [word for word in seeds if word not in words]:
         raise Kd3dError(f"--seeds {unknown[0]}: the study has {', '.join(words)}")
-    students = [] if set(only) == {TEACHER} else student_runs(
-        study, [name for name in only if name != TEACHER], [int(word) for word in seeds]
-    )  # fmt: skip
-    needed = not only or TEACHER in only or any(each.config.teacher for each in students)
-    return [teacher_run(study), *students] if needed else students
+    variants = [name for name in only if name not in study.references]
+    students = []
+    if variants or not only:
+        students = student_runs(study, variants, [int(word) for word in seeds])
+    asked = {each.config.teacher.model for each in students if each.config.teacher is not None}
+    return [
+        *(
+            each
+            for each in reference_runs(study)
+            if not only or each.variant in only or str(last_model(each.folder)) in asked
+        ),
+        *students,
+    ]
 
 
 def _conduct(

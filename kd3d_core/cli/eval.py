@@ -200,12 +200,8 @@ def _print_ap(result: "KittiAP") -> None:
             rows.append((name, metric, f"{min_overlap(result.iou, name, metric):g}", *values))
     print_table(rows)
     print()
-    print_table(
-        [
-            ("objects", *LEVELS),
-            *((name, *map(str, counts)) for name, counts in result.objects.items()),
-        ]
-    )
+    counts = [(name, *map(str, numbers)) for name, numbers in result.objects.items()]
+    print_table([("objects", *LEVELS), *counts])
 
 
 def _print_depth(report: "DepthReport") -> None:
@@ -215,27 +211,16 @@ def _print_depth(report: "DepthReport") -> None:
     print(
         f"{report.frames} frames, crop {rules.crop}, truth {rules.min_depth:g} to {rules.cap:g} m"
     )
-    print("\nmean over images of each image's value (as in papers):")
-    scores = report.scores.items()
-    print_table(
-        [
-            ("metres", "images", *MEASURES),
-            *(
-                (name, str(each.images), *map(_number, each.per_image.values()))
-                for name, each in scores
-            ),
+    for title, count, errors in (
+        ("mean over images of each image's value (as in papers)", "images", "per_image"),
+        ("all pixels together", "pixels", "per_pixel"),
+    ):
+        print(f"\n{title}:")
+        rows = [
+            (name, str(getattr(each, count)), *map(_number, getattr(each, errors).values()))
+            for name, each in report.scores.items()
         ]
-    )
-    print("\nall pixels together:")
-    print_table(
-        [
-            ("metres", "pixels", *MEASURES),
-            *(
-                (name, str(each.pixels), *map(_number, each.per_pixel.values()))
-                for name, each in scores
-            ),
-        ]
-    )
+        print_table([("metres", count, *MEASURES), *rows])
     for note in report.notes:
         print(f"\nnote: {note}")
 

@@ -28,6 +28,12 @@ def synth(
     cx: float | None = None,
     cy: float | None = None,
     camera_height: float = 1.65,
+    pitch: float = 0.0,
+    roll: float = 0.0,
+    vary_height: float = 0.0,
+    vary_pitch: float = 0.0,
+    vary_roll: float = 0.0,
+    vary_focal: float = 0.0,
     distortion: list[str] = [],  # noqa: B006 - never changed; the parser wants a list
     lidar_field: float = 90.0,
     lidar_step: float = 0.1728,
@@ -53,6 +59,12 @@ def synth(
         cx: column of the principal point; default: KITTI's, in proportion to the width.
         cy: row of the principal point; default: KITTI's, in proportion to the height.
         camera_height: height of the camera over the road in metres.
+        pitch: degrees that the camera looks down.
+        roll: degrees that it leans to the right.
+        vary_height: largest difference of its height between scenes, in metres.
+        vary_pitch: standard deviation of its pitch between scenes, in degrees.
+        vary_roll: the same of its roll.
+        vary_focal: largest difference of its focal length between scenes, as a share.
         distortion: k1 k2 p1 p2 k3 (plumb_bob) of a raw, unrectified image; for bags only.
         lidar_field: degrees of azimuth that the LiDAR scans ahead, up to 360.
         lidar_step: degrees of azimuth between its shots.
@@ -62,7 +74,7 @@ def synth(
     from kd3d_core.data.synthetic.dataset import SynthConfig
     from kd3d_core.data.synthetic.lidar import LidarConfig
     from kd3d_core.data.synthetic.render import render
-    from kd3d_core.data.synthetic.rig import CameraConfig
+    from kd3d_core.data.synthetic.rig import CameraConfig, RigVariation
 
     if out is None and bag is None:
         raise Kd3dError("nothing to write: give --out FOLDER, --bag FOLDER, or both")
@@ -81,10 +93,13 @@ def synth(
         cx=default.cx * width / default.width if cx is None else cx,
         cy=default.cy * height / default.height if cy is None else cy,
         mount_height=camera_height,
+        pitch_deg=pitch,
+        roll_deg=roll,
         distortion=tuple(_number(word) for word in distortion),
     )
     lidar = LidarConfig(azimuth_step=lidar_step, field=lidar_field, range_noise=lidar_noise)
-    config = SynthConfig(frames, seed, sequence, camera, lidar)
+    variation = RigVariation(vary_height, vary_pitch, vary_roll, vary_focal)
+    config = SynthConfig(frames, seed, sequence, camera, lidar, variation)
     with ExitStack() as stack:
         stack.enter_context(exit_on_sigterm())
         folder = out
@@ -100,11 +115,10 @@ def synth(
 def _write_bag(config: "SynthConfig", folder: Path, bag: Path, overwrite: bool) -> None:
     from kd3d_core.data.kitti import KittiDataset
     from kd3d_core.data.kitti_bag import write_kitti_bag
-    from kd3d_core.data.synthetic.dataset import RATE_HZ, frame_names
-    from kd3d_core.data.synthetic.rig import Rig
+    from kd3d_core.data.synthetic.dataset import RATE_HZ, frame_names, frame_rig
 
     dataset = KittiDataset(folder, frame_names(config))
-    lens = Rig(config.camera).distortion
+    lens = frame_rig(config, 0).distortion
     counts = write_kitti_bag(dataset, bag, RATE_HZ, overwrite, distortion=lens)
     written = ", ".join(f"{topic} {count}" for topic, count in counts.items())
     print(f"{bag}: {config.frames} frames at {RATE_HZ:g} Hz: {written}")
@@ -127,6 +141,7 @@ def main() -> int:
             "kd3d-synth --out data/synth --frames 2000 --seed 1",
             "kd3d-synth --out data/drive --frames 100 --seed 7 --sequence --workers 2",
             "kd3d-synth --bag out/drive --frames 50 --seed 7 --sequence",
+            "kd3d-synth --out data/cars --frames 2000 --vary-height 0.15 --vary-pitch 0.7",
             "kd3d-synth --out data/robot --frames 500 --width 640 --height 480 --fx 520 "
             "--camera-height 0.8",
             "kd3d-synth --bag out/raw --frames 20 --distortion -0.30 0.09 0 0 0",

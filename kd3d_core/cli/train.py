@@ -88,6 +88,7 @@ def _train(stage: "Stage", place: str, is_main: bool, dry_run: bool) -> None:
 
     from kd3d_core.training import checkpoint_meta
     from kd3d_core.training.loop import train as run_training
+    from kd3d_core.training.processes import processes
     from kd3d_core.training.tasks import make_task
 
     if not is_main:
@@ -100,6 +101,7 @@ def _train(stage: "Stage", place: str, is_main: bool, dry_run: bool) -> None:
             step = checkpoint_meta.read_meta(latest)["step"]
             log.info("the same command goes on after step %d, from %s", step, latest)
         raise
+    processes().wait_for_everyone()  # until what the next stage reads is there
     if not is_main:
         return
     if dry_run:

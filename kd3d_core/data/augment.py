@@ -5,12 +5,14 @@ model) sees the same changed world, and every point still projects to the pixel 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from kd3d_core.data.augment_config import AugmentConfig
+from kd3d_core.data.photometric import change_light
+from kd3d_core.data.photometric_config import PhotometricConfig
 from kd3d_core.geometry.boxes import wrap_angle
 from kd3d_core.geometry.window import ImageWindow
 
@@ -29,6 +31,8 @@ class Augmentation:
     brightness: float = 1.0
     contrast: float = 1.0
     saturation: float = 1.0
+    photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
+    light_seed: int = 0
 
     @property
     def new_from_old(self) -> torch.Tensor:
@@ -80,7 +84,8 @@ class Augmentation:
             image = image.flip(-1)
             mirror = torch.tensor([[-1.0, 0, width - 1], [0, 1, 0], [0, 0, 1]])
             matrix = mirror.double() @ matrix
-        return self._colours(image), matrix
+        image = self._colours(image)
+        return change_light(image, self.photometric, self.light_seed), matrix
 
     def _colours(self, image: torch.Tensor) -> torch.Tensor:
         """Saturation about each pixel's grey, contrast about the mean grey, then brightness."""
@@ -110,4 +115,6 @@ def draw_augmentation(config: AugmentConfig, seed: int, epoch: int, index: int) 
         brightness=1 + between(-config.brightness, config.brightness, uniform[4]),
         contrast=1 + between(-config.contrast, config.contrast, uniform[5]),
         saturation=1 + between(-config.saturation, config.saturation, uniform[6]),
+        photometric=config.photometric,
+        light_seed=0 if config.photometric == PhotometricConfig() else int(state >> 2),
     )

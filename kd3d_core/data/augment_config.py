@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
+from kd3d_core.data.photometric_config import PhotometricConfig
 from kd3d_core.errors import ConfigError
 
 
@@ -17,6 +18,7 @@ class AugmentConfig:
         image_scale: smallest and largest zoom of the image about its centre, within 0.1 to 10.
         brightness, contrast, saturation: largest relative change of each, below 1: at 0.2 the
             factor is drawn from 0.8 to 1.2.
+        photometric: strong changes of light and camera, besides.
         sample_objects: by class, how many objects a frame is filled up to with labelled ones of
             other frames (ground-truth sampling); for detectors that read true LiDAR alone.
         min_object_points: objects with fewer points aren't sampled.
@@ -29,6 +31,7 @@ class AugmentConfig:
     brightness: float = 0.2
     contrast: float = 0.2
     saturation: float = 0.2
+    photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
     sample_objects: dict[str, int] = field(default_factory=dict)
     min_object_points: int = 5
 

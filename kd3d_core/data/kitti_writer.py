@@ -91,7 +91,10 @@ def png_bytes(image: np.ndarray) -> bytes:
     As OpenCV writes it by itself: three times as fast as zlib's level 3, and smaller for what
     cameras see.
     """
-    _, data = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
+    bgr = image[..., ::-1]  # contiguous where the image is a view of blue, green and red
+    if not bgr.flags.c_contiguous:
+        bgr = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(".png", bgr)
     return data.tobytes()
 
 

@@ -74,14 +74,10 @@ class PseudoLidarCache:
             on_frame()
         return made
 
-    @torch.inference_mode()
     def cloud(self, frame: KittiFrame, device: torch.device) -> np.ndarray:
         """`(N, 4)` float32 cloud of a frame, made anew; see `fill`."""
-        image = frame.image()
-        camera = frame.camera(image.shape[:2])
         assert self._make is not None, "a released cache only reads"
-        cloud = self._make(image_tensor(image).to(device), camera)
-        return cloud.points[cloud.valid].cpu().numpy()
+        return pseudo_lidar_points(self._make, frame, device)
 
     def release(self) -> None:
         """Forget the depth network, whose memory is needed elsewhere; only read from now on."""
@@ -92,6 +88,16 @@ class PseudoLidarCache:
         for part in ("image_2", "calib"):
             digest.update(frame.path(part).read_bytes())
         return self._folder / f"{digest.hexdigest()[:32]}.npy"
+
+
+@torch.inference_mode()
+def pseudo_lidar_points(
+    pseudo_lidar: PseudoLidar, frame: KittiFrame, device: torch.device
+) -> np.ndarray:
+    """`(N, 4)` float32 cloud of a frame; `device` is where the network is."""
+    image = frame.image()
+    cloud = pseudo_lidar(image_tensor(image).to(device), frame.camera(image.shape[:2]))
+    return cloud.points[cloud.valid].cpu().numpy()
 
 
 def weights_digest(module: nn.Module) -> str:

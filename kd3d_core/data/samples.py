@@ -10,6 +10,13 @@ from torch.utils.data import Dataset
 
 from kd3d_core.data.augment import draw_augmentation
 from kd3d_core.data.augment_config import AugmentConfig
+from kd3d_core.data.depth_view import (
+    DepthView,
+    ViewConfig,
+    augmented,
+    depth_view,
+    true_depth_cloud,
+)
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.labels import label_boxes, usable
 from kd3d_core.data.object_sampling import ObjectSampler
@@ -17,6 +24,7 @@ from kd3d_core.errors import ConfigError
 from kd3d_core.geometry import points as point_geometry
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.window import WindowConfig
+from kd3d_core.models.config import PseudoLidarConfig
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +71,8 @@ class Batch:
         has_teacher: mask over the frames: whether it has points or answers of the teacher.
         labelled: for each frame, whether its boxes are known; if not, it has none here.
         epoch: that the frames were drawn for.
+        view: what a depth network that learns sees of the frames; None if none does.
+        progress: share of the run's steps that were taken before.
     """
 
     names: tuple[str, ...]
@@ -79,6 +89,8 @@ class Batch:
     has_teacher: tuple[bool, ...] = ()
     labelled: tuple[bool, ...] = ()
     epoch: int = 0
+    view: DepthView | None = None
+    progress: float = 0.0
 
     def to(self, device: torch.device) -> "Batch":
         """The same on `device`."""
@@ -96,6 +108,8 @@ class Batch:
                 return tuple(changed(item) for item in value)
             if isinstance(value, RaggedTensor):
                 return RaggedTensor(change(value.values), value.lengths)
+            if isinstance(value, DepthView):
+                return value.changed(change)
             if isinstance(value, dict):
                 return {name: changed(item) for name, item in value.items()}
             return value
@@ -118,6 +132,7 @@ class Sample:
     teacher_answers: dict[str, torch.Tensor] | None = None
     labelled: bool = True
     epoch: int = 0
+    view: DepthView | None = None
 
     @property
     def has_teacher(self) -> bool:
@@ -132,6 +147,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     depths = [sample.depth for sample in samples if sample.depth is not None]
     clouds = [sample.teacher_points for sample in samples if sample.teacher_points is not None]
     answers = [sample.teacher_answers for sample in samples if sample.teacher_answers is not None]
+    views = [sample.view for sample in samples if sample.view is not None]
     return Batch(
         names=tuple(sample.name for sample in samples),
         images=torch.stack([sample.image for sample in samples]),
@@ -147,6 +163,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         has_teacher=tuple(sample.has_teacher for sample in samples),
         labelled=tuple(sample.labelled for sample in samples),
         epoch=samples[0].epoch,
+        view=DepthView.stacked(views) if views else None,
     )
 
 
@@ -185,6 +202,7 @@ class FrameSamples(Dataset):
         seed: int = 0,
         *,
         depth: bool = False,
+        view: ViewConfig | None = None,
         sampler: ObjectSampler | None = None,
         teacher_points: PointSource | None = None,
         teacher_answers: AnswerSource | None = None,
@@ -198,6 +216,7 @@ class FrameSamples(Dataset):
             augment: how frames may change; None leaves them as they are.
             seed: seed of the augmentations.
             depth: whether to give the depth that the frames' LiDAR measured.
+            view: what to give a depth network that learns; None gives it nothing.
             sampler: adds objects of other frames.
             teacher_points, teacher_answers: what a teacher reads, or what it said.
 
@@ -205,12 +224,13 @@ class FrameSamples(Dataset):
             ConfigError: the augmentation would make parts of a sample contradict each other.
         """
         objects = sampler is not None or (augment is not None and bool(augment.sample_objects))
-        if objects and (depth or teacher_points is not None or teacher_answers is not None):
+        learns_depth = depth or view is not None
+        if objects and (learns_depth or teacher_points is not None or teacher_answers is not None):
             raise ConfigError(
                 "augment.sample_objects must be empty with a teacher and where depth is learnt: "
                 "the image shows none of the objects that are pasted in"
             )
-        if depth and augment is not None and augment.image_scale != (1.0, 1.0):
+        if learns_depth and augment is not None and augment.image_scale != (1.0, 1.0):
             raise ConfigError("image_scale must be [1, 1] for depth: a zoom changes what is metric")
         self.frames = frames
         self._window = window
@@ -219,6 +239,7 @@ class FrameSamples(Dataset):
         self._augment = augment
         self._seed = seed
         self._depth = depth
+        self._view = view
         self._sampler = sampler
         self._teacher_points = teacher_points
         self._teacher_answers = teacher_answers
@@ -245,6 +266,7 @@ class FrameSamples(Dataset):
             cloud, found, kinds = self._sampler(cloud, found, kinds, camera, rng)
         points, boxes, labels = (torch.from_numpy(part) for part in (cloud, found, kinds))
         depth = self._true_depth(frame, camera) if self._depth else None
+        view = self._depth_view(frame, image, camera, index)
         taught = None
         if self._teacher_points is not None:
             taught = torch.from_numpy(self._teacher_points(frame))
@@ -259,9 +281,10 @@ class FrameSamples(Dataset):
             taught = None if taught is None else change.points(taught)
             # The camera stays where it is: only a mirrored image has other depths.
             depth = depth.flip(-1) if depth is not None and change.flip else depth
+            view = None if view is None else augmented(view, change)
         return Sample(
             frame.name, image, projection, points, boxes, labels, depth, taught, answers, labelled,
-            self._epoch,
+            self._epoch, view,
         )  # fmt: skip
 
     def _boxes(
@@ -282,6 +305,20 @@ class FrameSamples(Dataset):
         points = lidar_points(frame)
         size = self._window.size
         return torch.from_numpy(point_geometry.depth_map(points, camera.image_from_lidar, size))
+
+    def _depth_view(
+        self, frame: KittiFrame, image: torch.Tensor, camera: PinholeCamera, index: int
+    ) -> DepthView | None:
+        """Of a frame with such an image and camera in the detector's window."""
+        config = self._view
+        if config is None:
+            return None
+        if config.window != self._window:
+            image, camera = windowed(frame, config.window)
+        whole = frame.camera()
+        inside = config.window.window(whole).inside(whole)
+        seed = (self._seed, self._epoch, index)
+        return depth_view(image, camera, inside, lidar_points(frame), config, seed)
 
 
 class MixedSamples(Dataset):
@@ -353,11 +390,27 @@ def mixed(
     return MixedSamples(sets, counts, seed, per_batch)
 
 
+def true_depth_points(
+    window: WindowConfig, settings: PseudoLidarConfig, within_px: float
+) -> PointSource:
+    """Gives pseudo-LiDAR of true depth, see `true_depth_cloud`; none for a frame without LiDAR."""
+
+    def points(frame: KittiFrame) -> np.ndarray:
+        return true_depth_cloud(lidar_points(frame), frame.camera(), window, settings, within_px)
+
+    return points
+
+
 def lidar_points(frame: KittiFrame) -> np.ndarray:
     """`(N, 4)` float32 of the LiDAR's points in the image; none if the frame has no LiDAR."""
     if not frame.has_lidar:
         return np.zeros((0, 4), np.float32)
     return frame.points_in_view()
+
+
+def no_points(frame: KittiFrame) -> np.ndarray:
+    """`(0, 4)` float32, for a detector that reads an image alone."""
+    return np.zeros((0, 4), np.float32)
 
 
 def image_tensor(image: np.ndarray) -> torch.Tensor:

@@ -1,10 +1,13 @@
 """DepthModel: what every depth network is here, a module from images to metres."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
+
+_ENCODERS = ("glpn", "backbone", "encoder")
+"""What networks call the part that reads the image."""
 
 
 class DepthModel(nn.Module):
@@ -28,6 +31,18 @@ class DepthModel(nn.Module):
         images = images.contiguous(memory_format=torch.channels_last)
         depth = self.network(pixel_values=images).predicted_depth
         return depth if self.depth_scale == 1 else depth * self.depth_scale
+
+    def with_features(self, images: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Depth, and the encoder's maps of stride 4, 8, 16 and 32; for GLPN."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        found = self.network(pixel_values=images, output_hidden_states=True)
+        return found.predicted_depth * self.depth_scale, found.hidden_states
+
+    def learn(self, layers: Literal["none", "decoder", "all"]) -> None:
+        """Let only these layers learn; `decoder` is all but the image encoder."""
+        for name, parameter in self.network.named_parameters():
+            of_encoder = name.split(".")[0] in _ENCODERS
+            parameter.requires_grad_(layers == "all" or (layers == "decoder" and not of_encoder))
 
     def save(self, folder: Path) -> None:
         """Write a transformers folder, from which the same model can be loaded again."""

@@ -19,6 +19,21 @@ from kd3d_core.detectors.voxels import VoxelGrid
 
 
 @dataclass(frozen=True)
+class BevInput:
+    """What the backbone of the bird's-eye view reads, and what was found on the way to it.
+
+    Attributes:
+        canvas: `(B, C, y, x)`.
+        filled: `(B, 1, y, x)` bool, the cells with points; None if it is those that aren't 0.
+        depth_logits: `(B, bins + 1, h, w)` float32 over the image, of a detector that says depth.
+    """
+
+    canvas: torch.Tensor
+    filled: torch.Tensor | None = None
+    depth_logits: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
 class BevFeatures:
     """What a detector's stages make of the bird's-eye view; rows are y, columns x, both rising.
 
@@ -26,11 +41,14 @@ class BevFeatures:
         voxels: `(B, C, y, x)`, one map: the encoded voxels, as the backbone reads them.
         backbone: `(B, C, h, w)` each, finest first.
         neck: `(B, C, h, w)` each, as the head reads them; one map in all designs here.
+        filled, depth_logits: see `BevInput`.
     """
 
     voxels: tuple[torch.Tensor, ...]
     backbone: tuple[torch.Tensor, ...]
     neck: tuple[torch.Tensor, ...]
+    filled: torch.Tensor | None = None
+    depth_logits: torch.Tensor | None = None
 
 
 class AnchorDetector(nn.Module, ABC):
@@ -91,8 +109,12 @@ class AnchorDetector(nn.Module, ABC):
         images: torch.Tensor,
         image_from_lidar: torch.Tensor,
         valid: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """`(B, C, y, x)` bird's-eye view that the backbone reads; see `forward_features`."""
+    ) -> BevInput:
+        """The bird's-eye view that the backbone reads; see `forward_features`."""
+
+    def empty_canvas(self) -> torch.Tensor | None:
+        """`(1, C, y, x)` of a street without points; None if it is all 0."""
+        return None
 
     def forward_features(
         self,
@@ -111,9 +133,18 @@ class AnchorDetector(nn.Module, ABC):
             image_from_lidar: `(B, 3, 4)` projections into those images.
             valid: `(N,)` points to use; None uses all.
         """
-        canvas = self.bev_input(points, samples, images, image_from_lidar, valid)
-        scales = self.backbone(canvas)
-        return BevFeatures((canvas,), tuple(scales), tuple(self.neck(scales)))
+        return self.behind(self.bev_input(points, samples, images, image_from_lidar, valid))
+
+    def behind(self, seen: BevInput) -> BevFeatures:
+        """The features of backbone and neck, and the bird's-eye view that they are made of."""
+        scales = self.backbone(seen.canvas)
+        return BevFeatures(
+            (seen.canvas,),
+            tuple(scales),
+            tuple(self.neck(scales)),
+            seen.filled,
+            seen.depth_logits,
+        )
 
     def forward(
         self,
@@ -141,7 +172,7 @@ class AnchorDetector(nn.Module, ABC):
     def losses(
         self, maps: HeadMaps, boxes: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
     ) -> dict[str, torch.Tensor]:
-        """mmdet3d's losses of the head: `cls`, `box` and `dir`. The first call imports mmdet3d.
+        """The head's losses: `cls`, `box` and `dir`. The first call imports mmdet3d.
 
         Args:
             maps: the head's answers.
@@ -152,7 +183,9 @@ class AnchorDetector(nn.Module, ABC):
             from kd3d_core.detectors.upstream.anchor_losses import AnchorLosses
 
             head = self.head
-            self._losses = AnchorLosses(head.anchors, assign_per_class=head.assign_per_class)
+            self._losses = AnchorLosses(
+                head.anchors, assign_per_class=head.assign_per_class, class_loss=head.class_loss
+            )
         return self._losses(maps, boxes, labels)
 
     @torch.inference_mode(False)  # what is kept must serve training as well

@@ -7,11 +7,20 @@ import torch
 
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.checkpoint import load_tensors
+from kd3d_core.detectors.cmkd.assistant import cmkd_assistant_lite, cmkd_assistant_tiny
+from kd3d_core.detectors.cmkd.start import start_image_side
+from kd3d_core.detectors.cmkd.student import cmkd_kitti, cmkd_lite, cmkd_tiny
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.detectors.lite import lite
 from kd3d_core.detectors.mvxnet import mvxnet
 from kd3d_core.detectors.pointpillars import pointpillars
 from kd3d_core.detectors.second import second
+from kd3d_core.detectors.teachers import (
+    cmkd_teacher_lite,
+    cmkd_teacher_pillars,
+    cmkd_teacher_second,
+    cmkd_teacher_tiny,
+)
 from kd3d_core.weights.tensors import read_tensors
 
 _DESIGNS: dict[str, Callable[..., AnchorDetector]] = {
@@ -19,7 +28,19 @@ _DESIGNS: dict[str, Callable[..., AnchorDetector]] = {
     "lite": lite,
     "second": second,
     "pointpillars": pointpillars,
+    "cmkd_teacher_second": cmkd_teacher_second,
+    "cmkd_teacher_pillars": cmkd_teacher_pillars,
+    "cmkd_teacher_lite": cmkd_teacher_lite,
+    "cmkd_teacher_tiny": cmkd_teacher_tiny,
 }
+_LIFTING: dict[str, Callable[..., AnchorDetector]] = {
+    "cmkd_kitti": cmkd_kitti,
+    "cmkd_lite": cmkd_lite,
+    "cmkd_tiny": cmkd_tiny,
+    "cmkd_assistant_lite": cmkd_assistant_lite,
+    "cmkd_assistant_tiny": cmkd_assistant_tiny,
+}
+"""Those that lift an image, and are told what reads it."""
 
 
 def random_detector(config: DetectorConfig, seed: int) -> AnchorDetector:
@@ -34,11 +55,16 @@ def random_detector(config: DetectorConfig, seed: int) -> AnchorDetector:
 
 
 def untrained_detector(config: DetectorConfig, seed: int) -> AnchorDetector:
-    """A detector to train from nothing, with the weights that its parts ask for at first."""
+    """A detector to train from nothing, with the weights that its parts ask for at first.
+
+    `WeightsError` if its image side is to start from weights that aren't here or don't fit.
+    """
     detector = random_detector(config, seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         detector.init_weights()
+    if config.type in _LIFTING:
+        start_image_side(detector.network["image_side"], config.used_image_side)
     return detector
 
 
@@ -55,4 +81,11 @@ def load_detector(path: Path, config: DetectorConfig) -> AnchorDetector:
 
 def _build(config: DetectorConfig) -> AnchorDetector:
     wanted = [] if config.point_cloud_range is None else [config.point_cloud_range]
-    return _DESIGNS[config.type](config.decoding, *wanted).eval()
+    if config.type in _LIFTING:
+        side = config.used_image_side
+        detector = _LIFTING[config.type](config.decoding, side, *wanted)
+    else:
+        detector = _DESIGNS[config.type](config.decoding, *wanted)
+    if config.class_loss is not None:
+        detector.head.class_loss = config.class_loss
+    return detector.eval()

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from kd3d_core.detectors.anchors import Anchors
+from kd3d_core.detectors.config import ClassLoss
 
 
 class AnchorHead(nn.Module):
@@ -18,11 +19,20 @@ class AnchorHead(nn.Module):
     Attributes:
         anchors: what the answers are relative to.
         assign_per_class: in training, anchors learn true boxes of their own class alone.
+        class_loss: what a score learns to be; see `DetectorConfig`.
     """
 
-    def __init__(self, in_channels: int, anchors: Anchors, *, assign_per_class: bool) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        anchors: Anchors,
+        *,
+        assign_per_class: bool,
+        class_loss: ClassLoss = "focal",
+    ) -> None:
         super().__init__()
         self.anchors, self.assign_per_class = anchors, assign_per_class
+        self.class_loss: ClassLoss = class_loss
         count = anchors.per_cell
         self.conv_cls = nn.Conv2d(in_channels, count * self.num_classes, 1)
         self.conv_reg = nn.Conv2d(in_channels, count * 7, 1)

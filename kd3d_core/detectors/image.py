@@ -19,7 +19,13 @@ class ResNet(nn.Module):
     """ResNet-18 or ResNet-50 without the classifier: maps of stride 4, 8, 16 and 32."""
 
     def __init__(
-        self, depth: int, stages: int = 4, *, caffe: bool = False, frozen: bool = False
+        self,
+        depth: int,
+        stages: int = 4,
+        *,
+        caffe: bool = False,
+        frozen: bool = False,
+        stride: int = 32,
     ) -> None:
         """Make it.
 
@@ -29,24 +35,31 @@ class ResNet(nn.Module):
             caffe: a bottleneck's stride is that of its first convolution, as in the weights of the
                 authors, not of its second, as in torchvision's.
             frozen: training leaves all norms, the stem and the first stage as they are.
+            stride: maps don't get coarser than this; 3x3 kernels are spread instead, as
+                torchvision's DeepLabV3 does it.
         """
         super().__init__()
         self.frozen = frozen
         self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.names = [f"layer{stage + 1}" for stage in range(stages)]
-        channels = 64
+        channels, dilation, reached = 64, 1, 4
         for stage, name in enumerate(self.names):
             blocks = []
+            spread = stage > 0 and reached == stride
+            reached = reached if spread or stage == 0 else 2 * reached
             for block in range(_BLOCKS[depth][stage]):
-                width, stride = 64 << stage, 2 if stage > 0 and block == 0 else 1
+                width = 64 << stage
+                step = 2 if stage > 0 and block == 0 and not spread else 1
                 if depth < 50:
-                    layers = [(width, 3, stride), (width, 3, 1)]
+                    layers = [(width, 3, step), (width, 3, 1)]
                 else:
-                    first, second = (stride, 1) if caffe else (1, stride)
+                    first, second = (step, 1) if caffe else (1, step)
                     layers = [(width, 1, first), (width, 3, second), (4 * width, 1, 1)]
-                blocks.append(_Residual(channels, layers))
+                blocks.append(_Residual(channels, layers, dilation))
                 channels = layers[-1][0]
+                if spread and block == 0:
+                    dilation *= 2
             self.add_module(name, nn.Sequential(*blocks))
         if frozen:
             for part in (self.conv1, self.get_submodule("layer1"), *self._norms()):
@@ -83,8 +96,10 @@ class ResNet(nn.Module):
 class _Residual(nn.Module):
     """Convolutions whose answer is added to their input."""
 
-    def __init__(self, in_channels: int, layers: Sequence[tuple[int, int, int]]) -> None:
-        """`layers`: channels, kernel size and stride of each convolution."""
+    def __init__(
+        self, in_channels: int, layers: Sequence[tuple[int, int, int]], dilation: int = 1
+    ) -> None:
+        """`layers`: channels, kernel size, stride of each convolution; `dilation` of 3x3 ones."""
         super().__init__()
         self.layers = len(layers)
         channels, stride = layers[-1][0], prod(stride for _, _, stride in layers)
@@ -93,7 +108,11 @@ class _Residual(nn.Module):
             conv = nn.Conv2d(in_channels, channels, 1, stride, bias=False)
             downsample = nn.Sequential(conv, nn.BatchNorm2d(channels))
         for number, (width, size, step) in enumerate(layers, 1):
-            conv = nn.Conv2d(in_channels, width, size, step, padding=size // 2, bias=False)
+            spread = dilation if size > 1 else 1
+            padding = spread * (size // 2)
+            conv = nn.Conv2d(
+                in_channels, width, size, step, padding=padding, dilation=spread, bias=False
+            )
             self.add_module(f"conv{number}", conv)
             self.add_module(f"bn{number}", nn.BatchNorm2d(width))
             in_channels = width

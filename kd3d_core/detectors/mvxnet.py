@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from kd3d_core.detectors.anchor_detector import AnchorDetector
+from kd3d_core.detectors.anchor_detector import AnchorDetector, BevInput
 from kd3d_core.detectors.anchors import Anchors
 from kd3d_core.detectors.bev import BevBackbone, BevNeck
 from kd3d_core.detectors.config import DecodeConfig, Range
@@ -88,7 +88,7 @@ class FusionDetector(AnchorDetector):
         images: torch.Tensor,
         image_from_lidar: torch.Tensor,
         valid: torch.Tensor | None,
-    ) -> torch.Tensor:
+    ) -> BevInput:
         """Points with the image features behind them, in voxels; see `AnchorDetector`."""
         batch_size, _, height, width = images.shape
         image = ImageFeatures(self.image_features(images), image_from_lidar, (height, width))
@@ -97,11 +97,11 @@ class FusionDetector(AnchorDetector):
             voxels = assign_sparse(points, samples, valid, self.grid)
             features = encoder(voxels, image)
             middle = self.network["pts_middle_encoder"]
-            return middle(features, voxels.voxel_coords, batch_size)
+            return BevInput(middle(features, voxels.voxel_coords, batch_size))
         voxels = assign_dense(points, samples, valid, batch_size, self.grid)
         _, ny, nx = self.grid.shape
         canvas = encoder(voxels, image).view(batch_size, ny, nx, -1).permute(0, 3, 1, 2)
-        return canvas.contiguous() if _trains_slowly_channels_last(canvas) else canvas
+        return BevInput(canvas.contiguous() if _trains_slowly_channels_last(canvas) else canvas)
 
 
 def _trains_slowly_channels_last(canvas: torch.Tensor) -> bool:

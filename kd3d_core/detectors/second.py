@@ -2,13 +2,13 @@
 
 import torch
 
-from kd3d_core.detectors.anchor_detector import AnchorDetector
+from kd3d_core.detectors.anchor_detector import AnchorDetector, BevInput
 from kd3d_core.detectors.anchors import Anchors, ClassAnchor
 from kd3d_core.detectors.bev import BevBackbone, BevNeck
 from kd3d_core.detectors.config import DecodeConfig, Range
 from kd3d_core.detectors.head import AnchorHead
 from kd3d_core.detectors.pillars import MeanEncoder, PillarEncoder, PillarScatter
-from kd3d_core.detectors.sparse import SparseEncoder
+from kd3d_core.detectors.sparse import ResidualSparseEncoder, SparseEncoder
 from kd3d_core.detectors.voxels import FilledVoxels, VoxelGrid, checked_grid, fill_voxels
 
 KITTI_RANGE: Range = (0.0, -40.0, -3.0, 70.4, 40.0, 1.0)
@@ -41,7 +41,7 @@ class PointDetector(AnchorDetector):
         neck: BevNeck,
         head: AnchorHead,
         voxel_encoder: MeanEncoder | PillarEncoder,
-        middle_encoder: SparseEncoder | PillarScatter,
+        middle_encoder: SparseEncoder | ResidualSparseEncoder | PillarScatter,
     ) -> None:
         network = {
             "backbone": backbone,
@@ -61,12 +61,12 @@ class PointDetector(AnchorDetector):
         images: torch.Tensor,
         image_from_lidar: torch.Tensor,
         valid: torch.Tensor | None,
-    ) -> torch.Tensor:
+    ) -> BevInput:
         """Points in voxels, without the image; see `AnchorDetector`."""
         batch_size = len(image_from_lidar)
         voxels = self.voxels(points, samples, valid, batch_size)
         features = self.network["voxel_encoder"](voxels)
-        return self.network["middle_encoder"](features, voxels.coords, batch_size)
+        return BevInput(self.network["middle_encoder"](features, voxels.coords, batch_size))
 
     def voxels(
         self,

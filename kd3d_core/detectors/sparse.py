@@ -86,13 +86,90 @@ class SparseEncoder(nn.Module):
                 features = sparse_conv3d(features, conv.weight, rulebook)
                 if len(features):
                     features = relu(norm(features))
-            dense = features.new_zeros(batch_size, *shape, features.shape[1])
-            dense[tuple(coords.long().t())] = features
-            return dense.permute(0, 4, 1, 2, 3).contiguous().flatten(1, 2)
+            return _seen_from_above(features, coords, shape, batch_size)
 
     def _layers(self) -> list[Any]:
         stages: list[Any] = list(self.encoder_layers.values())
         return [self.conv_input, *chain.from_iterable(stages), self.conv_out]
+
+
+class ResidualSparseEncoder(nn.Module):
+    """As `SparseEncoder`, of residual blocks (OpenPCDet's `VoxelResBackBone8x`)."""
+
+    def __init__(self, in_channels: int, shape: Triple, channels: int) -> None:
+        """For voxels with `in_channels` in a grid of `shape` z, y, x, to `channels` a height."""
+        super().__init__()
+        self.shape = (shape[0] + 1, *shape[1:])
+        down: Triple = (2, 2, 2)
+        self.conv_input = _layer(in_channels, 16)
+        self.downs = nn.ModuleList(
+            [
+                _layer(16, 32, stride=down),
+                _layer(32, 64, stride=down),
+                _layer(64, channels, stride=down, padding=(0, 1, 1)),
+            ]
+        )
+        self.stages = nn.ModuleList(
+            nn.ModuleList([_SparseResidual(width), _SparseResidual(width)])
+            for width in (16, 32, 64, channels)
+        )
+        self.conv_out = _layer(channels, channels, (3, 1, 1), (2, 1, 1), padding=(0, 0, 0))
+
+    def forward(
+        self, features: torch.Tensor, coords: torch.Tensor, batch_size: int
+    ) -> torch.Tensor:
+        """`(B, channels * z, y, x)` of voxels `(V, C)` at `coords` `(V, 4)` int32."""
+        with torch.autocast(features.device.type, enabled=False):
+            shape: Sequence[int] = self.shape
+            entry, out, stages = self._parts
+            rulebook = entry[0].rulebook(coords, shape)
+            features = _apply(entry, features, rulebook)
+            for down, blocks in stages:
+                if down is not None:
+                    rulebook = down[0].rulebook(coords, shape)
+                    features = _apply(down, features, rulebook)
+                    coords, shape = rulebook.out_coords, rulebook.out_shape
+                    rulebook = submanifold_rulebook(coords, shape, (3, 3, 3))
+                for block in blocks:
+                    features = block(features, rulebook)
+            rulebook = out[0].rulebook(coords, shape)
+            features = _apply(out, features, rulebook)
+            return _seen_from_above(features, rulebook.out_coords, rulebook.out_shape, batch_size)
+
+    @property
+    def _parts(self) -> tuple[Any, Any, Any]:
+        """The first and the last layer; what makes each stage coarser, if anything, and it."""
+        stages: Any = self.stages
+        return self.conv_input, self.conv_out, zip([None, *self.downs], stages, strict=True)
+
+
+class _SparseResidual(nn.Module):
+    """Two submanifold convolutions whose answer is added to their input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first, self.second = _layer(channels, channels), _layer(channels, channels)
+
+    def forward(self, features: torch.Tensor, rulebook: Rulebook) -> torch.Tensor:
+        second: Any = self.second
+        conv, norm, relu = second
+        found = sparse_conv3d(_apply(self.first, features, rulebook), conv.weight, rulebook)
+        return relu(norm(found) + features) if len(found) else found
+
+
+def _apply(layer: Any, features: torch.Tensor, rulebook: Rulebook) -> torch.Tensor:
+    conv, norm, relu = layer
+    features = sparse_conv3d(features, conv.weight, rulebook)
+    return relu(norm(features)) if len(features) else features
+
+
+def _seen_from_above(
+    features: torch.Tensor, coords: torch.Tensor, shape: Sequence[int], batch_size: int
+) -> torch.Tensor:
+    """`(B, C * z, y, x)` of voxels in a grid of `shape` z, y, x; zeros elsewhere."""
+    dense = features.new_zeros(batch_size, *shape, features.shape[1])
+    dense[tuple(coords.long().t())] = features
+    return dense.permute(0, 4, 1, 2, 3).contiguous().flatten(1, 2)
 
 
 def _layer(

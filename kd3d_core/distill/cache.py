@@ -77,8 +77,8 @@ class TeacherCache:
         self._window = config.window
         self._points = points
         self._needs = settings.needs
-        self._threshold = _MARGIN * settings.logit.threshold
-        self._head = f"head_{settings.logit.threshold:g}"
+        self._threshold = _MARGIN * settings.answer_threshold
+        self._head = f"head_{settings.answer_threshold:g}"
         self._parts = (*self._needs.places, self._head)
 
     def __call__(self, frame: KittiFrame) -> Tensors | None:
@@ -240,10 +240,13 @@ def _answers(detector: AnchorDetector, batch: Batch, threshold: float) -> dict[s
 @torch.inference_mode()
 def _of_empty_street(detector: AnchorDetector, threshold: float) -> dict[str, Tensors]:
     """What a detector says where there are no points at all."""
-    (shape,) = feature_shapes(detector)["voxels"]
-    canvas = next(detector.parameters()).new_zeros(shape)
+    canvas = detector.empty_canvas()
+    if canvas is None:
+        (shape,) = feature_shapes(detector)["voxels"]
+        canvas = next(detector.parameters()).new_zeros(shape)
     scales = detector.backbone(canvas)
-    features = BevFeatures((canvas,), tuple(scales), tuple(detector.neck(scales)))
+    nothing = torch.zeros_like(canvas[:, :1], dtype=torch.bool)
+    features = BevFeatures((canvas,), tuple(scales), tuple(detector.neck(scales)), filled=nothing)
     return _storable(features, detector.head_maps(features.neck), threshold)
 
 
@@ -266,7 +269,7 @@ def _storable(features: BevFeatures, maps: HeadMaps, threshold: float) -> dict[s
             "logits": logits,
             "deltas": torch.where(sure, maps.deltas[0].half(), 0),
             "directions": torch.where(sure, maps.directions[0].half(), 0),
-            "filled": filled_cells(features.voxels[0])[0].to(torch.uint8),
+            "filled": filled_cells(features)[0].to(torch.uint8),
         }
     }
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from kd3d_core.detectors.anchor_detector import BevFeatures
 from kd3d_core.detectors.voxels import VoxelGrid
 from kd3d_core.geometry.boxes import points_in_boxes
 
@@ -22,6 +23,34 @@ def foreground_cells(
         grid: whose range the map covers.
         size: h and w of the map.
     """
+    return torch.stack([inside.any(1).view(1, *size) for inside in _in_objects(boxes, grid, size)])
+
+
+def object_weights(
+    boxes: Sequence[torch.Tensor],
+    weights: Sequence[torch.Tensor],
+    grid: VoxelGrid,
+    size: tuple[int, int],
+) -> torch.Tensor:
+    """`(B, 1, h, w)`: 1, and in the cells of objects the weight of the heaviest.
+
+    Args:
+        boxes, grid, size: see `foreground_cells`.
+        weights: `(M_b,)` of each sample's boxes.
+    """
+    maps = []
+    for inside, theirs in zip(_in_objects(boxes, grid, size), weights, strict=True):
+        heaviest = torch.where(inside, theirs, -1.0)
+        outside = heaviest.new_full((len(inside), 1), -1.0)
+        found = torch.cat([heaviest, outside], 1).amax(1)
+        maps.append(torch.where(found < 0, 1.0, found).view(1, *size))
+    return torch.stack(maps)
+
+
+def _in_objects(
+    boxes: Sequence[torch.Tensor], grid: VoxelGrid, size: tuple[int, int]
+) -> list[torch.Tensor]:
+    """`(h * w, M_b)` bool of each sample: which cells are of which object."""
     height, width = size
     x_min, y_min, _, x_max, y_max, _ = grid.point_cloud_range
     step_x, step_y = (x_max - x_min) / width, (y_max - y_min) / height
@@ -34,13 +63,15 @@ def foreground_cells(
     for box in boxes:
         flat = torch.cat([box[:, :2], torch.zeros_like(box[:, :1]), box[:, 3:]], 1)
         flat = flat + flat.new_tensor([0, 0, 0, step_x, step_y, 0, 0])
-        masks.append(points_in_boxes(centers, flat).any(1).view(1, height, width))
-    return torch.stack(masks)
+        masks.append(points_in_boxes(centers, flat))
+    return masks
 
 
-def filled_cells(canvas: torch.Tensor) -> torch.Tensor:
-    """`(B, 1, y, x)` bool: where a bird's-eye view `(B, C, y, x)` of encoded voxels isn't zero."""
-    return (canvas != 0).any(1, keepdim=True)
+def filled_cells(features: BevFeatures) -> torch.Tensor:
+    """`(B, 1, y, x)` bool: the cells of the bird's-eye view of encoded voxels that hold points."""
+    if features.filled is not None:
+        return features.filled
+    return (features.voxels[0] != 0).any(1, keepdim=True)
 
 
 def resized(mask: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -1,17 +1,18 @@
 """The parts of a student's loss, by the names that phases give weights to."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import distributed, nn
+from torch import nn
 
-from kd3d_core.data.samples import Batch
-from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
+from kd3d_core.depth.objects import object_medians
 from kd3d_core.detectors.decode import HeadMaps, per_anchor
-from kd3d_core.distill.cells import foreground_cells, resized
-from kd3d_core.distill.config import DistillConfig, FeatureConfig, LogitConfig
+from kd3d_core.distill.cells import foreground_cells, object_weights, resized
+from kd3d_core.distill.cmkd_parts import BinsPart, ResponsePart
+from kd3d_core.distill.config import DistillConfig, FeatureConfig, LogitConfig, Place
+from kd3d_core.distill.depth_parts import DepthImagePart, DepthObjectsPart, DepthPixelsPart
+from kd3d_core.distill.loss_part import LossPart, StudentStep, WeightedSum, means
 from kd3d_core.distill.losses import (
     box_loss,
     class_loss,
@@ -22,52 +23,8 @@ from kd3d_core.distill.losses import (
 from kd3d_core.distill.schedule import PartName
 from kd3d_core.distill.teacher import TeacherOutputs
 
-Channels = Mapping[str, Sequence[tuple[int, int]]]
+Channels = Mapping[Place, Sequence[tuple[int, int]]]
 """By place, the student's and the teacher's channels of each of its maps."""
-
-
-@dataclass(frozen=True)
-class StudentStep:
-    """What there is to compute a loss from, in one step.
-
-    Attributes:
-        student: the detector that learns.
-        batch: the frames.
-        features: the student's.
-        maps: what the student's head says; None unless a part of this step reads it.
-        teacher: what the teacher says; None if it wasn't asked or no frame has LiDAR.
-        boxes: `(M_b, 7)` of each frame: its labels, or the teacher's where it has none.
-        labels: `(M_b,)` int64 of each frame.
-    """
-
-    student: AnchorDetector
-    batch: Batch
-    features: BevFeatures
-    maps: HeadMaps | None
-    teacher: TeacherOutputs | None
-    boxes: Sequence[torch.Tensor]
-    labels: Sequence[torch.Tensor]
-
-    @property
-    def has_teacher(self) -> torch.Tensor:
-        """`(B,)` float32: 1 for frames that the teacher has seen."""
-        seen = self.batch.has_teacher
-        return torch.tensor(seen, dtype=torch.float32, device=self.batch.images.device)
-
-
-class LossPart(nn.Module, ABC):
-    """A part of the loss. What of it learns, such as projectors, are its submodules.
-
-    What is computed doesn't depend on what the frames lack, apart from the teacher's own share:
-    processes exchange gradients and statistics in the order of the graph, which must be one.
-    """
-
-    reads_head = True
-    """Whether it reads what the student's head says."""
-
-    @abstractmethod
-    def forward(self, step: StudentStep) -> dict[str, torch.Tensor]:
-        """Losses by name, each the mean over the frames of all processes."""
 
 
 class DetectionPart(LossPart):
@@ -101,7 +58,9 @@ class FeaturePart(LossPart):
     """Differences of features, through a 1x1 convolution for every map that is compared.
 
     Teacher and student may start from the same weights, and features compared as they are would
-    then teach little: the projectors let the student keep a language of its own.
+    then teach little: the projectors let the student keep a language of its own. A teaching
+    assistant, that reads the same pixels at their true depth, is one whose language it can keep:
+    compare with it as they are.
     """
 
     reads_head = False
@@ -109,32 +68,59 @@ class FeaturePart(LossPart):
     def __init__(self, config: FeatureConfig, channels: Channels) -> None:
         super().__init__()
         self._config = config
-        self.projectors = nn.ModuleDict(
-            {
-                place: nn.ModuleList(nn.Conv2d(student, teacher, 1) for student, teacher in pairs)
-                for place, pairs in channels.items()
-            }
-        )
+        maps = {place: pairs[: config.levels or None] for place, pairs in channels.items()}
+        if config.project:
+            self.projectors = nn.ModuleDict(
+                {
+                    place: nn.ModuleList(nn.Conv2d(ours, theirs, 1) for ours, theirs in pairs)
+                    for place, pairs in maps.items()
+                }
+            )
+        if config.scale == "rms":  # 0 until the first batch has told
+            for name in _map_names(maps):
+                self.register_buffer(f"rms_{name}", torch.zeros(()))
+        self._levels = {place: len(pairs) for place, pairs in maps.items()}
 
     def forward(self, step: StudentStep) -> dict[str, torch.Tensor]:
+        assert step.features is not None
         sums: dict[str, WeightedSum] = {}
         for place in self._config.places:
-            layers = self.projectors[place]
-            assert isinstance(layers, nn.ModuleList)
-            for level, (layer, map_) in enumerate(
-                zip(layers, getattr(step.features, place), strict=True)
-            ):
-                projected = layer(map_)
+            for level in range(self._levels[place]):
+                name = _map_name(place, level)
+                ours = self._projected(place, level, getattr(step.features, place)[level])
                 if step.teacher is not None:
                     theirs = step.teacher.features[place][level]
                     cells = self._cell_weights(step, step.teacher, theirs)
                 else:
-                    theirs = torch.zeros_like(projected)
+                    theirs = torch.zeros_like(ours)
                     cells = theirs[:, :1]
-                loss = feature_loss(projected, theirs, cells, self._config.loss)
-                name = f"{place}{level + 1}" if level or place == "backbone" else place
+                loss = feature_loss(ours, theirs, cells, self._config.loss)
+                if self._config.scale == "rms":
+                    loss = loss / self._rms(name, step, theirs).square()
                 sums[name] = WeightedSum(loss, cells.sum())
         return means(sums)
+
+    def _projected(self, place: Place, level: int, map_: torch.Tensor) -> torch.Tensor:
+        if not self._config.project:
+            return map_
+        layers: Any = self.projectors[place]
+        return layers[level](map_)
+
+    def _rms(self, name: str, step: StudentStep, theirs: torch.Tensor) -> torch.Tensor:
+        """The root mean square of the teacher's features in the cells that it fills.
+
+        It is measured once, in the first batch of which the teacher has seen a frame.
+        """
+        rms: torch.Tensor = getattr(self, f"rms_{name}")
+        if self.training and not rms:
+            filled = theirs.new_zeros(1)
+            if step.teacher is not None:
+                assert step.teacher.filled is not None
+                covered = resized(step.teacher.filled, (theirs.shape[-2], theirs.shape[-1]))
+                filled = covered * step.has_teacher[:, None, None, None]
+            squares = (theirs.float().square().mean(1, keepdim=True) * filled).sum()
+            rms.copy_(means({name: WeightedSum(squares, filled.sum())})[name].sqrt())
+        return torch.where(rms > 0, rms, 1.0)
 
     def _cell_weights(
         self, step: StudentStep, teacher: TeacherOutputs, map_: torch.Tensor
@@ -149,7 +135,33 @@ class FeaturePart(LossPart):
         if teacher.filled is not None:
             covered = resized(teacher.filled, (height, width))
             weights = torch.where(covered, weights, config.empty * weights)
+        if config.fade_m:
+            kept = object_weights(step.boxes, self._faded(step), step.student.grid, (height, width))
+            weights = weights * kept
         return weights
+
+    def _faded(self, step: StudentStep) -> list[torch.Tensor]:
+        """Of each frame's objects, how much their cells count: less, the more their depth is off.
+
+        An object of which no pixel is known counts for nothing: neither side has points there.
+        """
+        assert step.depth is not None
+        assert step.objects is not None
+        objects = step.objects
+        depth = step.depth.depth.detach().flatten()[objects.pixels]
+        off = object_medians(depth - objects.depth, objects)
+        kept = torch.where(objects.counts > 0, (-(off / self._config.fade_m).square()).exp(), 0)
+        return list(kept.split([len(boxes) for boxes in step.boxes]))
+
+
+def _map_name(place: Place, level: int) -> str:
+    return f"{place}{level + 1}" if level or place == "backbone" else place
+
+
+def _map_names(channels: Channels) -> list[str]:
+    return [
+        _map_name(place, level) for place, maps in channels.items() for level in range(len(maps))
+    ]
 
 
 class LogitPart(LossPart):
@@ -193,7 +205,9 @@ class LogitPart(LossPart):
         )
 
 
-def make_part(name: PartName, config: DistillConfig, channels: Channels) -> LossPart:
+def make_part(  # noqa: PLR0911 - one case for each part
+    name: PartName, config: DistillConfig, channels: Channels
+) -> LossPart:
     """The part of that name; the one place that knows them all. `channels` as of `check_fit`."""
     match name:
         case "det":
@@ -202,28 +216,13 @@ def make_part(name: PartName, config: DistillConfig, channels: Channels) -> Loss
             return FeaturePart(config.feature, channels)
         case "logit":
             return LogitPart(config.logit)
-
-
-@dataclass(frozen=True)
-class WeightedSum:
-    """A loss summed over cells or anchors, and the sum of their weights."""
-
-    value: torch.Tensor
-    count: torch.Tensor
-
-
-def means(sums: Mapping[str, WeightedSum]) -> dict[str, torch.Tensor]:
-    """The weighted mean of each loss over the cells or anchors of all processes.
-
-    Each process divides its own sum by the mean count of all processes, so that the mean of its
-    losses with those of the others, which is what gradients are, is that of all frames.
-    """
-    counts = torch.stack([part.count for part in sums.values()])
-    world = 1
-    if distributed.is_initialized():
-        world = distributed.get_world_size()
-        distributed.all_reduce(counts)
-    counts = counts.clamp(min=1) / world
-    return {
-        name: part.value / count for (name, part), count in zip(sums.items(), counts, strict=True)
-    }
+        case "response":
+            return ResponsePart(config.response)
+        case "bins":
+            return BinsPart(config.bins)
+        case "depth_pixels":
+            return DepthPixelsPart(config.learn_depth)
+        case "depth_objects":
+            return DepthObjectsPart()
+        case "depth_image":
+            return DepthImagePart(config.learn_depth)

@@ -6,9 +6,14 @@ from typing import Literal, get_args
 
 from kd3d_core.errors import ConfigError
 
-PartName = Literal["det", "feat", "logit"]
+PartName = Literal[
+    "det", "feat", "logit", "response", "bins", "depth_pixels", "depth_objects", "depth_image"
+]  # fmt: skip
 """Parts of the loss. `det`: detection, on labels or the teacher's boxes; `feat`: the teacher's
-features; `logit`: what its head says. `kd3d_core.distill.parts` says how each is computed."""
+features; `logit`: what its head says; `response`: the same, as CMKD compares it; `bins`: the
+distribution over depth of a student of CMKD; `depth_pixels`, `depth_objects`: the depth of objects,
+pixel by pixel and as a whole; `depth_image`: of all that LiDAR saw. `kd3d_core.distill.parts` says
+how each is computed."""
 
 
 _DETECTION: dict[PartName, float] = {"det": 1.0}

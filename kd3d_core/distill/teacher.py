@@ -1,6 +1,6 @@
 """The teacher: a detector on true LiDAR that is asked and never changed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.detectors.decode import BoxSlots, HeadMaps
 from kd3d_core.distill.cells import filled_cells
-from kd3d_core.distill.config import Needs, Place
+from kd3d_core.distill.config import FeatureConfig, Needs, Place
 from kd3d_core.errors import ConfigError
 
 
@@ -67,7 +67,7 @@ class Teacher:
         return TeacherOutputs(
             {place: getattr(features, place) for place in needs.places},
             maps,
-            filled_cells(features.voxels[0]) if needs.filled else None,
+            filled_cells(features) if needs.filled else None,
             self.detector.boxes(maps) if maps is not None and asked_for_boxes else None,
         )
 
@@ -78,7 +78,7 @@ def check_fit(
     student: AnchorDetector,
     student_config: DetectorConfig,
     places: Sequence[Place],
-) -> dict[str, list[tuple[int, int]]]:
+) -> dict[Place, list[tuple[int, int]]]:
     """The channels of student and teacher at each place, once it is clear that they can compare.
 
     By place, a pair (student's, teacher's) for each of its maps. `ConfigError` if ranges,
@@ -105,6 +105,19 @@ def check_fit(
         place: [(our[1], their[1]) for our, their in zip(ours[place], theirs[place], strict=True)]
         for place in places
     }
+
+
+def check_channels(
+    channels: Mapping[Place, Sequence[tuple[int, int]]], config: FeatureConfig
+) -> None:
+    """Raise a `ConfigError` unless maps that are compared as they are have equal channels."""
+    for place, pairs in channels.items():
+        for student, teacher in pairs[: config.levels or None]:
+            if student != teacher and not config.project:
+                raise ConfigError(
+                    f"at {place} the student has {student} channels and the teacher {teacher}: set "
+                    "distill.feature.project to true"
+                )
 
 
 @torch.no_grad()

@@ -16,8 +16,9 @@ from kd3d_core.depth.metrics import Crop, DepthScores, crop_mask, depth_totals, 
 from kd3d_core.errors import ConfigError, DataError, Kd3dError
 from kd3d_core.files import files_in
 from kd3d_core.geometry.points import depth_map
-from kd3d_core.models.build import make_pseudo_lidar
-from kd3d_core.models.config import PseudoLidarModelConfig, load_model_config
+from kd3d_core.models.build import make_model, make_pseudo_lidar
+from kd3d_core.models.chain import CmkdModel, PseudoLidar
+from kd3d_core.models.config import CmkdModelConfig, PseudoLidarModelConfig, load_model_config
 
 _UNITS_PER_METRE = 256
 _SUFFIXES = (".png", ".npy")
@@ -199,9 +200,14 @@ def model_depth(model: str, device: torch.device) -> Callable[[KittiFrame], np.n
     It is 0 where the network's window doesn't show the image.
     """
     config = load_model_config(model)
-    if not isinstance(config, PseudoLidarModelConfig):
-        raise ConfigError(f"the model {model} is of type {config.type} and has no depth network")
-    chain = make_pseudo_lidar(config, device)
+    chain: PseudoLidar | CmkdModel
+    if isinstance(config, PseudoLidarModelConfig):
+        chain = make_pseudo_lidar(config, device)
+    else:
+        made = make_model(config, device) if isinstance(config, CmkdModelConfig) else None
+        if not isinstance(made, CmkdModel):
+            raise ConfigError(f"the model {model} is of type {config.type} and says no depth")
+        chain = made
 
     @torch.inference_mode()
     def answer(frame: KittiFrame) -> np.ndarray:

@@ -16,6 +16,7 @@ from kd3d_core.data.calibration_check import check_calibration, common_findings,
 from kd3d_core.data.labels import usable
 from kd3d_core.extract.edges import TURN_DEG, score_turns
 from kd3d_core.extract.summary import (
+    REPORT_NAMES,
     CameraReport,
     ExtractReport,
     FrameReport,
@@ -28,7 +29,6 @@ from kd3d_core.visual.extraction_page import extraction_page, sample_frame
 from kd3d_core.visual.page import Frame, write_page
 from kd3d_core.visual.plots import histogram_bins
 
-NAMES = ("report.json", "report.html")
 _MOST_PICTURES = 4
 
 
@@ -39,8 +39,8 @@ def write_report(report: ExtractReport, folder: Path) -> None:
         [_pictures(camera.samples) for camera in recording.cameras]
         for recording in report.recordings
     ]
-    write_json(folder / NAMES[0], values)
-    write_page(folder / NAMES[1], extraction_page(values, pictures))
+    write_json(folder / REPORT_NAMES[0], values)
+    write_page(folder / REPORT_NAMES[1], extraction_page(values, pictures))
 
 
 def report_values(report: ExtractReport) -> dict[str, Any]:
@@ -164,9 +164,8 @@ def _calibration(samples: Sequence[Sample]) -> dict[str, Any]:
 
 def _warnings(recording: Mapping[str, Any]) -> list[str]:
     """What should be looked at before the frames are used."""
-    path = recording["path"]
-    stopped = recording["stopped"]
-    warnings = [f"{path}: read up to where it is damaged: {stopped}"] if stopped else []
+    path, stopped = recording["path"], recording["stopped"]
+    warnings = [f"Reading stopped: {stopped}"] if stopped else []
     for camera in recording["cameras"]:
         for text in (camera["calibration"] or {}).get("findings", ()):
             warnings.append(f"{path}, {camera['topics']['images']}: {text}")

@@ -40,6 +40,7 @@ def recording_report(
         plan.others,
         cameras,
         plan.stopped,
+        plan.doubts,
     )
 
 

@@ -14,14 +14,13 @@ from kd3d_core.config import plain, settings_digest
 from kd3d_core.data.bag import BagReader
 from kd3d_core.data.extrinsics_file import read_extrinsics
 from kd3d_core.errors import DataError, listed
-from kd3d_core.extract import report as report_files
 from kd3d_core.extract.config import ExtractConfig
 from kd3d_core.extract.frames import FaultyFrame, FrameMaker, MadeFrame
 from kd3d_core.extract.output import FORMAT, complete_sets
 from kd3d_core.extract.plan import RecordingPlan, load_plan, save_plan
 from kd3d_core.extract.planning import plan_recording
 from kd3d_core.extract.results import recording_report
-from kd3d_core.extract.summary import ExtractReport, Sample
+from kd3d_core.extract.summary import REPORT_NAMES, ExtractReport, Sample
 from kd3d_core.extract.topics import RecordingTopics, choose_topics, set_names
 from kd3d_core.extract.work import (
     WorkFolder,
@@ -29,6 +28,7 @@ from kd3d_core.extract.work import (
     block_names,
     block_size,
     extract_block,
+    quiet_readers,
     results,
 )
 from kd3d_core.files import claimed, read_json, write_json, write_whole
@@ -76,8 +76,22 @@ def extract(
             something else or can't be written.
         Kd3dError: a worker was killed.
     """
+    # Absolute, for machines of a cluster and for a run from elsewhere that goes on.
+    bags, out = [bag.resolve() for bag in bags], out.resolve()
     folder = WorkFolder(out)
     _check_out(folder)
+    with quiet_readers():
+        return _extract(bags, folder, config, workers, ray_address, check)
+
+
+def _extract(
+    bags: Sequence[Path],
+    folder: WorkFolder,
+    config: ExtractConfig,
+    workers: int,
+    ray_address: str,
+    check: bool,
+) -> Outcome:
     settings = _settings(bags, config)
     digest = settings_digest(settings)
     if not check and _is_complete(folder, digest):
@@ -86,7 +100,7 @@ def extract(
     _refuse_no_frames(plans)
     if check:
         report = _report(plans, [_unwritten(plan) for plan in plans], settings, False)
-        report_files.write_report(report, out)
+        _write_report(report, folder.out)
         return Outcome(report)
     blocks = _blocks(plans)
     total = sum(blocks.values())
@@ -102,7 +116,7 @@ def extract(
         written = [frames for frames, _ in found]
         complete_sets(folder, plans, written, settings, config.val_share)
         report = _report(plans, found, settings, True)
-        report_files.write_report(report, out)
+        _write_report(report, folder.out)
         write_whole(_mark(folder), digest.encode())
     return Outcome(report, kept)
 
@@ -122,7 +136,7 @@ def _check_out(folder: WorkFolder) -> None:
     if out.exists() and not out.is_dir():
         raise DataError(f"{out} is a file: give another folder")
     if out.is_dir() and not folder.path.is_dir():
-        others = sorted(path.name for path in out.iterdir() if path.name not in report_files.NAMES)
+        others = sorted(path.name for path in out.iterdir() if path.name not in REPORT_NAMES)
         if others:
             raise DataError(
                 f"{out} holds something that kd3d-extract didn't make ({listed(others, 3)}): give "
@@ -230,6 +244,12 @@ def _report(
         for plan, (written, faulty) in zip(plans, found, strict=True)
     ]
     return ExtractReport(tuple(recordings), settings["settings"], __version__, extracted)
+
+
+def _write_report(report: ExtractReport, out: Path) -> None:
+    from kd3d_core.extract.report import write_report  # imports matplotlib
+
+    write_report(report, out)
 
 
 def _samples(plan: RecordingPlan, faulty: Sequence[FaultyFrame]) -> dict[int, list[Sample]]:

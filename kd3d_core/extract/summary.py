@@ -13,6 +13,9 @@ from kd3d_core.data.bag.choice import CameraTopics
 from kd3d_core.data.labels import Label
 from kd3d_core.geometry.camera import PinholeCamera
 
+REPORT_NAMES = ("report.json", "report.html")
+"""Files of a report."""
+
 
 @dataclass(frozen=True)
 class CameraSet:
@@ -210,6 +213,13 @@ class ExtractReport:
     settings: Mapping[str, object]
     version: str
     extracted: bool
+
+    @property
+    def frame_count(self) -> int:
+        """Frames of all cameras."""
+        return sum(
+            len(camera.frames) for recording in self.recordings for camera in recording.cameras
+        )
 
     @property
     def size_bytes(self) -> int:

@@ -5,7 +5,10 @@ recording, and what came of each block. A block counts as done once that is writ
 all of its frames.
 """
 
+import json
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +18,7 @@ from kd3d_core.config import plain
 from kd3d_core.data.kitti_writer import KittiWriter, WrittenFile, calib_of_camera
 from kd3d_core.extract.frames import FaultyFrame, FrameMaker, MadeFrame
 from kd3d_core.extract.plan import FrameRef, RecordingPlan, load_plan
-from kd3d_core.files import read_json, write_json
+from kd3d_core.files import read_json, write_whole
 
 _BLOCK_FRAMES = 16
 
@@ -77,11 +80,24 @@ def extract_block(folder: WorkFolder, digest: str, name: str) -> None:
     `digest` is that of the extraction, see `run`.
     """
     recording, _, block = name.partition("-")
-    plan, maker = _maker(folder.plan(int(recording)), digest)
     first = int(block) * _BLOCK_FRAMES
-    made = maker.frames(plan.frames[first : first + _BLOCK_FRAMES])
-    rows = [_row(folder, plan, each) for each in made]
-    write_json(folder.result(name), {"frames": rows})
+    with quiet_readers():
+        plan, maker = _maker(folder.plan(int(recording)), digest)
+        made = maker.frames(plan.frames[first : first + _BLOCK_FRAMES])
+        rows = [_row(folder, plan, each) for each in made]
+    write_whole(folder.result(name), json.dumps({"frames": rows}).encode())
+
+
+@contextmanager
+def quiet_readers() -> Iterator[None]:
+    """Let readers of a recording, of which there are several, not say what the report says."""
+    log = logging.getLogger("kd3d_core.data.bag")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 @lru_cache(maxsize=1)

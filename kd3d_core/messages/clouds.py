@@ -91,16 +91,17 @@ def read_columns(message: Any) -> CloudColumns:
     order = ">" if message.is_bigendian else "<"
     if missing := [name for name in "xyz" if name not in fields]:
         raise DataError(f"the cloud has no field {missing[0]!r}, only {listed(fields)}")
-    xyz = np.stack([_column(packed, fields[name], order) for name in "xyz"], 1).astype(np.float32)
-    is_finite, is_zero = np.isfinite(xyz).all(1), ~xyz.any(1)
-    kept = is_finite & ~is_zero
+    axes = [_column(packed, fields[name], order).astype(np.float32, copy=False) for name in "xyz"]
+    is_finite = np.logical_and.reduce([np.isfinite(axis) for axis in axes])
+    is_zero = np.logical_and.reduce([axis == 0 for axis in axes])
+    kept = slice(None) if is_finite.all() and not is_zero.any() else is_finite & ~is_zero
     intensity = next((name for name in _INTENSITY_FIELDS if name in fields), "")
     time = next((name for name in _TIME_FIELDS if name in fields), "")
     stamp = message.header.stamp
     return CloudColumns(
         int(stamp.sec) * 10**9 + int(stamp.nanosec),
         message.header.frame_id,
-        xyz[kept],
+        np.stack(axes, 1)[kept],
         intensity,
         _column(packed, fields[intensity], order)[kept] if intensity else None,
         time,
@@ -177,7 +178,7 @@ def _packed(message: Any) -> np.ndarray:
 
 
 def _column(packed: np.ndarray, field: Any, order: str) -> np.ndarray:
-    """The values of a field, `(N,)`, from points of `(N, point_step)` bytes."""
+    """The values of a field, `(N,)`, as a view of points of `(N, point_step)` bytes."""
     if field.datatype not in _DTYPES:
         raise DataError(f"field {shown(field.name)!r} has the unknown datatype {field.datatype}")
     dtype = np.dtype(order + _DTYPES[field.datatype])
@@ -186,8 +187,9 @@ def _column(packed: np.ndarray, field: Any, order: str) -> np.ndarray:
         raise DataError(
             f"field {shown(field.name)!r} ends at byte {end} of a point of {step} bytes"
         )
-    values: np.ndarray = np.ascontiguousarray(packed[:, start:end]).view(dtype)[:, 0]
-    return values
+    if not len(packed):
+        return np.zeros(0, dtype)
+    return np.ndarray((len(packed),), dtype, packed, start, (step,))
 
 
 def _intensity_max(columns: Sequence[np.ndarray]) -> float:

@@ -8,10 +8,12 @@ import torch
 from kd3d_core.depth.build import make_depth
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import load_detector, random_detector, untrained_detector
+from kd3d_core.detectors.cmkd.student import CmkdDetector
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.devices import Precision, fixed_precision
-from kd3d_core.models.chain import LidarModel, Model, PseudoLidar, PseudoLidarModel
+from kd3d_core.models.chain import CmkdModel, LidarModel, Model, PseudoLidar, PseudoLidarModel
 from kd3d_core.models.config import (
+    CmkdModelConfig,
     LidarModelConfig,
     ModelConfig,
     PseudoLidarModelConfig,
@@ -33,6 +35,10 @@ def make_model(config: ModelConfig, device: torch.device, precision: Precision =
     if isinstance(config, LidarModelConfig):
         detector = make_detector(config.detector, config.seed).to(device)
         return LidarModel(config, detector, fixed_precision(precision, device))
+    if isinstance(config, CmkdModelConfig):
+        student = make_detector(config.detector, config.seed).to(device)
+        assert isinstance(student, CmkdDetector), "the configuration has checked the type"
+        return CmkdModel(config, student, fixed_precision(precision, device))
     chain = make_pseudo_lidar(config, device, precision)
     detector = make_detector(config.detector, config.seed).to(device)
     return PseudoLidarModel(replace(config, depth=chain.config), chain, detector)

@@ -7,19 +7,22 @@ goes through these stages, so that all of them see the same window, depth and cl
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.anchor_detector import AnchorDetector
+from kd3d_core.detectors.cmkd.image_side import STRIDE
+from kd3d_core.detectors.cmkd.student import CmkdDetector
 from kd3d_core.detectors.decode import BoxSlots
 from kd3d_core.devices import FixedPrecision, autocast
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.points import matching
-from kd3d_core.geometry.window import ImageWindow
+from kd3d_core.geometry.window import ImageWindow, WindowConfig
 from kd3d_core.models.config import (
+    CmkdModelConfig,
     LidarModelConfig,
     ModelConfig,
     PseudoLidarConfig,
@@ -59,12 +62,15 @@ class ModelOutput:
         valid: `(N,)` bool, the points to use.
         boxes: slots of one sample.
         depth: `(h, w)` float32 metres; None for a model without depth.
+        distribution: `(bins + 1, h / 8, w / 8)` float32, how likely each bin of depth is and what
+            is beyond them; None for a model that says a single depth, or none.
     """
 
     points: torch.Tensor
     valid: torch.Tensor
     boxes: BoxSlots
-    depth: torch.Tensor | None
+    depth: torch.Tensor | None = None
+    distribution: torch.Tensor | None = None
 
 
 class PseudoLidar:
@@ -114,6 +120,16 @@ class PseudoLidar:
         return PseudoLidarCloud(points, valid, depth, seen, window)
 
 
+@dataclass(frozen=True)
+class ModelInput:
+    """One frame; see `Model.__call__`."""
+
+    image: torch.Tensor | None
+    camera: PinholeCamera
+    points: torch.Tensor | None
+    mark: Mark
+
+
 class Model(ABC):
     """All networks of a method, with the weights and settings of a configuration."""
 
@@ -121,6 +137,8 @@ class Model(ABC):
     """Whether it needs an image."""
     reads_points: bool
     """Whether it needs points of a true LiDAR."""
+    depth_window: WindowConfig | None = None
+    """What the network that says depth sees of the image; None without one."""
 
     def __init__(
         self, config: ModelConfig, detector: AnchorDetector, precision: FixedPrecision
@@ -139,7 +157,6 @@ class Model(ABC):
     def description(self) -> str:
         """Networks and weights in a few words."""
 
-    @abstractmethod
     def __call__(
         self,
         image: torch.Tensor | None,
@@ -155,6 +172,11 @@ class Model(ABC):
             points: `(N, 4)` true LiDAR, for models that read it.
             mark: see `Mark`.
         """
+        return self.answer(ModelInput(image, camera, points, mark))
+
+    @abstractmethod
+    def answer(self, frame: ModelInput) -> ModelOutput:
+        """What there is in one frame."""
 
     def _boxes(
         self,
@@ -182,6 +204,7 @@ class PseudoLidarModel(Model):
     ) -> None:
         super().__init__(config, detector, pseudo_lidar.precision)
         self.pseudo_lidar = pseudo_lidar
+        self.depth_window = pseudo_lidar.config.window  # `config` may leave it to the network
         self._window = config.detector.window
 
     @property
@@ -189,13 +212,8 @@ class PseudoLidarModel(Model):
         depth, detector = self.config.weights.values()
         return f"depth {depth}, {self.config.detector.type} {detector}"
 
-    def __call__(
-        self,
-        image: torch.Tensor | None,
-        camera: PinholeCamera,
-        points: torch.Tensor | None = None,
-        mark: Mark = lambda stage: None,
-    ) -> ModelOutput:
+    def answer(self, frame: ModelInput) -> ModelOutput:
+        image, camera, mark = frame.image, frame.camera, frame.mark
         assert image is not None
         cloud = self.pseudo_lidar(image, camera, mark)
         window = self._window.window(camera)
@@ -222,20 +240,74 @@ class LidarModel(Model):
         image = " and image" if self.reads_image else ""
         return f"{self.config.detector.type} {self.config.detector.weights} on LiDAR{image}"
 
-    def __call__(
-        self,
-        image: torch.Tensor | None,
-        camera: PinholeCamera,
-        points: torch.Tensor | None = None,
-        mark: Mark = lambda stage: None,
-    ) -> ModelOutput:
+    def answer(self, frame: ModelInput) -> ModelOutput:
+        points, camera = frame.points, frame.camera
         assert points is not None
         seen = points.new_zeros(1, 3, 1, 1)
         if self.reads_image:
-            assert image is not None
+            assert frame.image is not None
             window = self._window.window(camera)
-            seen, camera = window.extract(image), window.camera(camera)
+            seen, camera = window.extract(frame.image), window.camera(camera)
         boxes = self._boxes(points, None, seen, camera)
-        mark("detect")
+        frame.mark("detect")
         valid = torch.ones(len(points), dtype=torch.bool, device=points.device)
-        return ModelOutput(points, valid, boxes, None)
+        return ModelOutput(points, valid, boxes)
+
+
+class CmkdModel(Model):
+    """CMKD: a detector that lifts an image by the distribution over its depth."""
+
+    reads_image = True
+    reads_points = False
+    detector: CmkdDetector
+
+    def __init__(
+        self, config: CmkdModelConfig, detector: CmkdDetector, precision: FixedPrecision
+    ) -> None:
+        super().__init__(config, detector, precision)
+        self.depth_window = self._window = config.detector.window
+        # What is beyond the bins lies on their far end, and becomes no point.
+        farthest = min(config.pseudo_lidar.max_depth, detector.bins.high)
+        self._settings = replace(config.pseudo_lidar, max_depth=farthest)
+
+    @property
+    def description(self) -> str:
+        return f"{self.config.detector.type} {self.config.detector.weights}"
+
+    def depth(
+        self, image: torch.Tensor, camera: PinholeCamera
+    ) -> tuple[torch.Tensor, torch.Tensor, ImageWindow]:
+        """As `PseudoLidar.depth`, without detecting anything."""
+        window = self._window.window(camera)
+        seen = window.extract(image)
+        with autocast(self.precision, image.device):
+            _, logits = self.detector.network["image_side"](seen)
+        return self._expected(logits.softmax(1)), seen, window
+
+    def answer(self, frame: ModelInput) -> ModelOutput:
+        image, camera, mark = frame.image, frame.camera, frame.mark
+        assert image is not None
+        window = self._window.window(camera)
+        seen, view = window.extract(image), window.camera(camera)
+        nothing = seen.new_zeros(0, 4)
+        owners = torch.zeros(0, dtype=torch.int64, device=seen.device)
+        projection = matching(view.image_from_lidar, seen)
+        with autocast(self.precision, seen.device):
+            features = self.detector.forward_features(nothing, owners, seen, projection[None])
+            maps = self.detector.head_maps(features.neck)
+        boxes = self.detector.boxes(maps)
+        mark("detect")
+        assert features.depth_logits is not None
+        distribution = features.depth_logits.softmax(1)
+        depth = self._expected(distribution)
+        points, valid = pseudo_lidar(depth, view, self._settings, window.inside(camera))
+        mark("points")
+        return ModelOutput(points, valid, boxes, depth, distribution[0])
+
+    def _expected(self, distribution: torch.Tensor) -> torch.Tensor:
+        """`(h, w)` of the window: each cell's mean depth in all of its pixels.
+
+        Between cells it isn't interpolated: there is nothing between object and background.
+        """
+        depth = self.detector.bins.expected(distribution)
+        return depth[0].repeat_interleave(STRIDE, 0).repeat_interleave(STRIDE, 1)

@@ -97,6 +97,11 @@ class LidarModelConfig:
     type: Literal["lidar"] = "lidar"
 
     def __post_init__(self) -> None:
+        if self.detector.reads_image_alone:
+            raise ConfigError(
+                f"a model of type lidar reads points, and {self.detector.type} an image alone: use "
+                "type cmkd"
+            )
         _check_thresholds(self)
 
     @property
@@ -105,7 +110,39 @@ class LidarModelConfig:
         return {"detector": self.detector.weights}
 
 
-ModelConfig = PseudoLidarModelConfig | LidarModelConfig
+@dataclass(frozen=True)
+class CmkdModelConfig:
+    """A model on one image, of whose depth the detector itself has a distribution.
+
+    Attributes:
+        detector: `cmkd_kitti`, `cmkd_lite` or `cmkd_tiny`.
+        pseudo_lidar: how the mean of that distribution becomes the points that are given out.
+        seed: draws weights that are `random`.
+        card: what the weights were trained on; training writes it.
+        type: what tells the types apart in a YAML file.
+    """
+
+    detector: DetectorConfig
+    pseudo_lidar: PseudoLidarConfig = field(default_factory=PseudoLidarConfig)
+    seed: int = 0
+    card: ModelCard = field(default_factory=ModelCard)
+    type: Literal["cmkd"] = "cmkd"
+
+    def __post_init__(self) -> None:
+        if not self.detector.reads_image_alone:
+            raise ConfigError(
+                f"a model of type cmkd reads an image alone, and {self.detector.type} points: use "
+                "cmkd_kitti, cmkd_lite or cmkd_tiny"
+            )
+        _check_thresholds(self)
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """By network, the name or file of its weights."""
+        return {"detector": self.detector.weights}
+
+
+ModelConfig = PseudoLidarModelConfig | LidarModelConfig | CmkdModelConfig
 
 
 def _check_thresholds(config: ModelConfig) -> None:
@@ -119,6 +156,7 @@ def _check_thresholds(config: ModelConfig) -> None:
 MODEL_TYPES: dict[str, type[ModelConfig]] = {
     "pseudo_lidar": PseudoLidarModelConfig,
     "lidar": LidarModelConfig,
+    "cmkd": CmkdModelConfig,
 }
 """By the `type` in a YAML file, how the rest of it is read. Without one it is `pseudo_lidar`."""
 
@@ -180,6 +218,11 @@ _Part = TypeVar("_Part", DepthConfig, DetectorConfig)
 
 
 def _beside(part: _Part, folder: Path) -> _Part:
-    if not part.weights.startswith(("./", "../")):
-        return part
-    return replace(part, weights=str((folder / part.weights).resolve()))
+    if isinstance(part, DetectorConfig) and part.image_side is not None:
+        side = part.image_side
+        part = replace(part, image_side=replace(side, weights=_absolute(side.weights, folder)))
+    return replace(part, weights=_absolute(part.weights, folder))
+
+
+def _absolute(weights: str, folder: Path) -> str:
+    return str((folder / weights).resolve()) if weights.startswith(("./", "../")) else weights

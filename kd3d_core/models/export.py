@@ -13,15 +13,29 @@ from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig, save_mo
 
 def export_depth(depth: DepthModel, model: PseudoLidarModelConfig, out: Path) -> None:
     """A transformers folder, `out/depth`, and `out/model.yaml` that names it."""
-    depth.save(out / "depth")
-    named = replace(model.depth, weights="./depth")
-    save_model_config(replace(model, depth=named), out / "model.yaml")
+    save_model_config(_with_depth(depth, model, out), out / "model.yaml")
 
 
-def export_detector(detector: AnchorDetector, model: ModelConfig, out: Path) -> None:
-    """The network's tensors, `out/detector.safetensors`, and `out/model.yaml` that names it."""
+def export_detector(
+    detector: AnchorDetector, model: ModelConfig, out: Path, depth: DepthModel | None = None
+) -> None:
+    """The network's tensors, `out/detector.safetensors`, and `out/model.yaml` that names it.
+
+    A `depth` network that was trained as well goes beside it, as of `export_depth`.
+    """
+    if depth is not None:
+        assert isinstance(model, PseudoLidarModelConfig)
+        model = _with_depth(depth, model, out)
     tensors = detector.network.state_dict()
     data = save({name: value.contiguous() for name, value in tensors.items()})
     write_whole(out / "detector.safetensors", data)
-    named = replace(model.detector, weights="./detector.safetensors")
+    named = model.detector.with_weights("./detector.safetensors")
     save_model_config(replace(model, detector=named), out / "model.yaml")
+
+
+def _with_depth(
+    depth: DepthModel, model: PseudoLidarModelConfig, out: Path
+) -> PseudoLidarModelConfig:
+    """Write `out/depth`; the model that reads it there."""
+    depth.save(out / "depth")
+    return replace(model, depth=replace(model.depth, weights="./depth"))

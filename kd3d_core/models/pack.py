@@ -28,9 +28,7 @@ def pack_model(config: ModelConfig, out: Path, half: bool) -> int:
     if config.detector.weights != "random":
         source = resolve(config.detector.weights)
         size += _write_tensors(source, out / "detector.safetensors", half)
-        packed = replace(
-            packed, detector=replace(config.detector, weights="./detector.safetensors")
-        )
+        packed = replace(packed, detector=config.detector.with_weights("./detector.safetensors"))
     if not size:
         raise ConfigError("the model has random weights: there is nothing to pack")
     save_model_config(packed, out / "model.yaml")

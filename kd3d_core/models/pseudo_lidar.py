@@ -10,14 +10,18 @@ import torch
 from torch.nn import functional
 
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.depth_maps import unprojected
 from kd3d_core.models.config import PseudoLidarConfig
+
+Bounds = tuple[int, int, int, int]
+"""First row, row after the last, first column and column after the last; `ImageWindow.inside`."""
 
 
 def pseudo_lidar(
     depth: torch.Tensor,
     camera: PinholeCamera,
     config: PseudoLidarConfig,
-    inside: tuple[int, int, int, int] | None = None,
+    inside: Bounds | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Back-project the kept pixels of one depth map.
 
@@ -34,6 +38,42 @@ def pseudo_lidar(
     """
     height, width = depth.shape
     pixels = _kept_pixels(height, width, config.keep_fraction, config.seed, depth.device)
+    uv, kept, valid = _kept_depth(depth, pixels, config, inside)
+    return _cloud(camera.unproject(uv, kept), valid, config), valid
+
+
+def pseudo_lidar_at(
+    depth: torch.Tensor,
+    pixels: torch.Tensor,
+    image_from_lidar: torch.Tensor,
+    config: PseudoLidarConfig,
+    inside: Bounds | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `pseudo_lidar`, of pixels that the caller chooses: for training.
+
+    Args:
+        depth: `(H, W)` metres; points have gradients to it, wherever they are valid.
+        pixels: `(K,)` int64, flat indices.
+        image_from_lidar: `(3, 4)` projection, of an augmented world too.
+        config: the filters; its sampling plays no part.
+        inside: see `pseudo_lidar`.
+
+    >>> projection = torch.tensor([[100.0, 0, 1, 0], [0, 100, 0, 0], [0, 0, 1, 0]])
+    >>> depth = torch.tensor([[10.0, 10.0, 99.0]])
+    >>> points, valid = pseudo_lidar_at(
+    ...     depth, torch.tensor([0, 2]), projection, PseudoLidarConfig(intensity=0.5))
+    >>> points[0].round(decimals=3), valid.tolist()
+    (tensor([-0.1000,  0.0000, 10.0000,  0.5000]), [True, False])
+    """
+    uv, kept, valid = _kept_depth(depth, pixels, config, inside)
+    return _cloud(unprojected(uv, kept, image_from_lidar), valid, config), valid
+
+
+def _kept_depth(
+    depth: torch.Tensor, pixels: torch.Tensor, config: PseudoLidarConfig, inside: Bounds | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Column and row `(K, 2)`, depth `(K,)` and mask `(K,)` of flat pixels; 0 m where not valid."""
+    width = depth.shape[1]
     depth = depth.float()
     row, column = pixels // width, pixels % width
     valid = usable(depth, config).flatten()[pixels]
@@ -41,10 +81,12 @@ def pseudo_lidar(
         top, bottom, left, right = inside
         valid = valid & (row >= top) & (row < bottom) & (column >= left) & (column < right)
     kept = torch.where(valid, depth.flatten()[pixels], 0.0)
-    uv = torch.stack([column, row], -1).to(kept.dtype)
-    xyz = camera.unproject(uv, kept) * valid[:, None]
-    intensity = torch.full_like(kept, config.intensity)
-    return torch.cat([xyz, intensity[:, None]], 1), valid
+    return torch.stack([column, row], -1).to(kept.dtype), kept, valid
+
+
+def _cloud(xyz: torch.Tensor, valid: torch.Tensor, config: PseudoLidarConfig) -> torch.Tensor:
+    intensity = torch.full_like(xyz[:, :1], config.intensity)
+    return torch.cat([xyz * valid[:, None], intensity], 1)
 
 
 def usable(depth: torch.Tensor, config: PseudoLidarConfig) -> torch.Tensor:

@@ -24,20 +24,10 @@ class ReportSink:
 
     def add(self, result: FrameResult) -> None:
         """Draw the frame; its pictures are kept, compressed, until the page is written."""
-        frame, detections = result.frame, result.detections
         self._warning = f"{result.caveat.text}." if result.caveat else ""
-        self._frames.append(
-            drive_frame(
-                frame.name,
-                frame.rectified_image,
-                frame.camera,
-                detections.points,
-                result.found,
-                frame.truth,
-                sum(detections.timings.values()) if detections.timings else None,
-                result.caveat.short if result.caveat else "",
-            )
-        )
+        timings = result.detections.timings
+        latency_ms = sum(timings.values()) if timings else None
+        self._frames.append(drive_frame(result.frame.name, result.scene, latency_ms))
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if error is None:

@@ -32,8 +32,16 @@ class BagTransforms:
         buffer: what the bag has said of its frames so far.
     """
 
-    def __init__(self, path: Path) -> None:
-        """`DataError` if the bag can't be read."""
+    def __init__(self, path: Path, by_record: bool = False) -> None:
+        """
+        Args:
+            path: the bag.
+            by_record: whether stamps are the times when messages were recorded, not their headers'.
+
+        Raises:
+            DataError: the bag can't be read.
+        """
+        self._by_record = by_record
         self.buffer = TransformBuffer(_HISTORY_NS)
         self._reader = BagReader(path)
         names = topics_of(self._reader, Transforms)
@@ -70,7 +78,8 @@ class BagTransforms:
         while self._next is not None and self._next[0] <= recorded_ns + _LOOK_AHEAD_NS:
             at_ns, topic, found = self._next
             if found.child not in (self._unmoved or ()) and self._is_first_choice(topic, found):
-                self._learn(found, found.stamp_ns or at_ns)
+                is_stamped = found.stamp_ns and not self._by_record
+                self._learn(found, found.stamp_ns if is_stamped else at_ns)
             self._next = next(self._moving, None)
 
     def learn_static(self, recorded_ns: int) -> None:

@@ -18,7 +18,7 @@ from kd3d_core.geometry.camera import PinholeCamera, rectification_grid
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.models.build import load_model
 from kd3d_core.models.camera_notices import camera_notices
-from kd3d_core.models.chain import Model, PseudoLidarModel
+from kd3d_core.models.chain import Model
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.runtime.timing import StageTimer
 
@@ -47,7 +47,8 @@ class CameraDetector:
         if model.reads_points:
             raise ConfigError(
                 f"the model ({model.description}) reads the points of a LiDAR, and here is only a "
-                "camera: use it as a teacher in kd3d-train, and a model of type pseudo_lidar here"
+                "camera: use it as a teacher in kd3d-train, and a model of type pseudo_lidar or "
+                "cmkd here"
             )
         self.model = model
         self.device = torch.device(device)
@@ -57,9 +58,6 @@ class CameraDetector:
             "" if self.trained else ", UNTRAINED"
         )
         self.card = model.config.card
-        self._depth_window = (
-            model.pseudo_lidar.config.window if isinstance(model, PseudoLidarModel) else None
-        )
         self._noticed: tuple[PinholeCamera, dict[str, str]] | None = None
         self._upload_buffer: torch.Tensor | None = None
         self._rectify_grid: tuple[PinholeCamera, torch.Tensor] | None = None
@@ -85,7 +83,10 @@ class CameraDetector:
     def notices(self, camera: PinholeCamera) -> dict[str, str]:
         """How a camera differs from those of the training; see `camera_notices`."""
         if self._noticed is None or self._noticed[0] is not camera:
-            self._noticed = camera, camera_notices(self.card.camera, camera, self._depth_window)
+            self._noticed = (
+                camera,
+                camera_notices(self.card.camera, camera, self.model.depth_window),
+            )
         return self._noticed[1]
 
     def warm_up(self) -> None:
@@ -120,7 +121,8 @@ class CameraDetector:
         output = self.model(pixels, camera, mark=timer.mark)
         host_points, boxes, scores, labels = _download(output.points, output.valid, output.boxes)
         timer.mark("download")
-        window = self._depth_window.window(camera) if self._depth_window else None
+        seen = self.model.depth_window
+        window = None if seen is None else seen.window(camera)
         return Detections(
             host_points, boxes, scores, labels, output.depth, window, timer.milliseconds()
         )

@@ -1,7 +1,7 @@
 """StudyConfig: what is compared with what, as `config/study/*.yaml` say it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kd3d_core.config import make_config
@@ -9,13 +9,16 @@ from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError, Kd3dError
 from kd3d_core.evaluation.kitti_rules import Strictness, min_overlap
 from kd3d_core.models.config import PseudoLidarConfig
-from kd3d_core.training.config import DataConfig
+from kd3d_core.training.config import DataConfig, ExtraDataConfig
 
 if TYPE_CHECKING:
     from kd3d_core.data.synthetic.dataset import SynthConfig
 
 TEACHER = "teacher"
 """The name of the teacher's run."""
+
+ASSISTANT = "assistant"
+"""The name of the teaching assistant's run."""
 
 _NOT_IN_RUNS = ("task", "model", "data", "out", "seed", "points")
 """Settings of a run that the study itself decides."""
@@ -100,19 +103,31 @@ class RenderConfig:
 
 
 @dataclass(frozen=True)
+class _Extra:
+    """What a variant may say of its frames."""
+
+    extra: tuple[ExtraDataConfig, ...] = ()
+
+
+@dataclass(frozen=True)
 class StudyConfig:
-    """A study: one teacher on true LiDAR, and students on pseudo-LiDAR with and without it.
+    """A study: one teacher on true LiDAR, and students on a camera with and without it.
 
     Attributes:
         out: folder of the study: a folder for each run, and the table.
         data: the frames of all runs.
-        depth: model (a name or a YAML file) whose depth network makes the pseudo-LiDAR.
-        detector: what teacher and students are.
+        detector: what the students are, and the teacher unless `teacher_detector` says otherwise.
         run: settings of a training run that all share.
         variants: by name, what differs in a student's run. Students with a `distill` section are
-            taught; others train on labels alone.
+            taught; others train on labels alone. `extra` is more frames for it, as `data.extra`.
+        depth: model (a name or a YAML file) whose depth network makes the pseudo-LiDAR; None for
+            students of CMKD, which read none.
+        teacher_detector: what the teacher is, if not what the students are.
         teacher: what differs in the teacher's run.
-        teacher_seed: of the teacher's run; there is one.
+        assistant: what differs in the run of a teaching assistant, which reads true depth at the
+            students' pixels; variants with `teacher: {points: true_depth}` have it for a teacher.
+            None has none.
+        teacher_seed: of the teacher's run and the assistant's; there is one of each.
         seeds: of the students' runs; variants with the same seed see the same frames in the same
             order.
         control: the variant that the others are compared with.
@@ -123,11 +138,13 @@ class StudyConfig:
 
     out: str
     data: DataConfig
-    depth: str
     detector: DetectorConfig
     run: dict[str, Any]
     variants: dict[str, dict[str, Any]]
+    depth: str | None = None
+    teacher_detector: DetectorConfig | None = None
     teacher: dict[str, Any] = field(default_factory=dict)
+    assistant: dict[str, Any] | None = None
     teacher_seed: int = 0
     seeds: tuple[int, ...] = (0, 1, 2)
     control: str = "control"
@@ -151,17 +168,48 @@ class StudyConfig:
                 "control must be one of them"
             )
         for name, changes in self.variants.items():
-            if not name.replace("-", "_").isidentifier() or name == TEACHER:
-                raise ConfigError(f"a variant is called {name!r}: give a word other than {TEACHER}")
+            if not name.replace("-", "_").isidentifier() or name in (TEACHER, ASSISTANT):
+                raise ConfigError(
+                    f"a variant is called {name!r}: give a word other than {TEACHER} and "
+                    f"{ASSISTANT}"
+                )
             _check_settings(f"variants.{name}", changes)
+            _ = self.frames_of(name)
         _check_settings("run", self.run)
         _check_settings("teacher", self.teacher)
-        if "distill" in self.teacher or "distill" in self.run:
+        _check_settings("assistant", self.assistant or {})
+        if any(
+            "distill" in settings for settings in (self.teacher, self.assistant or {}, self.run)
+        ):
             raise ConfigError("distill belongs to a variant: the teacher and the control have none")
+        self._check_detectors()
         if self.data.val is None and self.data.val_root is None:
             raise ConfigError("data names no val and no val_root: a study needs other frames")
         if self.render is not None and self.data.val_root is None:
             raise ConfigError("render needs data.val_root: the folder for render.val")
+
+    def _check_detectors(self) -> None:
+        if self.detector.reads_image_alone == (self.depth is not None):
+            raise ConfigError(
+                f"depth is {self.depth}, and the students are {self.detector.type}: leave it out "
+                "for students of CMKD, which make no pseudo-LiDAR, and give it for all others"
+            )
+        teacher = self.teacher_detector or self.detector
+        if teacher.reads_image_alone:
+            raise ConfigError(
+                f"the teacher would be {teacher.type}, which reads no LiDAR: give teacher_detector"
+            )
+
+    def frames_of(self, variant: str) -> DataConfig:
+        """The frames that a variant trains on, with its `extra`."""
+        more = {"extra": self.variants[variant].get("extra", [])}
+        extra = make_config(_Extra, more, f"variants.{variant}").extra
+        return replace(self.data, extra=(*self.data.extra, *extra))
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The names of the runs that teach."""
+        return (TEACHER,) if self.assistant is None else (TEACHER, ASSISTANT)
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,13 +4,20 @@ No validation frame decides anything: the weights are those of the last epoch, a
 averages, and not those of the checkpoint that validated best.
 """
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.labels import label_boxes, write_labels
+from kd3d_core.data.pseudo_cache import pseudo_lidar_points
+from kd3d_core.depth.build import make_depth
+from kd3d_core.depth.config import DepthConfig
+from kd3d_core.depth.model import DepthModel
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import random_detector
 from kd3d_core.detectors.checkpoint import load_tensors
@@ -22,17 +29,22 @@ from kd3d_core.evaluation.kitti_files import read_frames
 from kd3d_core.evaluation.kitti_rules import CLASSES, EVERYTHING, LEVELS, Level
 from kd3d_core.evaluation.objects import Objects
 from kd3d_core.files import write_json
+from kd3d_core.models.config import PseudoLidarModelConfig
 from kd3d_core.models.export import export_detector
 from kd3d_core.study.history import read_history
 from kd3d_core.study.prepare import Prepared
 from kd3d_core.study.runs import StudyRun, last_model
 from kd3d_core.training import checkpoint, checkpoint_meta
+from kd3d_core.training.depth_loop import pseudo_lidar_of
 from kd3d_core.training.same_run import recorded_digests
 from kd3d_core.training.validation import DetectionFrames
 
 MODERATE = LEVELS.index("moderate")
 _PREFIXES = ("detector.network.", "student.network.")
 """Where the tasks that train a detector keep it."""
+
+_DEPTH_PREFIXES = ("depth.network.",)
+"""Where a student keeps a depth network that learns with it."""
 
 
 def evaluate_run(run: StudyRun, prepared: Prepared) -> dict[str, Any]:
@@ -41,11 +53,16 @@ def evaluate_run(run: StudyRun, prepared: Prepared) -> dict[str, Any]:
     The run is trained to its end; what is written to `metrics.json` is returned. `Kd3dError` if
     it has no checkpoint, or something can't be written.
     """
-    detector = last_detector(run.folder, prepared.model.detector)
-    export_detector(detector, prepared.model, last_model(run.folder).parent)
-    frames = DetectionFrames(
-        prepared.val, prepared.model.detector, prepared.points(run), run.config.batch_size
-    )
+    model = prepared.model_of(run)
+    detector, points = last_detector(run.folder, model.detector), prepared.points(run)
+    depth = None
+    if isinstance(model, PseudoLidarModelConfig):
+        depth = last_depth(run.folder, model.depth)
+    if depth is not None:
+        chain = pseudo_lidar_of(depth, model, prepared.device)
+        points = partial(pseudo_lidar_points, chain, device=prepared.device)
+    export_detector(detector, model, last_model(run.folder).parent, depth)
+    frames = DetectionFrames(prepared.val, model.detector, points, run.config.batch_size)
     found = frames.detect(detector.to(prepared.device), prepared.device)
     run.detections.mkdir(exist_ok=True)
     for name, labels in found.items():
@@ -76,19 +93,33 @@ def last_detector(folder: Path, config: DetectorConfig) -> AnchorDetector:
 
     `WeightsError` if there is no checkpoint, or its tensors aren't the detector's.
     """
-    latest = checkpoint_meta.find(folder / "latest")
-    if latest is None:
-        raise WeightsError(f"{folder} has no checkpoint: the run has not ended a single epoch")
-    tensors = checkpoint.validated_weights(latest)
-    network = {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        for prefix in _PREFIXES
-        if name.startswith(prefix)
-    }
+    latest, network = _last_tensors(folder, _PREFIXES)
     detector = random_detector(config, 0)
     load_tensors(detector.network, network, latest)
     return detector
+
+
+def last_depth(folder: Path, config: DepthConfig) -> DepthModel | None:
+    """The depth network of a run in which one learns, as of `last_detector`; None of others."""
+    _, tensors = _last_tensors(folder, _DEPTH_PREFIXES)
+    if not tensors:
+        return None
+    depth, _ = make_depth(config, 0)
+    depth.load_state_dict(tensors)
+    return depth
+
+
+def _last_tensors(folder: Path, prefixes: Sequence[str]) -> tuple[Path, dict[str, torch.Tensor]]:
+    """The newest checkpoint, and those of its tensors that begin so, without the prefix."""
+    latest = checkpoint_meta.find(folder / "latest")
+    if latest is None:
+        raise WeightsError(f"{folder} has no checkpoint: the run has not ended a single epoch")
+    return latest, {
+        name.removeprefix(prefix): value
+        for name, value in checkpoint.validated_weights(latest).items()
+        for prefix in prefixes
+        if name.startswith(prefix)
+    }
 
 
 def beyond_range(frames: KittiDataset, grid: VoxelGrid) -> dict[str, int]:

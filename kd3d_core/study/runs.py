@@ -9,13 +9,13 @@ from kd3d_core.config import plain
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.files import read_json
 from kd3d_core.models.config import is_model_file
-from kd3d_core.study.config import TEACHER, StudyConfig, merged
-from kd3d_core.training.config import TrainConfig, make_train_config
+from kd3d_core.study.config import ASSISTANT, TEACHER, StudyConfig, merged
+from kd3d_core.training.config import DataConfig, TrainConfig, make_train_config
 
 
 @dataclass(frozen=True)
 class StudyRun:
-    """A training run of a study; the teacher's variant is called `teacher`."""
+    """A training run of a study; `variant` is `teacher` or `assistant` for those that teach."""
 
     variant: str
     seed: int
@@ -94,16 +94,32 @@ def student_runs(
     ]
 
 
-def teacher_run(study: StudyConfig) -> StudyRun:
-    """The teacher's run: the students' detector on true LiDAR."""
-    settings = merged(study.run, study.teacher)
-    config = _config(study, settings, TEACHER, study.teacher_seed, task="detector", points="lidar")
-    return StudyRun(TEACHER, study.teacher_seed, config)
+def reference_runs(study: StudyConfig) -> list[StudyRun]:
+    """The runs that teach: the students' detector on true LiDAR, and on true depth if asked for."""
+    settings = {
+        TEACHER: (study.teacher, "lidar"),
+        ASSISTANT: (study.assistant or {}, "true_depth"),
+    }
+    runs = []
+    for name in study.references:
+        changes, points = settings[name]
+        values, seed = merged(study.run, changes), study.teacher_seed
+        model, data = teacher_file(study), study.data
+        config = _config(study, values, name, seed, model, data, task="detector", points=points)
+        runs.append(StudyRun(name, seed, config))
+    return runs
 
 
 def model_file(study: StudyConfig) -> Path:
     """The model of all runs; `kd3d_core.study.prepare` writes it."""
     return Path(study.out) / "model.yaml"
+
+
+def teacher_file(study: StudyConfig) -> Path:
+    """The model of the runs that teach; that of all runs, unless the study has another."""
+    if study.teacher_detector is None:
+        return model_file(study)
+    return Path(study.out) / "teacher.yaml"
 
 
 def last_model(folder: Path) -> Path:
@@ -113,23 +129,46 @@ def last_model(folder: Path) -> Path:
 
 def _student_config(study: StudyConfig, name: str, seed: int) -> TrainConfig:
     settings = merged(study.run, study.variants[name])
+    settings.pop("extra", None)
     task = "detector"
     if settings.get("distill") is not None:
         task = "distill"
-        weights = last_model(_folder(study, TEACHER, study.teacher_seed))
-        teacher = {"model": str(weights), "points": "lidar"}
-        settings["teacher"] = merged(teacher, settings.get("teacher") or {})
-    return _config(study, settings, name, seed, task=task, points="pseudo")
+        if "teacher" not in settings or settings["teacher"] is not None:
+            settings["teacher"] = _teacher(study, settings.get("teacher") or {})
+    # Students of CMKD read no points at all.
+    points = "lidar" if study.detector.reads_image_alone else "pseudo"
+    model, data = model_file(study), study.frames_of(name)
+    return _config(study, settings, name, seed, model, data, task=task, points=points)
+
+
+def _teacher(study: StudyConfig, changes: dict[str, Any]) -> dict[str, Any]:
+    """Who teaches a student: the teacher, or the assistant if it is asked for by what it reads."""
+    points = changes.get("points", "lidar")
+    name = ASSISTANT if points == "true_depth" else TEACHER
+    if name not in study.references and "model" not in changes:
+        raise ConfigError(
+            "a variant has teacher.points true_depth, and the study no assistant: give it one, "
+            "such as `assistant: {}`"
+            "as `assistant: {}`"
+        )
+    weights = last_model(_folder(study, name, study.teacher_seed))
+    return merged({"model": str(weights), "points": points}, changes)
 
 
 def _config(
-    study: StudyConfig, settings: dict[str, Any], name: str, seed: int, **decided: str
+    study: StudyConfig,
+    settings: dict[str, Any],
+    name: str,
+    seed: int,
+    model: Path,
+    data: DataConfig,
+    **decided: str,
 ) -> TrainConfig:
     values = {
         **settings,
         **decided,
-        "model": str(model_file(study)),
-        "data": plain(study.data),
+        "model": str(model),
+        "data": plain(data),
         "out": str(_folder(study, name, seed)),
         "seed": seed,
     }

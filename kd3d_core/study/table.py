@@ -7,7 +7,7 @@ from typing import Any
 
 from kd3d_core.study.config import TEACHER, Metric, StudyConfig
 from kd3d_core.study.evaluate import MODERATE
-from kd3d_core.study.runs import StudyRun, student_runs, teacher_run
+from kd3d_core.study.runs import StudyRun, reference_runs, student_runs
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Table:
 
     Attributes:
         study: its settings.
-        rows: teacher first, then the variants in their order.
+        rows: those that teach first, then the variants in their order.
         results: by variant and seed, what `evaluate_run` wrote.
         failures: by the run's name, why it failed.
     """
@@ -73,16 +73,16 @@ class Table:
     @property
     def planned(self) -> int:
         """Number of runs that the study has."""
-        return 1 + len(self.study.variants) * len(self.study.seeds)
+        return len(self.study.references) + len(self.study.variants) * len(self.study.seeds)
 
 
 def make_table(study: StudyConfig) -> Table:
     """The table of the runs that are finished."""
     results: dict[str, dict[int, dict[str, Any]]] = {
-        name: {} for name in (TEACHER, *study.variants)
+        name: {} for name in (*study.references, *study.variants)
     }
     failures = {}
-    for run in (teacher_run(study), *student_runs(study)):
+    for run in (*reference_runs(study), *student_runs(study)):
         result = run.result()
         failure = run.failure()
         if result is not None:
@@ -93,11 +93,14 @@ def make_table(study: StudyConfig) -> Table:
         name: {metric.name: _values(by_seed, metric) for metric in study.metrics}
         for name, by_seed in results.items()
     }
-    # One teacher stands against every seed of the control.
-    compared = {**values, TEACHER: {
-        metric: {seed: value for seed in study.seeds for value in by_seed.values()}
-        for metric, by_seed in values[TEACHER].items()
-    }}  # fmt: skip
+    # There is one of each that teaches, which stands against every seed of the control.
+    compared = values | {
+        name: {
+            metric: {seed: value for seed in study.seeds for value in by_seed.values()}
+            for metric, by_seed in values[name].items()
+        }
+        for name in study.references
+    }
     rows = tuple(
         Row(
             name,

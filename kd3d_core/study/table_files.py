@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from kd3d_core.files import write_json, write_whole
-from kd3d_core.study.config import TEACHER
 from kd3d_core.study.table import Row, Spread, Table
 
 
@@ -64,7 +63,7 @@ def markdown(table: Table) -> str:
             (
                 [
                     row.name,
-                    f"{len(row.seeds)} of {1 if row.name == TEACHER else planned}",
+                    f"{len(row.seeds)} of {1 if row.name in study.references else planned}",
                     *(_text(row.ap[metric]) for metric in metrics),
                     "-" if row.seconds is None else f"{row.seconds:.0f}",
                 ]

@@ -7,11 +7,12 @@ from functools import partial
 
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
-from kd3d_core.data.samples import PointSource, lidar_points
+from kd3d_core.data.samples import PointSource, lidar_points, no_points, true_depth_points
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.distill.cache import TeacherCache
 from kd3d_core.distill.config import DistillConfig
+from kd3d_core.distill.depth_config import LearnDepthConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.models.build import make_pseudo_lidar
 from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig
@@ -44,12 +45,10 @@ def point_source(
         keep: whether pseudo-LiDAR is computed now and kept on disk, or when it is asked for.
     """
     if config.points == "lidar":
-        return lidar_points
-    if not isinstance(model, PseudoLidarModelConfig):
-        raise ConfigError(
-            f"points is pseudo, and the model {config.model} is of type {model.type}, which makes "
-            "no pseudo-LiDAR: give a model of type pseudo_lidar, or set points to lidar"
-        )
+        return no_points if model.detector.reads_image_alone else lidar_points
+    if config.points == "true_depth":
+        return assistant_points(config, model)
+    model = with_depth(config, model)
     if model.depth.weights == "random":
         log.warning("the depth network is UNTRAINED: its pseudo-LiDAR is noise")
     device = processes().device
@@ -64,6 +63,30 @@ def point_source(
         )
     cache.release()
     return cache
+
+
+def with_depth(config: TrainConfig, model: ModelConfig) -> PseudoLidarModelConfig:
+    """The model of a run, whose points need its depth network; `ConfigError` if it has none."""
+    if not isinstance(model, PseudoLidarModelConfig):
+        raise ConfigError(
+            f"points is {config.points}, and the model {config.model} is of type {model.type}, "
+            "which makes no pseudo-LiDAR: give a model of type pseudo_lidar, or set points to lidar"
+        )
+    return model
+
+
+def assistant_points(config: TrainConfig, model: ModelConfig) -> PointSource:
+    """What gives a teaching assistant its points, at the pixels of a model's pseudo-LiDAR."""
+    model = with_depth(config, model)
+    window = model.depth.window
+    if window is None:
+        raise ConfigError(
+            f"points of true_depth need depth.window, and the model {config.model} has none: give "
+            "it a size and mode crop"
+        )
+    learnt = config.distill.learn_depth if config.distill is not None else None
+    within_px = (learnt or LearnDepthConfig()).within_px
+    return true_depth_points(window, model.pseudo_lidar, within_px)
 
 
 def teacher_answers(
@@ -92,17 +115,20 @@ def teacher_answers(
 def can_keep_answers(config: TrainConfig, teacher: AnchorDetector) -> bool:
     """Whether a teacher's answers are to be kept, and can be; warns if they can't."""
     assert config.teacher is not None
+    learns_depth = config.distill is not None and config.distill.learn_depth is not None
+    # The student's pixels, which are drawn anew in each step, are the assistant's too.
+    changes = ["learn_depth"] if learns_depth and config.teacher.points == "true_depth" else []
     unchanged = {**_UNCHANGED_WORLD, **(_UNCHANGED_IMAGE if teacher.reads_image else {})}
     of_sets = (config.augment, *(extra.augment for extra in config.data.extra))
-    changes = [
+    changes += [
         name
         for name, value in unchanged.items()
         if any(augment is not None and getattr(augment, name) != value for augment in of_sets)
     ]
     if config.teacher.cache and changes:
         log.warning(
-            "teacher.cache is off: augment changes what the teacher sees in every epoch (%s); it "
-            "is asked in every step", ", ".join(changes),
+            "teacher.cache is off: what the teacher sees changes in every epoch (%s); it is asked "
+            "in every step", ", ".join(changes),
         )  # fmt: skip
     return config.teacher.cache and not changes
 

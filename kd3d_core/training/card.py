@@ -1,6 +1,6 @@
 """What a run writes into the card of its model: its frames, their cameras, the best thresholds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -19,17 +19,17 @@ _MOST_CAMERAS = 200
 
 
 def card_of_run(
-    card: ModelCard, task: Literal["depth", "detector", "distill"], data: RunData
+    card: ModelCard, parts: Collection[Literal["depth", "detector"]], data: RunData
 ) -> ModelCard:
-    """The card of a model once a run has trained its part of it.
+    """The card of a model once a run has trained some parts of it.
 
     Args:
         card: of the model before.
-        task: which part the run trains. Thresholds of before are those of other weights, and go.
+        parts: what the run trains. Thresholds of before are those of other weights, and go.
         data: frames of the run.
     """
     trained = training_frames([part.frames for part in data.train])
-    part = {"depth": trained} if task == "depth" else {"detector": trained}
+    part = dict.fromkeys(parts, trained)
     return replace(card, **part, score_thresholds={}, thresholds_from="")
 
 

@@ -115,24 +115,26 @@ class TrainConfig:
 
     Attributes:
         task: `depth` trains the model's depth network on LiDAR depth; `detector` its detector;
-            `distill` its detector, by a teacher.
+            `distill` its detector, and its depth network if asked to, by a teacher, by LiDAR and
+            by labels.
         model: name in `config/models`, or a YAML file.
         data: the frames.
         out: folder of the run: checkpoints, logs, resolved configuration.
-        points: what a detector reads: the true LiDAR, or pseudo-LiDAR of the model's depth network.
+        points: what a detector reads: the true LiDAR, pseudo-LiDAR of the model's depth network, or
+            as a teaching assistant that of `true_depth`, LiDAR's at pixels near to its returns.
         window_scale: for `depth`, the resolution to train at, as a share of the model's own. A run
             at 0.5 has four times as many steps in its time; another goes on from its model at 1.
         epochs: passes over the frames of `data.root`.
         batch_size: frames per step and process.
         workers: processes that load frames.
         seed: of weights, order and augmentation.
-        precision: of the networks; `auto` is bf16 on CUDA and fp32 elsewhere. bf16 also halves the
-            time on CPUs with AMX.
+        precision: of the networks; `auto` is bf16 on GPUs and CPUs that compute in it, else fp16
+            on a GPU and fp32 on a CPU.
         sync_norms: whether batch norms use the frames of all processes, so that N processes learn
             what one with an N times larger batch would; without, each uses its own.
         optimizer: how to step.
         augment: how frames may change; None leaves them as they are.
-        teacher: who teaches, for `distill`.
+        teacher: who teaches, for `distill`; None if no part of the loss asks one.
         distill: what is taught, for `distill`; None takes the defaults.
         validate_every: epochs between validations.
         checkpoint_every: steps between checkpoints, besides the one of each epoch.
@@ -142,7 +144,7 @@ class TrainConfig:
     model: str
     data: DataConfig
     out: str
-    points: Literal["lidar", "pseudo"] = "lidar"
+    points: Literal["lidar", "pseudo", "true_depth"] = "lidar"
     window_scale: float = 1.0
     epochs: int = 80
     batch_size: int = 2
@@ -169,10 +171,14 @@ class TrainConfig:
                 f"window_scale is {self.window_scale}: it must be above 0 and at most 1, and 1 for "
                 "any task but depth"
             )
-        if self.task == "distill" and self.teacher is None:
+        settings = self.distill or DistillConfig()
+        if self.task == "distill" and self.teacher is None and settings.asks_teacher:
             raise ConfigError(
-                "task distill needs a teacher: {model: a YAML file with trained weights}"
+                "task distill needs a teacher: {model: a YAML file with trained weights}; without "
+                "one, give distill.start: model and phases with neither feat nor logit"
             )
+        if self.task == "distill" and settings.learn_depth is not None:
+            self._check_learn_depth(settings)
         if self.task != "distill" and (self.teacher is not None or self.distill is not None):
             raise ConfigError(f"task {self.task} takes no teacher and no distill: use task distill")
         if self.per_batch is not None and (
@@ -193,6 +199,22 @@ class TrainConfig:
         others = [extra.share * self.batch_size for extra in self.data.extra]
         whole = [round(count) if abs(count - round(count)) < 1e-6 else 0 for count in others]
         return (self.batch_size - sum(whole), *whole)
+
+    def _check_learn_depth(self, settings: DistillConfig) -> None:
+        if self.points != "pseudo":
+            raise ConfigError(
+                f"distill.learn_depth needs points: pseudo, and points is {self.points}"
+            )
+        if self.teacher is not None and self.teacher.points == "pseudo":
+            raise ConfigError(
+                "distill.learn_depth changes the pseudo-LiDAR in every step: let teacher.points be "
+                "lidar or true_depth"
+            )
+        if self.augment is not None and self.augment.image_scale != (1.0, 1.0):
+            raise ConfigError(
+                "augment.image_scale must be [1, 1] with distill.learn_depth: a zoom changes what "
+                "is metric"
+            )
 
 
 def load_train_config(path: Path | str, changes: Sequence[str] = ()) -> TrainConfig:

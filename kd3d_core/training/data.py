@@ -188,3 +188,28 @@ def frames_to_learn_from(part: TrainingSet, settings: DistillConfig) -> KittiDat
         "boxes" if by_boxes else "answers", len(unlabelled),
     )  # fmt: skip
     return frames.subset(used)
+
+
+def frames_without_teacher(part: TrainingSet, settings: DistillConfig) -> KittiDataset:
+    """The frames that teach a student without a teacher: by labels, or by LiDAR their depth.
+
+    `DataError` if there is none.
+    """
+    frames = part.frames
+    frames.require(("image_2", "calib"))
+    labelled = labelled_frames(frames) if part.use_labels else None
+    used = set(labelled.names) if labelled is not None else set()
+    if settings.parts & {"depth_image", "bins"}:
+        used |= set(frames.names) - set(frames.without_lidar())
+    if not used:
+        raise DataError(
+            f"{frames.root}: none of the {len(frames)} frames has labels: without a teacher there "
+            "is nothing to learn"
+        )
+    if len(used) < len(frames):
+        unused = next(name for name in frames.names if name not in used)
+        log.warning(
+            "%d of %d frames teach nothing without a teacher and are skipped (first: %s)",
+            len(frames) - len(used), len(frames), unused,
+        )  # fmt: skip
+    return frames.subset([name for name in frames.names if name in used])

@@ -109,7 +109,7 @@ def make_detector_task(
     sampled = _sampled_objects(config, detector)
     for frames in data.all_frames:
         frames.require(("image_2", "calib", "label_2"))
-        if config.points == "lidar":
+        if config.points != "pseudo" and detector.reads_points:
             frames.require_lidar()
     for part in data.train:
         report_annotations(part.frames, settings.classes)

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,12 +26,18 @@ from torch.utils.tensorboard import SummaryWriter
 
 from kd3d_core.config import save_settings
 from kd3d_core.data.samples import Batch, FrameSamples, MixedSamples, collate
-from kd3d_core.devices import fixed_precision
+from kd3d_core.devices import training_precision
 from kd3d_core.errors import Kd3dError
 from kd3d_core.progress import LINE_EVERY_S
 from kd3d_core.training import checkpoint, checkpoint_meta
-from kd3d_core.training.config import OptimizerConfig, TrainConfig
+from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.interrupt import noticed_interrupts
+from kd3d_core.training.optimizer import (
+    clip_gradients,
+    clipped_together,
+    learning_rates,
+    parameter_groups,
+)
 from kd3d_core.training.processes import on_cpu, processes
 from kd3d_core.training.resume import check_same_step, restore, run_meta, run_state
 from kd3d_core.training.same_run import check_same_run
@@ -89,12 +95,11 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
     network = task.model
     if config.sync_norms and world > 1:
         network = share_norms(network, accelerator.device)
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(network, config.optimizer), lr=config.optimizer.lr
-    )
-    schedule = _schedule(optimizer, config.optimizer, total)
+    optimizer = torch.optim.AdamW(parameter_groups(network, config.optimizer, task.paces))
+    schedule = learning_rates(optimizer, config.optimizer, total)
     model, optimizer = accelerator.prepare(network, optimizer)
     raw_model = accelerator.unwrap_model(model)
+    clipped = clipped_together(raw_model, config.optimizer, task.paces)
     average = None
     if config.optimizer.ema:
         multi_avg = get_ema_multi_avg_fn(config.optimizer.ema)
@@ -180,16 +185,15 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
             model.train()
             largest_loss = 0.0
             for batch in _loaded(loader):
+                moved = replace(batch.to(accelerator.device), progress=step / total)
                 with accelerator.autocast():
-                    named = model(batch.to(accelerator.device))
+                    named = model(moved)
                 loss = sum(named.values())
                 values = torch.stack([value.detach().float() for value in named.values()])
                 shared = accelerator.reduce(values, "mean")
                 optimizer.zero_grad(set_to_none=True)
                 accelerator.backward(loss)
-                norm = accelerator.clip_grad_norm_(
-                    model.parameters(), config.optimizer.clip or math.inf
-                )
+                norm = clip_gradients(clipped, accelerator)
                 # The one time that this loop waits for the device; losses may wait in themselves.
                 *means, gradient = torch.cat([shared, norm.reshape(1)]).tolist()
                 losses = dict(zip(named, means, strict=True))
@@ -251,7 +255,7 @@ def _loaded(loader: DataLoader) -> Iterator[Batch]:
 
 
 def _accelerator(config: TrainConfig, task: Task) -> Accelerator:
-    precision = fixed_precision(config.precision, processes().device)
+    precision = training_precision(config.precision, processes().device)
     return Accelerator(
         cpu=on_cpu(),
         mixed_precision="no" if precision == "fp32" else precision,
@@ -260,26 +264,6 @@ def _accelerator(config: TrainConfig, task: Task) -> Accelerator:
             DistributedDataParallelKwargs(find_unused_parameters=task.has_idle_parameters)
         ],
     )
-
-
-def _parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Matrices decay; biases, norms and other vectors don't."""
-    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in learnt if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in learnt if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def _schedule(optimizer: torch.optim.Optimizer, config: OptimizerConfig, total: int) -> Any:
-    if config.schedule == "one_cycle":
-        return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.lr, total_steps=total + 1, pct_start=max(config.warmup, 1 / total)
-        )
-    warmup = max(1, round(config.warmup * total))
-    rise = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-2, 1.0, warmup)
-    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, total - warmup))
-    return torch.optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], [warmup])
 
 
 def _stop_at(

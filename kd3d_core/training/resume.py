@@ -82,7 +82,7 @@ def restore(
             if not _all_finite(state[name]):
                 raise ValueError(f"its {name} has numbers that are not finite")
         optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
+        schedule.load_state_dict(_advanced(schedule.state_dict(), state["schedule"]))
         if average is not None:
             average.load_state_dict(state["average"])
         if accelerator.scaler is not None and state["scaler"] is not None:
@@ -96,6 +96,19 @@ def restore(
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise checkpoint_meta.unreadable(source, error) from None
     return step
+
+
+def _advanced(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of a new schedule, at the step of an old one; all else is as the settings say."""
+    places = {name: old[name] for name in ("last_epoch", "_step_count") if name in new}
+    for name, place in places.items():
+        if type(place) is not int:
+            raise ValueError(f"its schedule's {name} is {place!r}")
+    parts = {}
+    if "_schedulers" in new:
+        pairs = zip(new["_schedulers"], old["_schedulers"], strict=True)
+        parts["_schedulers"] = [_advanced(*pair) for pair in pairs]
+    return {**new, **places, **parts}
 
 
 def _all_finite(value: Any) -> bool:

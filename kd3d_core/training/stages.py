@@ -83,6 +83,12 @@ def _stages(values: dict[str, Any], path: Path | str) -> list[Stage]:
         left = {stage.name: f"{stage.config.out}/model.yaml" for stage in stages}
         begun = {stage.name: stage.ahead.model for stage in stages}
         stages.append(Stage(name, _with_models(config, left), _with_models(config, begun)))
+    precisions = {stage.config.precision for stage in stages}
+    if len(precisions) > 1:
+        raise ConfigError(
+            f"{path}: the stages have precision {' and '.join(sorted(precisions))}, and a process "
+            "keeps the one that it begins with: give precision beside stages"
+        )
     return stages
 
 

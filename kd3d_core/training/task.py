@@ -21,6 +21,21 @@ class Score:
     higher_is_better: bool = True
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How some of the parameters learn, other than the rest.
+
+    Attributes:
+        prefix: of the parameters' names.
+        lr_factor: of the learning rate.
+        clip: largest norm of their gradients, together; 0 doesn't clip.
+    """
+
+    prefix: str
+    lr_factor: float
+    clip: float
+
+
 class Task(ABC):
     """What is trained.
 
@@ -30,10 +45,12 @@ class Task(ABC):
         digests: see `kd3d_core.training.resume.digests_of`.
         scores: what makes a checkpoint the best; each decides where those before it are equal.
         has_idle_parameters: whether some of the weights get no gradient in some of the steps.
+        paces: of parameters that learn at another pace.
     """
 
     scores: tuple[Score, ...]
     has_idle_parameters = False
+    paces: tuple[Pace, ...] = ()
 
     def __init__(
         self, model: nn.Module, samples: FrameSamples | MixedSamples, digests: Digests

@@ -2,9 +2,10 @@
 
 import logging
 from dataclasses import replace
+from typing import Literal
 
 from kd3d_core.data.calibration_check import few_samples, warn_if_calibration_looks_wrong
-from kd3d_core.models.config import load_model_config
+from kd3d_core.models.config import CmkdModelConfig, ModelConfig, load_model_config
 from kd3d_core.training.card import card_of_run
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.data import run_data, warn_of_shared_frames
@@ -26,7 +27,7 @@ def make_task(config: TrainConfig, keep: bool = True) -> Task:
     warn_of_shared_frames(data)
     for part in data.train:
         warn_if_calibration_looks_wrong(few_samples(part.frames), log.warning)
-    model = replace(model, card=card_of_run(model.card, config.task, data))
+    model = replace(model, card=card_of_run(model.card, _trained_parts(config, model), data))
     task: Task
     match config.task:
         case "depth":
@@ -38,3 +39,13 @@ def make_task(config: TrainConfig, keep: bool = True) -> Task:
     if data.shares:  # the order of their frames goes by their number
         task.digests["sets"] = ", ".join(str(len(part.frames)) for part in data.train)
     return task
+
+
+def _trained_parts(config: TrainConfig, model: ModelConfig) -> set[Literal["depth", "detector"]]:
+    """The networks of the model that a run trains."""
+    if config.task == "depth":
+        return {"depth"}
+    if isinstance(model, CmkdModelConfig):  # whose depth is a part of the detector
+        return {"depth", "detector"}
+    learnt = config.distill.learn_depth if config.distill is not None else None
+    return {"detector"} if learnt is None or learnt.layers == "none" else {"depth", "detector"}

@@ -32,8 +32,8 @@ class DetectionFrames:
             points: source of the points that it reads.
         """
         self.frames = frames
-        self._samples = FrameSamples(frames, config.window, points, config.classes)
-        self._classes = config.classes
+        self._config = config
+        self._points = points
         self._batch_size = batch_size
 
     def ground_truth(self) -> dict[str, list[Label]]:
@@ -41,10 +41,18 @@ class DetectionFrames:
         return {name: self.frames.frame(name).ground_truth() for name in self.frames.names}
 
     @torch.inference_mode()
-    def detect(self, detector: AnchorDetector, device: torch.device) -> dict[str, list[Label]]:
-        """What `detector`, on `device` and in eval mode, finds in each frame, by its name."""
+    def detect(
+        self, detector: AnchorDetector, device: torch.device, points: PointSource | None = None
+    ) -> dict[str, list[Label]]:
+        """What `detector`, on `device` and in eval mode, finds in each frame, by its name.
+
+        It reads `points` if they are given, else those of `__init__`.
+        """
+        samples = FrameSamples(
+            self.frames, self._config.window, points or self._points, self._config.classes
+        )
         found: dict[str, list[Label]] = {}
-        for batch in batches_of(self._samples, self._batch_size):
+        for batch in batches_of(samples, self._batch_size):
             found |= zip(batch.names, self._detect(detector, batch.to(device)), strict=True)
         return found
 
@@ -58,7 +66,7 @@ class DetectionFrames:
                 values[row].cpu()[valid].float().numpy()
                 for values in (slots.boxes, slots.scores, slots.labels)
             )
-            names = [self._classes[int(label)] for label in labels]
+            names = [self._config.classes[int(label)] for label in labels]
             camera = self.frames.frame(name).camera()
             answers.append(box_labels(boxes, scores.tolist(), names, camera))
         return answers

@@ -12,6 +12,7 @@ from kd3d_core.evaluation.kitti_ap import LEVELS, METRICS, POSITIONS, KittiAP, m
 from kd3d_core.evaluation.report import Breakdown, Mistakes
 from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual import plots
+from kd3d_core.visual.frame import Scene
 from kd3d_core.visual.page import Column, Drawing, Frame, Page, Part, Section, Strip, Table
 from kd3d_core.visual.report import frame_column, legend
 
@@ -101,64 +102,55 @@ def _text(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
+def _ap_by_level(result: KittiAP, name: str, metric: str) -> list[str]:
+    return [_text(_ap(result, name, metric, level)) for level in range(len(LEVELS))]
+
+
 def _seen_classes(runs: Sequence[Run]) -> list[str]:
     """Classes that have labels."""
     return [name for name, counts in runs[0].breakdown.overall.objects.items() if counts[_HARD]]
 
 
 def _ap_section(runs: Sequence[Run]) -> Section:
-    tables = tuple(
-        Table(
-            ("class", "metric", "IoU", *LEVELS),
-            tuple(
-                (
-                    name,
-                    metric,
-                    f"{min_overlap(run.breakdown.overall.iou, name, metric):g}",
-                    *(
-                        _text(_ap(run.breakdown.overall, name, metric, level))
-                        for level in range(len(LEVELS))
-                    ),
-                )
-                for name in _seen_classes(runs)
-                for metric in METRICS
-            ),
-            run.name,
+    def table(run: Run) -> Table:
+        result = run.breakdown.overall
+        rows = tuple(
+            (
+                name,
+                metric,
+                f"{min_overlap(result.iou, name, metric):g}",
+                *_ap_by_level(result, name, metric),
+            )
+            for name in _seen_classes(runs)
+            for metric in METRICS
         )
-        for run in runs
-    )
-    return Section("Average precision", tables, "R40 in percent, as kd3d-eval kitti prints it.")
+        return Table(("class", "metric", "IoU", *LEVELS), rows, run.name)
+
+    text = "R40 in percent, as kd3d-eval kitti prints it."
+    return Section("Average precision", tuple(map(table, runs)), text)
 
 
 def _curve_section(runs: Sequence[Run]) -> Section:
-    parts = [
-        Drawing(
-            plots.curves(
-                {
-                    f"{level} ({_text(_ap(result, name, '3d', index))})": (
-                        _RECALL,
-                        result.curves[name]["3d"].values[index],
-                    )
-                    for index, level in enumerate(LEVELS)
-                },
-                f"{name}, {run.name}" if runs[1:] else name,
-                ("recall", "precision"),
-            ),
-            f"Precision over recall in 3D of {name}, {run.name}: R40 "
-            + ", ".join(
-                f"{level} {_text(_ap(result, name, '3d', index))}"
-                for index, level in enumerate(LEVELS)
-            ),
+    def drawing(name: str, run: Run) -> Drawing:
+        result = run.breakdown.overall
+        ap = [
+            f"{level} {text}"
+            for level, text in zip(LEVELS, _ap_by_level(result, name, "3d"), strict=True)
+        ]
+        precision = result.curves[name]["3d"].values
+        lines = {text: (_RECALL, values) for text, values in zip(ap, precision, strict=True)}
+        title = f"{name}, {run.name}" if runs[1:] else name
+        return Drawing(
+            plots.curves(lines, title, ("recall", "precision")),
+            f"Precision over recall in 3D of {name}, {run.name}: R40 {', '.join(ap)}",
         )
-        for name in _seen_classes(runs)
-        for run in runs
-        for result in (run.breakdown.overall,)
-    ]
+
+    parts = tuple(drawing(name, run) for name in _seen_classes(runs) for run in runs)
     text = (
-        "In 3D, at the 41 recall positions of R40; R40 is in brackets. Precision is the best that "
-        "is reached at that recall or beyond."
+        "In 3D, at the 41 recall positions of R40, which is beside the names. Precision is the "
+        "best that is reached at that recall or beyond."
     )
-    return Section("Precision over recall", tuple(parts), text)
+    return Section("Precision over recall", parts, text)
 
 
 def _distance_section(runs: Sequence[Run]) -> Section:
@@ -327,5 +319,5 @@ def _worst_frame(evaluation: Evaluation, index: int, frame: KittiFrame) -> Frame
         heading = (
             f"{run.name}: {run.mistakes.missed[index]} missed, {run.mistakes.wrong[index]} wrong"
         )
-        columns.append(frame_column(image, camera, points, found, truth, heading=heading))
+        columns.append(frame_column(Scene(image, camera, points, found, truth), heading))
     return Frame(frame.name, tuple(columns))

@@ -11,7 +11,7 @@ from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual import plots
 from kd3d_core.visual.bev import BevView
-from kd3d_core.visual.frame import draw_above, draw_image
+from kd3d_core.visual.frame import Scene, draw_above, draw_image
 from kd3d_core.visual.page import (
     Column,
     Drawing,
@@ -53,9 +53,10 @@ def sample_frame(
     if points is not None:
         draw_points(picture, points, camera)
     words = "LiDAR on image" if points is not None else "image"
-    pictures = [Picture.encode(draw_image(picture, camera, _NOTHING, truth), f"{title}: {words}")]
+    scene = Scene(picture, camera, np.zeros((0, 3)) if points is None else points, _NOTHING, truth)
+    pictures = [Picture.encode(draw_image(scene), f"{title}: {words}")]
     if points is not None:
-        above = draw_above(BevView(width=_ABOVE_WIDTH_PX), points, _NOTHING, truth)
+        above = draw_above(BevView(width=_ABOVE_WIDTH_PX), scene)
         pictures.append(Picture.encode(above, f"{title}: the points from above"))
     return Frame(title, (Column(tuple(pictures)),))
 
@@ -165,7 +166,8 @@ def _camera_section(recording: Values, camera: Values, frames: Sequence[Frame]) 
     images = camera["topics"]["images"]
     heading = images if len(recording["cameras"]) > 1 else f"Frames of {images}"
     parts: list[Part] = [Lines(tuple(camera["doubts"]))] if camera["doubts"] else []
-    parts.append(Table(("", "median", "95 %", "least", "most"), tuple(_spread_rows(camera))))
+    if spreads := tuple(_spread_rows(camera)):
+        parts.append(Table(("", "median", "95 %", "least", "most"), spreads))
     parts.append(Table(("", ""), tuple(_number_rows(camera))))
     if camera["calibration"] is not None:
         parts += _calibration_parts(camera["calibration"])
@@ -175,7 +177,7 @@ def _camera_section(recording: Values, camera: Values, frames: Sequence[Frame]) 
         parts.append(_drawing(camera["points"], "points per sweep"))
     if frames:
         parts.append(Strip(tuple(frames), rate_hz=1.0))
-    return Section(heading, tuple(part for part in parts if part != Table(("", ""), ())))
+    return Section(heading, tuple(parts))
 
 
 def _spread_rows(camera: Values) -> Iterator[tuple[str, ...]]:

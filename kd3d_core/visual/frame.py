@@ -1,5 +1,7 @@
 """One frame in pictures: the image with boxes, and the scene from above."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from kd3d_core.geometry.camera import PinholeCamera
@@ -9,40 +11,40 @@ from kd3d_core.visual.colors import TRUTH_COLOR, class_color
 from kd3d_core.visual.image import draw_boxes, line_width, write, write_caveat
 
 
-def draw_frame(
-    image: np.ndarray,
-    camera: PinholeCamera,
-    points: np.ndarray,
-    found: ObjectBoxes,
-    truth: ObjectBoxes | None = None,
-    caveat: str = "",
-    title: str = "",
-) -> np.ndarray:
-    """Annotated `(H, W, 3)` RGB picture of a frame: the image, and under it the scene from above.
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What a picture of a frame shows.
 
-    Args:
+    Attributes:
         image: `(h, w, 3)` uint8 RGB, rectified; not changed.
         camera: of the image.
         points: `(N, 3+)` in the detector frame.
         found: detections, drawn in the colours of their classes.
         truth: labels, drawn in white.
-        caveat: why not to trust the detections, written into the corner.
-        title: text in the corner of the scene from above.
+        caveat: why not to trust the detections, written into the corner of the image.
     """
-    picture = draw_image(image, camera, found, truth, caveat)
-    view = BevView(width=picture.shape[1])
-    return np.vstack([picture, draw_above(view, points, found, truth, title)])
+
+    image: np.ndarray
+    camera: PinholeCamera
+    points: np.ndarray
+    found: ObjectBoxes
+    truth: ObjectBoxes | None = None
+    caveat: str = ""
 
 
-def draw_image(
-    image: np.ndarray,
-    camera: PinholeCamera,
-    found: ObjectBoxes,
-    truth: ObjectBoxes | None = None,
-    caveat: str = "",
-) -> np.ndarray:
-    """A copy of the image with boxes; arguments as in `draw_frame`."""
-    picture = np.ascontiguousarray(image).copy()
+def draw_frame(scene: Scene, title: str = "") -> np.ndarray:
+    """Annotated `(H, W, 3)` RGB picture: the image, and under it the scene from above.
+
+    The title is in the corner of the latter.
+    """
+    picture = draw_image(scene)
+    return np.vstack([picture, draw_above(BevView(width=picture.shape[1]), scene, title)])
+
+
+def draw_image(scene: Scene) -> np.ndarray:
+    """A copy of the image with boxes."""
+    camera, found, truth = scene.camera, scene.found, scene.truth
+    picture = np.ascontiguousarray(scene.image).copy()
     if truth is not None:
         draw_boxes(picture, truth.boxes, camera, [TRUTH_COLOR] * len(truth.boxes))
     order = _weakest_first(found)
@@ -50,20 +52,15 @@ def draw_image(
     texts = [f"{name} {score:.2f}" for name, score in zip(names, found.scores[order], strict=True)]
     colors = [class_color(name) for name in names]
     draw_boxes(picture, found.boxes[order], camera, colors, texts)
-    if caveat:
-        write_caveat(picture, caveat)
+    if scene.caveat:
+        write_caveat(picture, scene.caveat)
     return picture
 
 
-def draw_above(
-    view: BevView,
-    points: np.ndarray,
-    found: ObjectBoxes,
-    truth: ObjectBoxes | None = None,
-    title: str = "",
-) -> np.ndarray:
-    """The scene from above, RGB, of the size of `view`; arguments as in `draw_frame`."""
-    picture = draw_cloud(view, points)
+def draw_above(view: BevView, scene: Scene, title: str = "") -> np.ndarray:
+    """The scene from above, RGB, of the size of `view`, with a title in its corner."""
+    found, truth = scene.found, scene.truth
+    picture = draw_cloud(view, scene.points)
     if truth is not None:
         draw_footprints(picture, view, truth.boxes, [TRUTH_COLOR] * len(truth.boxes))
     order = _weakest_first(found)

@@ -1,7 +1,7 @@
 """The report of a drive: its frames as pictures, latency, and what was detected.
 
 frames = [
-    drive_frame("000010", image, camera, points, found, truth, latency_ms=52.0),
+    drive_frame("000010", Scene(image, camera, points, found, truth), latency_ms=52.0),
     ...
 ]
 write_report(Path("report.html"), "Drive", frames, facts={"model": "lite"})
@@ -15,12 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from kd3d_core.evaluation.precision import MatchRules, precision_recall
-from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual import plots
 from kd3d_core.visual.bev import BevView
 from kd3d_core.visual.colors import OTHER_COLOR, TRUTH_COLOR, Color, class_color
-from kd3d_core.visual.frame import draw_above, draw_image
+from kd3d_core.visual.frame import Scene, draw_above, draw_image
 from kd3d_core.visual.page import (
     Column,
     Drawing,
@@ -51,39 +50,21 @@ class DriveFrame:
     latency_ms: float | None
 
 
-def drive_frame(
-    title: str,
-    image: np.ndarray,
-    camera: PinholeCamera,
-    points: np.ndarray,
-    found: ObjectBoxes,
-    truth: ObjectBoxes | None = None,
-    latency_ms: float | None = None,
-    caveat: str = "",
-) -> DriveFrame:
-    """Draw and compress a frame for `write_report`; arguments as in `draw_frame`."""
-    column = frame_column(image, camera, points, found, truth, caveat)
-    return DriveFrame(Frame(title, (column,)), found, truth, latency_ms)
+def drive_frame(title: str, scene: Scene, latency_ms: float | None = None) -> DriveFrame:
+    """Draw and compress a frame for `write_report`."""
+    return DriveFrame(Frame(title, (frame_column(scene),)), scene.found, scene.truth, latency_ms)
 
 
-def frame_column(
-    image: np.ndarray,
-    camera: PinholeCamera,
-    points: np.ndarray,
-    found: ObjectBoxes,
-    truth: ObjectBoxes | None = None,
-    caveat: str = "",
-    heading: str = "",
-) -> Column:
-    """Image, scene from above and a table of detections; arguments as in `draw_frame`."""
-    view = BevView(width=_ABOVE_WIDTH_PX)
-    summary = _summary(found, truth)
+def frame_column(scene: Scene, heading: str = "") -> Column:
+    """Image, scene from above and a table of detections."""
+    above = draw_above(BevView(width=_ABOVE_WIDTH_PX), scene)
+    summary = _summary(scene.found, scene.truth)
     return Column(
         (
-            Picture.encode(draw_image(image, camera, found, truth, caveat), f"Camera: {summary}"),
-            Picture.encode(draw_above(view, points, found, truth), f"From above: {summary}"),
+            Picture.encode(draw_image(scene), f"Camera: {summary}"),
+            Picture.encode(above, f"From above: {summary}"),
         ),
-        _detection_table(found),
+        _detection_table(scene.found),
         heading,
     )
 

@@ -49,8 +49,9 @@ def test_arguments_are_declared_with_descriptions(launch_file: dict[str, Any]) -
     (entities,) = launch_file["generate_launch_description"]().args
     declared = named(entities, "DeclareLaunchArgument")
     assert {argument.args[0] for argument in declared} == {
-        "image", "camera_info", "params_file", "model", "device", "camera_height",
-        "detector_frame", "autostart", "namespace", "use_sim_time", "log_level", "respawn", "rviz",
+        "image", "camera_info", "image_transport", "max_rate", "params_file", "model", "device",
+        "camera_height", "detector_frame", "autostart", "namespace", "use_sim_time", "log_level",
+        "respawn", "rviz",
     }  # fmt: skip
     assert all(argument.kwargs["description"].endswith(".") for argument in declared)
 

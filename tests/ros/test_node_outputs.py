@@ -9,10 +9,12 @@ from fake_detector import FakeDetector, answer
 from node_helpers import CAMERA_FRAME, image_message, stamp_of
 from node_setup import Start
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Image, PointCloud2
+from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import Float64
 
 from kd3d_core.geometry.window import ImageWindow
+from kd3d_core.messages import types as messages
+from kd3d_core.messages.decode import decode
 from kd3d_core.models.card import ModelCard
 from kd3d_ros import results
 
@@ -52,6 +54,23 @@ def test_depth_is_as_large_as_the_image_and_nan_where_nothing_is_known(start: St
     assert np.isnan(metres[24:]).all()
     np.testing.assert_allclose(metres[:24, :31], 7, rtol=1e-6)
     np.testing.assert_allclose(metres[:24, 33:], 9, rtol=1e-6)
+
+
+def test_debug_images_show_the_boxes(start: Start) -> None:
+    setup = start(listen=False)
+    images: list[Image] = []
+    jpegs: list[CompressedImage] = []
+    setup.camera.listen(Image, "/kd3d_detector/debug_image", images)
+    setup.camera.listen(CompressedImage, "/kd3d_detector/debug_image/compressed", jpegs)
+    setup.ready()
+    setup.send(image_message(np.full((48, 64, 3), 90, np.uint8), stamp=4))
+    setup.spinner.until("both", lambda: images and jpegs)
+    for message in (*images, *jpegs):
+        assert (message.header.frame_id, stamp_of(message)) == (CAMERA_FRAME, (4, 0))
+    drawn = decode(images[0], messages.Image.ros_type).rgb()
+    packed = decode(jpegs[0], messages.CompressedImage.ros_type).rgb()
+    assert 10 < (drawn != 90).any(-1).sum() < 48 * 64 / 2
+    assert np.abs(packed.astype(int) - drawn).mean() < 15
 
 
 def test_score_threshold_can_be_changed(start: Start) -> None:

@@ -98,6 +98,9 @@ def test_the_virtual_frame_is_named_after_namespace_and_node(make_node: MakeNode
         ("model", " ", "model is empty"),
         ("precision", "int8", "auto or fp32 or bf16 or fp16"),
         ("image_reliability", "maybe", "auto or best_effort or reliable"),
+        ("image_transport", "theora", "raw or compressed"),
+        ("max_rate", -1.0, "max_rate"),
+        ("score_threshold_car", 2.0, "score_threshold_car"),
         ("lazy", "yes", "BOOL"),
     ],
 )
@@ -135,6 +138,23 @@ def test_what_configure_reads_can_be_set_while_unconfigured(make_node: MakeNode)
     assert set_height(0.75).successful
     node.trigger_configure()
     assert node.settings.camera_height == 0.75
+
+
+@pytest.mark.parametrize(
+    ("transport", "topic"), [("raw", "/front/image"), ("compressed", "/front/image/compressed")]
+)
+def test_compressed_images_are_below_raw_ones_wherever_those_are(
+    transport: str, topic: str
+) -> None:
+    node = DetectorNode(
+        lambda *_: FakeDetector(),
+        parameter_overrides=[Parameter("image_transport", value=transport)],
+        cli_args=["--ros-args", "-r", "image:=/front/image"],
+    )
+    try:
+        assert node._image_topic == topic
+    finally:
+        node.destroy_node()
 
 
 def test_unknown_names_are_warned_about(

@@ -17,13 +17,13 @@ from kd3d_core.data.synthetic.labels import make_labels
 from kd3d_core.data.synthetic.lidar import LidarConfig, Scan, scan
 from kd3d_core.data.synthetic.picture import Picture, take_picture
 from kd3d_core.data.synthetic.raycast import RayCaster
-from kd3d_core.data.synthetic.rig import CameraConfig, Rig
+from kd3d_core.data.synthetic.rig import CameraConfig, Rig, RigVariation
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.workers import work_through
 
 RATE_HZ = 10.0
 """Frames per second of a sequence."""
-_FORMAT = 1  # of what a seed makes; to be raised when the same seed makes other frames
+_FORMAT = 2  # of what a seed makes; to be raised when the same seed makes other frames
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class SynthConfig:
         seed: of everything; the same seed makes the same bytes.
         sequence: one drive at 10 Hz instead of a scene of its own for each frame.
         camera: the camera.
+        variation: how much it differs from scene to scene; from drive to drive for a sequence.
         lidar: the LiDAR.
     """
 
@@ -43,6 +44,7 @@ class SynthConfig:
     sequence: bool = False
     camera: CameraConfig = field(default_factory=CameraConfig)
     lidar: LidarConfig = field(default_factory=LidarConfig)
+    variation: RigVariation = field(default_factory=RigVariation)
 
     def __post_init__(self) -> None:
         if self.frames < 1:
@@ -63,7 +65,7 @@ class Frame:
 
 def render_frame(config: SynthConfig, index: int) -> Frame:
     """Frame number `index`, from nothing but the configuration."""
-    rig = Rig(config.camera)
+    rig = frame_rig(config, index)
     if config.sequence:
         moment = _sequence(config.seed, config.frames).moment(index / RATE_HZ)
     else:
@@ -75,6 +77,12 @@ def render_frame(config: SynthConfig, index: int) -> Frame:
     picture = take_picture(moment, caster, rig.camera, look, np.random.default_rng(noise[0]))
     points = scan(moment, caster, config.lidar, np.random.default_rng(noise[1]))
     return Frame(moment, picture, points, make_labels(moment, caster, rig.rectified_camera))
+
+
+def frame_rig(config: SynthConfig, index: int) -> Rig:
+    """The sensors of frame number `index`."""
+    rng = np.random.default_rng((config.seed, 0 if config.sequence else index, 3))
+    return Rig(config.variation.draw(config.camera, rng))
 
 
 @lru_cache(maxsize=1)
@@ -124,7 +132,7 @@ def frame_names(config: SynthConfig) -> list[str]:
 
 def _write_frame(config: SynthConfig, writer: KittiWriter, name: str) -> None:
     frame = render_frame(config, int(name))
-    calib = Rig(config.camera).calib_text()
+    calib = frame_rig(config, int(name)).calib_text()
     writer.write(name, frame.picture.image, calib, frame.scan.points, frame.labels)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 
 from kd3d_core.data.synthetic.lighting import Light, draw_light
 from kd3d_core.data.synthetic.mesh import Mesh, dot, merge
-from kd3d_core.data.synthetic.street import Street, build_static, draw_street
+from kd3d_core.data.synthetic.roadside import build_static
+from kd3d_core.data.synthetic.street import Street, draw_street
 from kd3d_core.data.synthetic.traffic import Actor, draw_traffic
 from kd3d_core.geometry.virtual_frame import KITTI_LIDAR_HEIGHT
 

@@ -30,6 +30,8 @@ class CameraConfig:
         cx: column of the principal point.
         cy: row of the principal point.
         mount_height: height of the camera over the road in metres.
+        pitch_deg: how far it looks down.
+        roll_deg: how far it leans to the right.
         distortion: plumb_bob coefficients k1, k2, p1, p2, k3 of a raw image; () for a rectified
             one.
     """
@@ -41,6 +43,8 @@ class CameraConfig:
     cx: float = 609.5593
     cy: float = 172.854
     mount_height: float = 1.65
+    pitch_deg: float = 0.0
+    roll_deg: float = 0.0
     distortion: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
@@ -53,6 +57,10 @@ class CameraConfig:
         if not 0.2 < self.mount_height < 5:
             raise CalibrationError(
                 f"camera height {self.mount_height:g} m: give metres over the road, 0.2 to 5"
+            )
+        if abs(self.pitch_deg) > 30 or abs(self.roll_deg) > 30:
+            raise CalibrationError(
+                f"camera pitch {self.pitch_deg:g}, roll {self.roll_deg:g} degrees: give -30 to 30"
             )
         if self.distortion and len(self.distortion) not in (4, 5):
             raise CalibrationError(
@@ -93,13 +101,49 @@ def _widest_radius(distortion: tuple[float, ...]) -> float:
     return float(np.sqrt(r2) * (1 + r2 * (k1 + r2 * (k2 + r2 * k3))))
 
 
+@dataclass(frozen=True)
+class RigVariation:
+    """How much the camera differs from frame to frame, so that no model relies on one.
+
+    Attributes:
+        height: largest difference of its height in metres.
+        pitch_deg, roll_deg: standard deviations, as a car's springs and a road's slopes make them.
+        focal: largest difference of the focal length, as a share.
+    """
+
+    height: float = 0.0
+    pitch_deg: float = 0.0
+    roll_deg: float = 0.0
+    focal: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, most in (("height", 2.0), ("pitch_deg", 10), ("roll_deg", 10), ("focal", 0.5)):
+            if not 0 <= getattr(self, name) <= most:
+                raise CalibrationError(
+                    f"variation of {name} is {getattr(self, name):g}: give 0 to {most:g}"
+                )
+
+    def draw(self, camera: CameraConfig, rng: np.random.Generator) -> CameraConfig:
+        """Another camera like `camera`."""
+        height, zoom = rng.uniform(-1, 1, 2) * (self.height, self.focal)
+        pitch, roll = np.clip(rng.normal(0, 1, 2), -3, 3) * (self.pitch_deg, self.roll_deg)
+        return replace(
+            camera,
+            mount_height=camera.mount_height + float(height),
+            fx=camera.fx * float(1 + zoom),
+            fy=camera.fy * float(1 + zoom),
+            pitch_deg=camera.pitch_deg + float(pitch),
+            roll_deg=camera.roll_deg + float(roll),
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Rig:
     """Calibration of camera and LiDAR, in the terms of KITTI's files.
 
-    The LiDAR is level, 1.73 m over the road. The camera looks level too: the small rotations of
-    `rectification` and of `camera_from_lidar` are each other's inverse but for a turn about the
-    vertical, as KITTI's nearly are.
+    The LiDAR is level, 1.73 m over the road. The camera looks level too, but for its pitch and
+    roll: the small rotations of `rectification` and of `camera_from_lidar` are each other's inverse
+    but for a turn about the vertical, as KITTI's nearly are.
     """
 
     config: CameraConfig = field(default_factory=CameraConfig)
@@ -119,7 +163,18 @@ class Rig:
         matrix[:3, :3] = optical @ turn
         drop = KITTI_LIDAR_HEIGHT - self.config.mount_height
         matrix[:3, 3] = (-_BASELINES_M[2], -drop, -_LIDAR_BEHIND_M)
-        return matrix
+        return self._tilt @ matrix
+
+    @property
+    def _tilt(self) -> np.ndarray:
+        """4x4 from a level camera to this one: roll about its axis, then pitch."""
+        pitch, roll = np.deg2rad([self.config.pitch_deg, self.config.roll_deg])
+        tilt = np.eye(4)
+        tilt[:3, :3] = (
+            cv2.Rodrigues(np.array([pitch, 0.0, 0.0]))[0]
+            @ cv2.Rodrigues(np.array([0.0, 0.0, -roll]))[0]
+        )
+        return tilt
 
     def projection(self, camera: int) -> np.ndarray:
         """3x4 of one of KITTI's cameras 0 to 3; camera 2 takes the images."""

@@ -1,9 +1,10 @@
-"""From radiance to the bytes of an image: lens, exposure, white balance and noise."""
+"""From radiance to the bytes of an image: lens, exposure, white balance, noise and tone."""
 
 import cv2
 import numpy as np
 
 _GAMMA = 2.2
+_MID_GREY = 0.16
 
 
 def expose(
@@ -27,8 +28,11 @@ def expose(
     image *= (1 - vignette * (rows**2 + columns**2) * 2)[..., None].astype(np.float32)
     image *= (np.exp(look.normal(0, 0.05, 3))).astype(np.float32)
     metered = np.exp(np.log(image[height // 3 :].mean(-1) + 1e-3).mean())
-    image = image * (0.16 / metered * 2 ** look.uniform(-0.6, 0.6))
+    image = image * (_MID_GREY / metered * 2 ** look.uniform(-0.6, 0.6))
     well, floor = look.uniform(3000, 9000), look.uniform(0.0008, 0.0025)
     deviation = np.sqrt(np.maximum(image, 0) / well + floor**2)
     noisy = image + deviation * noise.standard_normal(image.shape, np.float32)
+    # How hard a camera's tone curve is: hard ones lose the shade of trees and the bright sky.
+    contrast = look.uniform(0.9, 1.8)
+    noisy = _MID_GREY * (np.maximum(noisy, 0) / _MID_GREY) ** contrast
     return np.rint(255 * np.clip(noisy, 0, 1) ** (1 / _GAMMA)).astype(np.uint8)

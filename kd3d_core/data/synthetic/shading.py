@@ -6,7 +6,7 @@ from kd3d_core.data.synthetic import materials, texture
 from kd3d_core.data.synthetic.drive import Moment
 from kd3d_core.data.synthetic.lighting import ambient, sky_radiance
 from kd3d_core.data.synthetic.materials import Material
-from kd3d_core.data.synthetic.mesh import dot, rotate
+from kd3d_core.data.synthetic.mesh import cross, dot, rotate
 from kd3d_core.data.synthetic.raycast import Hits, RayCaster
 
 _LIFT = 2e-3  # metres that a secondary ray starts off its surface, and again per 10 m of range
@@ -122,8 +122,8 @@ def _sun_on(
 
 def _openness(caster: RayCaster, start: np.ndarray, flat: np.ndarray) -> np.ndarray:
     """Share of the sky's light that nearby things let through, `(N,)`."""
-    side = _unit(np.cross(flat, np.where(np.abs(flat[:, 2:]) < 0.9, (0, 0, 1), (1, 0, 0))))
-    other = np.cross(flat, side)
+    side = _unit(cross(flat, np.where(np.abs(flat[:, 2:]) < 0.9, (0, 0, 1), (1, 0, 0))))
+    other = cross(flat, side)
     free = np.zeros(len(start), np.float32)
     for a, b in _PROBES:
         probe = flat + a * side + b * other

@@ -47,7 +47,7 @@ def cloud_noise(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def _asphalt(points: np.ndarray, normals: np.ndarray, footprint: np.ndarray) -> np.ndarray:
     patches = _noise(_pink(), points, 0.06)
-    stains = _noise(_pink(), points[:, ::-1], 0.011) * _fade(footprint, 0.05)
+    stains = _noise(_pink(), points[:, 1::-1], 0.011) * _fade(footprint, 0.05)
     grain = _noise(_white(), points, 0.012) * _fade(footprint, 0.012)
     tracks = 0.05 * np.cos(points[:, 1] * (2 * np.pi / 1.75))
     crack = np.abs(_noise(_pink(), points, 0.035)) < 0.012

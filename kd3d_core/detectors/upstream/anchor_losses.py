@@ -12,8 +12,12 @@ from mmengine.structures import InstanceData
 from torch import distributed
 
 from kd3d_core.detectors.anchors import ROTATIONS, Anchors
+from kd3d_core.detectors.config import ClassLoss
 from kd3d_core.detectors.decode import DIRECTION_OFFSET, HeadMaps
+from kd3d_core.detectors.quality import quality_loss
 
+_QUALITY_WEIGHT = 8.0
+"""Of the quality focal loss, as CMKD's teachers have it."""
 _LOSSES: dict[str, dict[str, Any]] = {
     "loss_cls": {"type": "mmdet.FocalLoss", "use_sigmoid": True, "gamma": 2.0, "alpha": 0.25},
     "loss_bbox": {"type": "mmdet.SmoothL1Loss", "beta": 1 / 9, "loss_weight": 2.0},
@@ -23,9 +27,15 @@ _NAMES = {"cls": "loss_cls", "box": "loss_bbox", "dir": "loss_dir"}
 
 
 class AnchorLosses:
-    """Focal loss of the classes, smooth L1 of the boxes, cross entropy of the headings."""
+    """Focal loss of the classes, smooth L1 of the boxes, cross entropy of the headings.
 
-    def __init__(self, anchors: Anchors, *, assign_per_class: bool) -> None:
+    The quality focal loss takes the place of the first, if the head is one for it.
+    """
+
+    def __init__(
+        self, anchors: Anchors, *, assign_per_class: bool, class_loss: ClassLoss = "focal"
+    ) -> None:
+        self._anchors, self._class_loss = anchors, class_loss
         low, high = anchors.point_cloud_range[:2], anchors.point_cloud_range[3:5]
         generator = "AlignedAnchor3DRangeGenerator" if anchors.centred else "Anchor3DRangeGenerator"
         assigners = [
@@ -65,12 +75,24 @@ class AnchorLosses:
             InstanceData(bboxes_3d=LiDARInstance3DBoxes(box), labels_3d=label)
             for box, label in zip(boxes, labels, strict=True)
         ]
+        by_quality = self._class_loss == "quality_focal"
+        logits = maps.logits.detach() if by_quality else maps.logits
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it calls meshgrid without `indexing`
             losses = self._head.loss_by_feat(
-                [maps.logits], [maps.deltas], [maps.directions], truth, [{}] * len(truth)
+                [logits], [maps.deltas], [maps.directions], truth, [{}] * len(truth)
             )
-        return {ours: sum(losses[theirs]) for ours, theirs in _NAMES.items()}
+        named = {ours: sum(losses[theirs]) for ours, theirs in _NAMES.items()}
+        if by_quality:
+            named["cls"] = _QUALITY_WEIGHT * self._quality(maps, boxes, labels)
+        return named
+
+    def _quality(
+        self, maps: HeadMaps, boxes: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
+    ) -> torch.Tensor:
+        height, width = maps.logits.shape[-2:]
+        anchors = self._anchors.boxes((height, width), maps.logits.device)
+        return quality_loss(maps, anchors, boxes, labels, len(self._anchors.classes))
 
 
 class _LossHead(Anchor3DHead):

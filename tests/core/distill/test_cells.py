@@ -4,6 +4,7 @@ import shapely
 import torch
 from shapely import affinity
 
+from kd3d_core.detectors.anchor_detector import BevFeatures
 from kd3d_core.detectors.voxels import VoxelGrid
 from kd3d_core.distill.cells import filled_cells, foreground_cells, resized
 
@@ -46,7 +47,12 @@ def test_height_doesnt_matter_from_above():
 def test_filled_cells_are_found_again_on_a_coarser_grid():
     canvas = torch.zeros(1, 3, 8, 12)
     canvas[0, 1, 2, 5] = -0.1
-    filled = filled_cells(canvas)
+    filled = filled_cells(BevFeatures((canvas,), (), ()))
     assert filled.nonzero().tolist() == [[0, 0, 2, 5]]
     assert resized(filled, (4, 6)).nonzero().tolist() == [[0, 0, 1, 2]]
     assert torch.equal(resized(filled, (8, 12)), filled)
+
+
+def test_a_detector_may_say_itself_which_cells_are_filled():
+    canvas, filled = torch.ones(1, 3, 2, 2), torch.tensor([[[[True, False], [False, False]]]])
+    assert torch.equal(filled_cells(BevFeatures((canvas,), (), (), filled=filled)), filled)

@@ -7,6 +7,7 @@ import torch
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 from torch.nn import functional
 
+from kd3d_core.detectors.quality import quality_focal
 from kd3d_core.distill.losses import (
     binary_kl,
     box_loss,
@@ -14,7 +15,6 @@ from kd3d_core.distill.losses import (
     confidence_weights,
     direction_loss,
     feature_loss,
-    quality_focal,
 )
 from kd3d_core.ops import mmcv_ext
 

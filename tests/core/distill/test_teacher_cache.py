@@ -306,7 +306,7 @@ class TestRuns:
         assert isinstance(task.model.teacher, Teacher)
         assert task.samples[0].teacher_points is not None
         assert (
-            "teacher.cache is off: augment changes what the teacher sees in every epoch "
+            "teacher.cache is off: what the teacher sees changes in every epoch "
             "(flip, scale, brightness, contrast, saturation); it is asked in every step"
         ) in caplog.messages
         assert not (tmp_path / "cache").exists()

@@ -111,7 +111,7 @@ def strict(text: str) -> Any:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report")
-    write_report(report(stopped="cut off at byte 17"), path)
+    write_report(report(stopped="a.mcap: cut off at byte 17"), path)
     return path
 
 
@@ -159,8 +159,8 @@ def test_calibration_is_in_it_and_a_wrong_one_is_said_loudly(tmp_path: Path, fol
 def test_the_page_says_the_same(folder: Path) -> None:
     text = (folder / "report.html").read_text()
     for expected in (
-        "a.mcap: read up to where it is damaged: cut off at byte 17",
-        "Reading stopped: cut off at byte 17",
+        '<p class="warning" role="alert">Reading stopped: a.mcap: cut off at byte 17',
+        "<li>Reading stopped: a.mcap: cut off at byte 17</li>",
         "2:10 min from 1970-01-01 00:00:09 UTC on.",
         "/points: the header&#39;s clock jumps by -1.500 s at 00:00:12",
         "<td>it is &lt;cut&gt; off</td><td>1</td>",

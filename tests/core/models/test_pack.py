@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from kd3d_core.depth.build import make_depth
 from kd3d_core.depth.glpn import random_glpn
 from kd3d_core.detectors.build import random_detector
 from kd3d_core.errors import ConfigError
@@ -73,6 +74,21 @@ def test_half_keeps_vectors_and_halves_the_rest(tmp_path, model):
     for name, tensor in load_file(tmp_path / "True" / "detector.safetensors").items():
         assert tensor.dtype == (torch.float16 if tensor.ndim > 1 else tensor.dtype)
         assert tensor.ndim > 1 or tensor.dtype != torch.float16, name
+
+
+def test_a_packed_pyramid_needs_no_package_with_weights(tmp_path, monkeypatch):
+    config = load_model_config("pyramid")
+    network, _ = make_depth(replace(config.depth, encoder_weights="random"), 1)
+    network.save(tmp_path / "depth")
+    trained = replace(config, depth=replace(config.depth, weights=str(tmp_path / "depth")))
+    pack_model(trained, tmp_path / "packed", True)
+    monkeypatch.setattr("kd3d_core.depth.efficientnet.find_spec", lambda name: None)
+    packed = load_model_config(tmp_path / "packed" / "model.yaml")
+    assert packed.depth.encoder_weights == "imagenet"  # what its training began with
+    loaded, _ = make_depth(packed.depth, 0)
+    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded(image), network(image), rtol=0.02, atol=0)
 
 
 def test_a_part_that_is_random_stays_so(tmp_path, model):

@@ -108,3 +108,13 @@ def test_the_first_of_two_odometries_is_taken(tmp_path: Path) -> None:
             messages.append((time_s + 0.1 * (topic == "/visual"), topic, odometry))
     with BagTransforms(write(tmp_path / "bag", *messages)) as transforms:
         assert transforms.lookup("odom", "base", 3 * S // 2, 2 * S)[0, 3] == 1.5
+
+
+def test_stamps_may_be_the_recordings(tmp_path: Path) -> None:
+    """The robot's clock is 50 s behind that of the recorder."""
+    moves = [(t, "/tf", tf("odom", "base", t, t - 50)) for t in (100.0, 101.0)]
+    path = write(tmp_path / "bag", *moves)
+    with BagTransforms(path) as transforms:
+        assert transforms.lookup("odom", "base", 101 * S // 2, 101 * S)[0, 3] == 100.5
+    with BagTransforms(path, by_record=True) as transforms:
+        assert transforms.lookup("odom", "base", 201 * S // 2, 101 * S)[0, 3] == 100.5

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.build import random_detector
 from kd3d_core.detectors.fusion import ImageFeatures, sample_pixels
 from kd3d_core.detectors.voxels import assign_dense
@@ -71,6 +72,27 @@ def test_the_same_image_gives_the_same_answer(lite, camera, image):
     assert set(first.labels) <= {0, 1, 2}
     assert first.depth.shape == (192, 640)
     assert list(first.timings) == ["upload", "depth", "pseudo_lidar", "detect", "download"]
+
+
+def test_the_depth_image_is_that_of_the_points(lite, camera, image):
+    found = lite(image, camera)
+    depth = found.depth_image(camera)
+    assert (depth.shape, depth.dtype) == ((375, 1242), np.float32)
+    places = np.c_[found.points[:, :3], np.ones(len(found.points))] @ camera.image_from_lidar.T
+    columns, rows = np.rint(places[:, :2] / places[:, 2:]).astype(int).T
+    error = np.abs(depth[rows, columns] / places[:, 2] - 1)
+    assert np.median(error) < 0.02
+    # The window leaves out the uppermost rows.
+    assert np.isnan(depth[0]).all()
+    assert np.isnan(depth).mean() < 0.1
+    assert replace(found, depth=None).depth_image(camera) is None
+
+
+def test_the_window_of_depth_is_the_networks_where_the_configuration_has_none(lite):
+    config = replace(lite.model.config, depth=DepthConfig("somewhere", type="auto"))
+    model = PseudoLidarModel(config, lite.model.pseudo_lidar, lite.model.detector)
+    assert config.depth.window is None
+    assert model.depth_window == lite.model.pseudo_lidar.config.window
 
 
 def test_strides_do_not_matter(lite, camera, image):

@@ -10,7 +10,7 @@ from kd3d_core.config import load_config
 from kd3d_core.errors import ConfigError
 from kd3d_core.paths import share_dir
 from kd3d_core.study.config import Metric, StudyConfig, merged
-from kd3d_core.study.runs import last_model, student_runs, teacher_run
+from kd3d_core.study.runs import last_model, reference_runs, student_runs
 
 
 def test_settings_within_settings_are_merged():
@@ -31,7 +31,7 @@ def test_runs_come_seed_by_seed_and_differ_in_what_the_file_says(study):
     assert both.distill is not None
     assert both.distill.start == "model"
     assert control.optimizer == both.optimizer
-    teacher = teacher_run(study).config
+    teacher = reference_runs(study)[0].config
     assert (teacher.task, teacher.points, teacher.seed) == ("detector", "lidar", 0)
     assert both.teacher is not None
     assert both.teacher.model.startswith(teacher.out)
@@ -84,7 +84,7 @@ def test_only_a_teacher_with_a_file_can_lack_it(tmp_path):
     study = load_config(StudyConfig, write_study(tmp_path, variants=variants))
     control, own, named = student_runs(study, seeds=[0])
     assert [run.lacks_teacher for run in (control, own, named)] == [False, True, False]
-    path = last_model(teacher_run(study).folder)
+    path = last_model(reference_runs(study)[0].folder)
     path.parent.mkdir(parents=True)
     path.touch()
     assert not own.lacks_teacher
@@ -113,7 +113,7 @@ def test_frames_that_are_there_need_nothing_that_renders(tmp_path):
 @pytest.mark.parametrize("path", sorted((share_dir() / "config" / "study").glob("*.yaml")))
 def test_the_studies_that_ship_make_sense(path):
     study = load_config(StudyConfig, path)
-    runs = [teacher_run(study), *student_runs(study, seeds=study.seeds[:1])]
+    runs = [*reference_runs(study), *student_runs(study, seeds=study.seeds[:1])]
     assert len(study.seeds) == 3
     for run in runs:
         assert run.config.augment is not None

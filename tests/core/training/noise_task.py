@@ -66,6 +66,7 @@ class Noise:
 
     scores = (Score("error", higher_is_better=False),)
     has_idle_parameters = False
+    paces = ()
     digests: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self, model: nn.Module | None = None) -> None:

@@ -18,14 +18,16 @@ from kd3d_core.training.config import (
     TrainConfig,
     load_train_config,
 )
+from kd3d_core.training.stages import load_stages
 
 FILES = sorted((share_dir() / "config" / "train").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_configuration_that_ships_can_be_read(path):
-    config = load_train_config(path)
-    assert config.out == f"runs/{path.stem}"
+    stages = load_stages(path)
+    outs = [f"runs/{path.stem}/{stage.name}".removesuffix("/") for stage in stages]
+    assert [stage.config.out for stage in stages] == outs
 
 
 @pytest.mark.parametrize("kind", ["kitti_lite", "synth_lite"])
@@ -61,16 +63,19 @@ def test_every_key_is_explained(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["kd3d-train", "--settings"])
     assert command.main() == 0
     explained = capsys.readouterr().out
-    keys = set().union(*(keys_of(yaml.safe_load(path.read_text())) for path in FILES))
+    files = [yaml.safe_load(path.read_text()) for path in FILES]
+    runs = [run for values in files for run in (values, *values.pop("stages", {}).values())]
+    keys = set().union(*map(keys_of, runs))
     keys = (keys - {"teacher"}) | {"until_epoch", "weights"}
     assert not [key for key in keys if f"  --{key} " not in explained]
     assert "(type: int, default: 80)" in explained
     assert "each of distill.phases:" in explained
     assert "each of data.extra:" in explained
+    assert "--stages.NAME." in explained
 
 
 def test_settings_replace_those_of_the_file():
-    path = FILES[0]
+    path = FILES[0].with_name("kitti_lite.yaml")
     config = load_train_config(path, ["epochs=3", "optimizer.lr=1e-2", "augment=null"])
     assert (config.epochs, config.optimizer.lr, config.augment) == (3, 1e-2, None)
     assert config.optimizer.schedule == load_train_config(path).optimizer.schedule
@@ -96,7 +101,7 @@ def test_settings_replace_those_of_the_file():
 )
 def test_wrong_settings_are_one_line(change, reason):
     with pytest.raises(ConfigError, match=reason) as caught:
-        load_train_config(FILES[0], [change])
+        load_train_config(FILES[0].with_name("kitti_lite.yaml"), [change])
     assert "\n" not in str(caught.value)
 
 

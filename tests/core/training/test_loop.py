@@ -273,6 +273,7 @@ def test_the_learning_rate_rises_and_falls(tmp_path, schedule):
         {"step": 7},
         {"optimizer": {}},
         {"schedule": None},
+        {"schedule": {"last_epoch": "10", "_step_count": 11}},
         {"average": {"nothing": 1}},
         {"average": {"module.layers.1.bias": torch.tensor([torch.nan])}},
         {"random": []},
@@ -285,6 +286,23 @@ def test_an_edited_checkpoint_is_refused_in_one_line(tmp_path, change):
     with pytest.raises(WeightsError, match="delete it to start again") as caught:
         train(config(tmp_path), Noise())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+def test_of_a_schedule_only_its_place_is_read(tmp_path, schedule):
+    settings = config(tmp_path / "run", checkpoint_every=1)
+    settings = replace(settings, optimizer=replace(settings.optimizer, schedule=schedule))
+    whole = train(replace(settings, out=str(tmp_path / "whole")), Noise())
+    with pytest.raises(InterruptedRunError):
+        train(settings, Noise(StopsAt(6)))
+    path = tmp_path / "run" / "latest" / "state.pt"
+    state = torch.load(path, weights_only=True)
+    of_schedule = state["schedule"]
+    for part in (of_schedule, *of_schedule.get("_schedulers", ())):
+        part |= {"total_steps": "many", "T_max": 0, "_schedule_phases": [], "base_lrs": None,
+                 "_last_lr": 3, "get_lr": None}  # fmt: skip
+    torch.save(state, path)
+    assert train(settings, Noise()).losses == whole.losses
 
 
 def test_weights_that_are_not_finite_are_not_gone_on_with(tmp_path):

@@ -72,6 +72,10 @@ class TestSettings:
             ({"a/b": STAGES["depth"]}, "stages.a/b: name it with letters"),
             ({"depth": "b"}, "stages.depth holds 'b', not settings"),
             ({"depth": {**STAGES["depth"], "epoch": 3}}, "stages.depth: unknown key 'epoch'"),
+            (
+                {"a": {**STAGES["depth"], "precision": "bf16"}, "b": STAGES["teacher"]},
+                "the stages have precision auto and bf16",
+            ),
             ({"depth": {**STAGES["teacher"], "stages": {}}}, "unknown key 'stages'"),
         ],
     )

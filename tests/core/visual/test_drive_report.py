@@ -14,6 +14,7 @@ from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual import plots
+from kd3d_core.visual.frame import Scene
 from kd3d_core.visual.page import Drawing, Page, Picture, Section, Table, render
 from kd3d_core.visual.report import DriveFrame, drive_frame, write_report
 
@@ -33,15 +34,14 @@ def frame(index: int, truth: bool = True) -> DriveFrame:
     projection = np.array([[300.0, 0, 200, 0], [0, 300, 75, 0], [0, 0, 1, 0]])
     camera = PinholeCamera(projection, 400, 150, virtual_lidar_from_camera(1.65))
     points = np.random.default_rng(index).uniform(0, 40, (500, 4)).astype(np.float32)
-    return drive_frame(
-        f"{index / 10:.1f} s",
+    scene = Scene(
         np.full((150, 400, 3), 60 + 20 * index, np.uint8),
         camera,
         points,
         boxes(("Car", 15 + index, 0.9), ("Car", 45, 0.6), ("Cyclist", 20, 0.1)),
         boxes(("Car", 15 + index, 1), ("Car", 29, 1)) if truth else None,
-        50.0 + index,
     )
+    return drive_frame(f"{index / 10:.1f} s", scene, 50.0 + index)
 
 
 @pytest.fixture(scope="module")

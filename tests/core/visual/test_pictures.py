@@ -8,7 +8,7 @@ from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual.bev import BevView, draw_cloud, draw_footprints
-from kd3d_core.visual.frame import draw_frame
+from kd3d_core.visual.frame import Scene, draw_frame
 from kd3d_core.visual.image import draw_boxes, line_width, text_size, write
 
 RED = (255, 0, 0)
@@ -165,11 +165,11 @@ def test_a_frame_shows_detections_truth_and_why_not_to_trust_it(camera):
     shift = np.array([1, 0, 0, 0, 0, 0, 0])
     truth = ObjectBoxes(0, "lidar", boxes + shift, ("Car",), np.array([1.0]))
     points = np.zeros((0, 4), np.float32)
-    plain = draw_frame(image, camera, points, found)
+    plain = draw_frame(Scene(image, camera, points, found))
     assert (image == 90).all()
     assert plain.shape[1] == 400
-    assert (draw_frame(image, camera, points, found, truth) != plain).any()
-    doubtful = draw_frame(image, camera, points, found, caveat="UNTRAINED: random weights")
+    assert (draw_frame(Scene(image, camera, points, found, truth)) != plain).any()
+    doubtful = draw_frame(Scene(image, camera, points, found, caveat="UNTRAINED: random weights"))
     changed = np.nonzero((doubtful != plain).any(-1))
     assert changed[0].max() < 40
     assert len(changed[0]) > 100

@@ -20,7 +20,7 @@ from kd3d_core.data.synthetic import dataset
 from kd3d_core.data.synthetic.dataset import SynthConfig, write_dataset
 from kd3d_core.data.synthetic.lidar import LidarConfig
 from kd3d_core.data.synthetic.render import render
-from kd3d_core.data.synthetic.rig import CameraConfig
+from kd3d_core.data.synthetic.rig import CameraConfig, RigVariation
 from kd3d_core.errors import ConfigError, DataError, Kd3dError
 from kd3d_core.geometry.camera_info import camera_from_info
 
@@ -212,6 +212,20 @@ def test_the_command_says_what_it_needs(
     assert _run(monkeypatch, "--frames", 2, *bent) == 1
     assert "--bag without --out" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_scenes_may_have_other_cameras_and_a_drive_has_one(tmp_path: Path) -> None:
+    varied = replace(_SMALL, variation=RigVariation(height=0.1, pitch_deg=1.0, roll_deg=1.0))
+    first, second = (dataset.frame_rig(varied, index) for index in (0, 1))
+    assert first.config != second.config
+    assert first.config == dataset.frame_rig(varied, 0).config
+    drive = replace(varied, sequence=True)
+    assert dataset.frame_rig(drive, 0).config == dataset.frame_rig(drive, 1).config
+    write_dataset(varied, tmp_path, only=[0])
+    camera = KittiDataset(tmp_path)[0].camera()
+    np.testing.assert_allclose(
+        camera.image_from_lidar, first.rectified_camera.image_from_lidar, atol=1e-6
+    )
 
 
 def test_meta_is_plain_json(rendered: Path) -> None:

@@ -11,7 +11,7 @@ from kd3d_core.data.synthetic.materials import Material
 from kd3d_core.data.synthetic.mesh import Mesh, box, merge
 from kd3d_core.data.synthetic.picture import pixel_rays
 from kd3d_core.data.synthetic.raycast import RayCaster
-from kd3d_core.data.synthetic.rig import CameraConfig, Rig
+from kd3d_core.data.synthetic.rig import CameraConfig, Rig, RigVariation
 from kd3d_core.data.synthetic.sensor import expose
 from kd3d_core.data.synthetic.shading import radiance
 from kd3d_core.errors import CalibrationError
@@ -71,8 +71,46 @@ def test_the_rig_is_level_and_at_its_heights() -> None:
     assert origin[2] == pytest.approx(1.2 - 1.73)
 
 
+def test_a_camera_looks_down_by_its_pitch_and_leans_to_the_right_by_its_roll() -> None:
+    camera = Rig(CameraConfig(pitch_deg=2.0, roll_deg=3.0)).rectified_camera
+    level = Rig(CameraConfig()).rectified_camera
+    far_ahead, right = np.array([[1e6, 0, 0]]), np.array([[1e6, -1e5, 0]])
+    ahead = camera.project(far_ahead)[0][0] - level.project(far_ahead)[0][0]
+    assert ahead[1] == pytest.approx(-721.5377 * np.tan(np.deg2rad(2)), abs=0.5)
+    # Leaning to the right, the horizon rises there.
+    horizon = camera.project(right)[0][0] - camera.project(far_ahead)[0][0]
+    slope = np.rad2deg(np.arctan2(horizon[1], horizon[0]))
+    assert slope == pytest.approx(-3.0, abs=0.1)
+    # It turns about KITTI's camera 0, 6 cm beside it.
+    np.testing.assert_allclose(camera.rays[1], level.rays[1], atol=0.004)
+
+
+def test_variation_draws_other_cameras_within_its_limits() -> None:
+    variation = RigVariation(height=0.2, pitch_deg=0.5, roll_deg=0.1, focal=0.05)
+    rng = np.random.default_rng(0)
+    drawn = [variation.draw(CameraConfig(), rng) for _ in range(300)]
+    heights, pitches, focal = (
+        np.array([getattr(camera, name) for camera in drawn])
+        for name in ("mount_height", "pitch_deg", "fx")
+    )
+    assert 1.45 <= heights.min() < 1.48
+    assert 1.82 < heights.max() <= 1.85
+    assert pitches.std() == pytest.approx(0.5, abs=0.06)
+    assert 0.95 <= focal.min() / 721.5377 < 0.96
+    assert RigVariation().draw(CameraConfig(), rng) == CameraConfig()
+    with pytest.raises(CalibrationError, match="pitch_deg"):
+        RigVariation(pitch_deg=40)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{"width": 3}, {"fx": -1.0}, {"mount_height": 0.0}, {"distortion": (1.0,)}]
+    "wrong",
+    [
+        {"width": 3},
+        {"fx": -1.0},
+        {"mount_height": 0.0},
+        {"distortion": (1.0,)},
+        {"pitch_deg": 60.0},
+    ],
 )
 def test_impossible_cameras_are_refused(wrong: dict) -> None:
     with pytest.raises(CalibrationError, match=r"give|must be"):
@@ -159,6 +197,21 @@ def test_textures_keep_the_mean_and_fade_in_the_distance(material: Material) -> 
     assert far.std() <= near.std() + 1e-6
     assert near.min() >= 0
     assert near.max() <= 1
+
+
+def test_stains_on_asphalt_are_no_streaks() -> None:
+    """As far apart along the road as across it, two places look equally alike."""
+    rng = np.random.default_rng(0)
+    points = np.column_stack([rng.uniform(0, 5, (4000, 2)), np.zeros(4000)]).astype(np.float32)
+    kinds, color = np.full(4000, Material.ASPHALT), np.full((4000, 3), 0.3, np.float32)
+    up, sharp = np.tile(np.array([0, 0, 1], np.float32), (4000, 1)), np.full(4000, 1e-4, np.float32)
+    stains = texture._asphalt(points, up, sharp)
+    alike = [
+        np.corrcoef(stains, texture._asphalt(points + np.float32(shift), up, sharp))[0, 1]
+        for shift in ((0.15, 0, 0), (0, 0.15, 0))
+    ]
+    assert alike[0] == pytest.approx(alike[1], abs=0.12)
+    assert texture.vary(kinds, color, points, up, sharp).std() > 0.01
 
 
 def test_exposure_adapts_and_noise_grows_with_light() -> None:

@@ -5,9 +5,19 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from kd3d_core.data.synthetic import people, scenery, vehicles
+from kd3d_core.data.synthetic import people, plants, scenery, vehicles
 from kd3d_core.data.synthetic.materials import Material
-from kd3d_core.data.synthetic.mesh import Mesh, box, ellipsoid, limb, rod, rotate, smooth
+from kd3d_core.data.synthetic.mesh import (
+    Mesh,
+    box,
+    cross,
+    ellipsoid,
+    ellipsoids,
+    limb,
+    rod,
+    rotate,
+    smooth,
+)
 from kd3d_core.data.synthetic.raycast import RayCaster
 
 _RED = (0.5, 0.0, 0.0)
@@ -121,7 +131,9 @@ def test_a_step_moves_the_legs() -> None:
     assert np.ptp(striding.triangles[..., 0]) > np.ptp(standing.triangles[..., 0]) + 0.3
 
 
-@pytest.mark.parametrize("shape", [scenery.tree, scenery.conifer, scenery.bush, scenery.sign])
+@pytest.mark.parametrize(
+    "shape", [plants.tree, plants.conifer, plants.bush, scenery.sign, scenery.hoarding]
+)
 def test_scenery_stands_on_the_ground(shape: Callable[[np.random.Generator], Mesh]) -> None:
     rng = np.random.default_rng(4)
     for _ in range(5):
@@ -131,11 +143,62 @@ def test_scenery_stands_on_the_ground(shape: Callable[[np.random.Generator], Mes
         assert (mesh.color >= 0).all()
 
 
+@pytest.mark.parametrize("shape", [plants.hedge, scenery.fence, scenery.wall, scenery.guard_rail])
+def test_what_borders_a_plot_is_as_long_as_it(
+    shape: Callable[[np.random.Generator, float], Mesh],
+) -> None:
+    rng = np.random.default_rng(7)
+    low, high = shape(rng, 11.0).bounds
+    assert -0.3 < low[0] < 0.6
+    assert 10 < high[0] < 11.3
+    assert high[2] > 0.5
+    assert high[1] - low[1] < 1.6
+
+
+def test_a_thicket_hides_what_is_behind_it() -> None:
+    mesh = plants.thicket(np.random.default_rng(1), 20.0, 6.0)
+    caster = RayCaster(mesh.triangles)
+    x = np.linspace(1, 19, 50)
+    origins = np.column_stack([x, np.full(50, -30.0), np.full(50, 1.0)])
+    hit = caster.cast(origins, np.tile([0.0, 1.0, 0.0], (50, 1)))
+    assert np.isfinite(hit.distance).mean() > 0.9
+    assert hit.distance[np.isfinite(hit.distance)].min() > 26
+    assert 4 < mesh.bounds[1, 2] < 10
+
+
+def test_a_tall_tree_leaves_room_for_cars() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(5):
+        mesh = plants.tree(rng, tall=True)
+        leaves = mesh.triangles[mesh.material == Material.LEAVES]
+        assert mesh.bounds[1, 2] > 8
+        assert leaves[..., 2].min() > 1.9
+
+
+def test_ellipsoids_are_many_of_one() -> None:
+    centers, radii = np.array([[0, 0, 1.0], [5, 1, 2]]), np.array([[1, 2, 3.0], [0.5, 0.5, 0.5]])
+    both = ellipsoids(centers, radii, np.array([_RED, (0, 0.5, 0)]), Material.LEAVES, 1)
+    first = ellipsoid(centers[0], radii[0], Material.LEAVES, _RED, 1)
+    count = len(first)
+    assert len(both) == 2 * count
+    np.testing.assert_array_equal(both.triangles[:count], first.triangles)
+    np.testing.assert_array_equal(both.normals[:count], first.normals)
+    np.testing.assert_array_equal(both.color[:count], first.color)
+    np.testing.assert_allclose(both.triangles[count:].mean((0, 1)), centers[1], atol=1e-5)
+    np.testing.assert_array_equal(both.color[count], np.float32((0, 0.5, 0)))
+
+
+def test_cross_is_the_cross_product() -> None:
+    a, b = np.random.default_rng(0).normal(size=(2, 6, 3))
+    np.testing.assert_allclose(cross(a, b), np.cross(a, b))
+
+
+@pytest.mark.parametrize("kind", [scenery.building, scenery.hall])
 @pytest.mark.parametrize("side", [1, -1])
-def test_houses_stay_on_their_plot(side: int) -> None:
+def test_houses_stay_on_their_plot(side: int, kind: Callable[..., Mesh]) -> None:
     rng = np.random.default_rng(5)
     for _ in range(10):
-        low, high = scenery.building(rng, 12.0, 9.0, side).bounds
+        low, high = kind(rng, 12.0, 9.0, side).bounds
         assert low[0] > -0.5
         assert high[0] < 12.5
         inner, outer = (low[1], high[1]) if side > 0 else (-high[1], -low[1])

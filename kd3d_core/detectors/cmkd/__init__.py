@@ -1,0 +1,1 @@
+"""CMKD (Hong et al., 2022): a camera's features, lifted by a depth distribution into voxels."""
