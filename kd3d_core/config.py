@@ -23,6 +23,12 @@ _LONGEST_REASON = 400
 
 Config = TypeVar("Config")
 
+ADDED = {"added": True}
+"""Metadata of a field that a settings class got after runs and caches knew it.
+
+While it has its default, `settings_digest` is what it was before, so that they go on.
+"""
+
 
 def load_config(kind: type[Config], path: Path | str, changes: Sequence[str] = ()) -> Config:
     """The dataclass `kind`, possibly of others, filled from the YAML file at `path`.
@@ -75,7 +81,16 @@ def settings_digest(value: Any) -> str:
     >>> settings_digest(["lite", 1]) == settings_digest(["lite", 1]) != settings_digest(["lite", 2])
     True
     """
-    return hashlib.sha256(json.dumps(value, default=asdict).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(value, default=_old_settings).encode()).hexdigest()
+
+
+def _old_settings(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass, without those of `ADDED` that have their default."""
+    return {
+        each.name: getattr(value, each.name)
+        for each in fields(value)
+        if each.metadata != ADDED or getattr(value, each.name) != each.default
+    }
 
 
 def save_settings(path: Path, value: Any) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from kd3d_core.errors import Kd3dError, first_line
 from kd3d_core.files import claimed
+from kd3d_core.memory import keep_freed_memory
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -183,6 +184,7 @@ def _call(attempt: Callable[[str], tuple[str, bool | None]], item: str) -> tuple
 
 def _follow_parent() -> None:
     """Leave Ctrl-C to the parent, and end with it, even if it is killed."""
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -32,7 +32,7 @@ def extract(
     workers: int = 0,
     ray: str = "",
     check: bool = False,
-) -> None:
+) -> int:
     """Extract recordings into a data set in KITTI's layout, one for each camera, and a report.
 
     Args:
@@ -52,8 +52,8 @@ def extract(
             recording's transforms.
         as_measured: leave points where they were measured; by default they are moved to where they
             would have been at the time of the image, where /tf or odometry tell.
-        camera_height: metres over the ground. Given, clouds are moved up or down so that the ground
-            lies at z = -1.73, where models expect it.
+        camera_height: metres over the ground. With it, clouds are moved up or down so that the
+            ground lies at z = -1.73, where models expect it; without a LiDAR the default is 1.65.
         val_share: share of the frames that is for validation.
         workers: processes; 0 for one per CPU.
         ray: address of a Ray cluster that works instead; auto for the one that runs here.
@@ -102,11 +102,12 @@ def extract(
         )
     if outcome.report is None:
         print(f"{out}: all of it was extracted before")
-        return
+        return 0
     if outcome.kept:
         print(f"{outcome.kept} frames are of an earlier run")
     _print(outcome.report)
     print(f"{out / 'report.html'} shows samples and all reasons")
+    return 0 if outcome.report.frame_count else 1
 
 
 def _print(report: "ExtractReport") -> None:

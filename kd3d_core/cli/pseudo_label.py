@@ -71,8 +71,9 @@ def pseudo_label(
     from kd3d_core.progress import progress_of
 
     thresholds = score_thresholds(score_threshold, config.detector.classes, config.card)
-    network = make_model(config, torch.device(usable_device(device)), precision)
-    digest = model_digest(network.config, f"{network.description}, {device}, {network.precision}")
+    here = torch.device(usable_device(device))
+    network = make_model(config, here, precision)
+    digest = model_digest(network.config, f"{network.description}, {here}, {network.precision}")
     folder = out or dataset.root / "label_2"
     refusal = f"{folder} is in use by another kd3d-pseudo-label: wait for it"
     with (

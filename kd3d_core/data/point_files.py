@@ -38,7 +38,10 @@ _OTHERS = {
 _TEXT = frozenset(string.printable.encode())
 _TEXT_START = 64  # bytes that are looked at
 
-_NEAREST_M, _FARTHEST_M = 0.1, 1000.0
+FARTHEST_M = 1000.0
+"""No LiDAR measures as far, along any axis."""
+
+_NEAREST_M = 0.1
 _SAMPLE = 2048  # points that are looked at closely
 _FEW = 32  # points of which nothing can be told
 _ODD_SHARE = 0.35
@@ -86,12 +89,12 @@ def _other_kind(data: bytes) -> str | None:
 
 def _fault(points: np.ndarray, layout: PointLayout, closely: bool) -> str | None:
     """Why these can't be points of a LiDAR in the layout; None if they can."""
-    if not np.abs(points[:, :3]).max(initial=0) < _FARTHEST_M:
+    if not np.abs(points[:, :3]).max(initial=0) < FARTHEST_M:
         broken = int((~np.isfinite(points[:, :3])).any(1).sum())
         if broken:
             return f"{broken} of {len(points)} points are not finite"
-        far = int((np.abs(points[:, :3]) >= _FARTHEST_M).any(1).sum())
-        return f"{far} of {len(points)} points are {_FARTHEST_M:g} m away or more"
+        far = int((np.abs(points[:, :3]) >= FARTHEST_M).any(1).sum())
+        return f"{far} of {len(points)} points are {FARTHEST_M:g} m away or more"
     intensity = points[:, 3]
     lowest, highest = intensity.min(initial=0), intensity.max(initial=0)
     if not (lowest >= 0 and highest <= layout.intensity_max * 1.001):
@@ -146,7 +149,7 @@ def _guess(data: bytes) -> PointLayout | None:
         if len(data) % size or len(data) < _FEW * size:
             continue
         points = layout.decode(data[: _SAMPLE * size])
-        sane = np.isfinite(points).all(1) & (np.abs(points[:, :3]) < _FARTHEST_M).all(1)
+        sane = np.isfinite(points).all(1) & (np.abs(points[:, :3]) < FARTHEST_M).all(1)
         if sane.mean() < 0.99 or _are_odd(points[sane, :3]):
             continue
         intensity = points[sane, 3]

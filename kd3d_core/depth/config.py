@@ -1,8 +1,9 @@
 """DepthConfig: which depth model, as YAML files say it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from kd3d_core.config import ADDED
 from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.window import WindowConfig
 
@@ -29,7 +30,7 @@ class DepthConfig:
     window: WindowConfig | None = None
     type: Literal["glpn", "pyramid", "auto"] = "glpn"
     encoder: Literal["b0", "b4"] = "b4"
-    encoder_weights: Literal["random", "imagenet"] = "random"
+    encoder_weights: Literal["random", "imagenet"] = field(default="random", metadata=ADDED)
     max_depth: int = 80
     depth_scale: float = 1.0
 

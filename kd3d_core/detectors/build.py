@@ -7,6 +7,7 @@ import torch
 
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.checkpoint import load_tensors
+from kd3d_core.detectors.cmkd.assistant import cmkd_assistant_lite, cmkd_assistant_tiny
 from kd3d_core.detectors.cmkd.start import start_image_side
 from kd3d_core.detectors.cmkd.student import cmkd_kitti, cmkd_lite, cmkd_tiny
 from kd3d_core.detectors.config import DetectorConfig
@@ -32,12 +33,14 @@ _DESIGNS: dict[str, Callable[..., AnchorDetector]] = {
     "cmkd_teacher_lite": cmkd_teacher_lite,
     "cmkd_teacher_tiny": cmkd_teacher_tiny,
 }
-_STUDENTS: dict[str, Callable[..., AnchorDetector]] = {
+_LIFTING: dict[str, Callable[..., AnchorDetector]] = {
     "cmkd_kitti": cmkd_kitti,
     "cmkd_lite": cmkd_lite,
     "cmkd_tiny": cmkd_tiny,
+    "cmkd_assistant_lite": cmkd_assistant_lite,
+    "cmkd_assistant_tiny": cmkd_assistant_tiny,
 }
-"""Those that read an image alone, and are told what reads it."""
+"""Those that lift an image, and are told what reads it."""
 
 
 def random_detector(config: DetectorConfig, seed: int) -> AnchorDetector:
@@ -60,7 +63,7 @@ def untrained_detector(config: DetectorConfig, seed: int) -> AnchorDetector:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         detector.init_weights()
-    if config.type in _STUDENTS:
+    if config.type in _LIFTING:
         start_image_side(detector.network["image_side"], config.used_image_side)
     return detector
 
@@ -78,9 +81,9 @@ def load_detector(path: Path, config: DetectorConfig) -> AnchorDetector:
 
 def _build(config: DetectorConfig) -> AnchorDetector:
     wanted = [] if config.point_cloud_range is None else [config.point_cloud_range]
-    if config.type in _STUDENTS:
+    if config.type in _LIFTING:
         side = config.used_image_side
-        detector = _STUDENTS[config.type](config.decoding, side, *wanted)
+        detector = _LIFTING[config.type](config.decoding, side, *wanted)
     else:
         detector = _DESIGNS[config.type](config.decoding, *wanted)
     if config.class_loss is not None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from kd3d_core.classes import KITTI_CLASSES
+from kd3d_core.config import ADDED
 from kd3d_core.errors import ConfigError, shown
 from kd3d_core.geometry.window import WindowConfig
 
@@ -20,15 +21,20 @@ DetectorType = Literal[
     "cmkd_kitti",
     "cmkd_lite",
     "cmkd_tiny",
+    "cmkd_assistant_lite",
+    "cmkd_assistant_tiny",
     "cmkd_teacher_second",
     "cmkd_teacher_pillars",
     "cmkd_teacher_lite",
     "cmkd_teacher_tiny",
 ]
+_LIGHT = ("resnet18", "efficientnet_lite0", "glpn_b0")
 _ENCODERS = {
     "cmkd_kitti": ("resnet50",),
-    "cmkd_lite": ("resnet18", "efficientnet_lite0", "glpn_b0"),
-    "cmkd_tiny": ("resnet18", "efficientnet_lite0", "glpn_b0"),
+    "cmkd_lite": _LIGHT,
+    "cmkd_tiny": _LIGHT,
+    "cmkd_assistant_lite": _LIGHT,
+    "cmkd_assistant_tiny": _LIGHT,
 }
 """By type, what may read the image; the first is the default."""
 
@@ -75,7 +81,8 @@ class DetectorConfig:
 
     Attributes:
         type: which design; `second`, `pointpillars` and `cmkd_teacher_*` read points alone, and
-            `cmkd_kitti`, `cmkd_lite` and `cmkd_tiny` images alone.
+            `cmkd_kitti`, `cmkd_lite` and `cmkd_tiny` images alone. `cmkd_assistant_*` are those
+            with the true depth of points: they teach them, as `type: lidar`.
         weights: a name from `config/weights.yaml`, a `.safetensors` or mmdet3d `.pth` file, or
             `random`.
         window: what the detector sees of the image. For types that see none, the depth model's
@@ -87,7 +94,7 @@ class DetectorConfig:
             neither learnt nor found.
         class_loss: what scores learn from labels: `focal`, whether an object is there, or
             `quality_focal`, how much the box found there overlaps it. None is the design's own.
-        image_side: what reads the image, for `cmkd_kitti`, `cmkd_lite` and `cmkd_tiny`.
+        image_side: what reads the image, for students of CMKD and their assistants.
     """
 
     type: DetectorType
@@ -96,8 +103,8 @@ class DetectorConfig:
     classes: tuple[str, ...] = KITTI_CLASSES
     decoding: DecodeConfig = field(default_factory=DecodeConfig)
     point_cloud_range: Range | None = None
-    class_loss: ClassLoss | None = None
-    image_side: ImageSideConfig | None = None
+    class_loss: ClassLoss | None = field(default=None, metadata=ADDED)
+    image_side: ImageSideConfig | None = field(default=None, metadata=ADDED)
 
     def __post_init__(self) -> None:
         if self.classes != KITTI_CLASSES:
@@ -131,7 +138,7 @@ class DetectorConfig:
     @property
     def reads_image_alone(self) -> bool:
         """Whether it is a student of CMKD."""
-        return self.type in _ENCODERS
+        return self.type in ("cmkd_kitti", "cmkd_lite", "cmkd_tiny")
 
     @property
     def used_image_side(self) -> ImageSideConfig:

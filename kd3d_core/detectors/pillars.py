@@ -29,10 +29,11 @@ class PillarEncoder(nn.Module):
     where the paper has the point itself first.
     """
 
-    def __init__(self, grid: VoxelGrid, channels: int) -> None:
+    def __init__(self, grid: VoxelGrid, channels: int, momentum: float = 0.01) -> None:
+        """`momentum` is that of the norm's statistics; mmdet3d's by default."""
         super().__init__()
         self.grid = grid
-        norm = nn.BatchNorm1d(channels, eps=1e-3, momentum=0.01)
+        norm = nn.BatchNorm1d(channels, eps=1e-3, momentum=momentum)
         linear = nn.Linear(10, channels, bias=False)
         self.pfn_layers = nn.ModuleList([nn.Sequential(OrderedDict(norm=norm, linear=linear))])
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from kd3d_core.data.bag import BagReader, RawMessage
 from kd3d_core.data.labels import Label, box_labels
+from kd3d_core.data.point_files import FARTHEST_M
 from kd3d_core.errors import CalibrationError, DataError, ImageError, shown
 from kd3d_core.extract.calibration import Rectifier
 from kd3d_core.extract.index import message_fault
-from kd3d_core.extract.motion import MotionCorrection
+from kd3d_core.extract.motion import MOVED, MOVED_WHOLE, MotionCorrection
 from kd3d_core.extract.plan import FrameRef, ImageRef, MessageRef, RecordingPlan
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.camera_info import camera_from_info
@@ -114,7 +115,8 @@ class FrameMaker:
         self._reader = self._stack.enter_context(BagReader(plan.path))
         self._motion: MotionCorrection | None = None
         if plan.correct_motion:
-            transforms = self._stack.enter_context(BagTransforms(Path(plan.path)))
+            by_record = plan.clock == "record"
+            transforms = self._stack.enter_context(BagTransforms(Path(plan.path), by_record))
             self._motion = MotionCorrection(transforms)
 
     def __enter__(self) -> "FrameMaker":
@@ -176,7 +178,8 @@ class FrameMaker:
             scan = None if cloud is None else self._scan(cloud, ref, image, placement)
             labels = None
             if boxes is not None:
-                labels = _labels(boxes, placement @ self._change(ref, image), model)
+                change = self._change(ref, image, scan)
+                labels = _labels(boxes, placement @ change, model)
             yield MadeFrame(ref, camera, pixels, model, scan, labels, label_fault)
 
     def _decoded(self, raw: RawMessage | None) -> object:
@@ -224,18 +227,23 @@ class FrameMaker:
         self, cloud: PointCloud, ref: FrameRef, image: ImageRef, placement: np.ndarray
     ) -> Scan:
         """The points as the image's time has them, in the frame of the output."""
-        counts = {"not finite": cloud.not_finite, "at zero": cloud.zero}
-        dropped = {reason: count for reason, count in counts.items() if count}
         points, motion = cloud.points, ""
         if self._motion is not None and ref.scan is not None:
             scan, to_ns = ref.scan, image.message.stamp_ns
             points, motion = self._motion.correct(cloud, scan.stamp_ns, to_ns, scan.recorded_ns)
-        return Scan(_placed(points, placement), dropped, motion)
+        points = _placed(points, placement)
+        counts = {"not finite": cloud.not_finite, "at zero": cloud.zero, "too far": 0}
+        if np.abs(points[:, :3]).max(initial=0) >= FARTHEST_M:
+            is_near = (np.abs(points[:, :3]) < FARTHEST_M).all(1)
+            points, counts["too far"] = points[is_near], int((~is_near).sum())
+        dropped = {reason: count for reason, count in counts.items() if count}
+        return Scan(points, dropped, motion)
 
-    def _change(self, ref: FrameRef, image: ImageRef) -> np.ndarray:
+    def _change(self, ref: FrameRef, image: ImageRef, scan: Scan | None) -> np.ndarray:
         """The 4x4 that takes boxes from the time of the scan to that of the image, as points go."""
         change = None
-        if self._motion is not None and ref.scan is not None:
+        has_moved = scan is not None and scan.motion in (MOVED, MOVED_WHOLE)
+        if self._motion is not None and ref.scan is not None and has_moved:
             change = self._motion.pose_change(
                 self._plan.points_frame,
                 ref.scan.stamp_ns,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from kd3d_core.data.point_layout import KITTI_POINTS
 from kd3d_core.extract.plan import RecordingPlan
 from kd3d_core.extract.splitting import split_by_time
 from kd3d_core.extract.work import WorkFolder, Written
@@ -70,6 +71,7 @@ def _complete_set(
         "source": "kd3d-extract",
         "format": FORMAT,
         **settings,
+        "points": KITTI_POINTS.to_meta(),
         "recordings": [
             _recording(plan, drive, camera) for plan, drive in zip(plans, drives, strict=True)
         ],

@@ -14,6 +14,7 @@ import numpy as np
 
 from kd3d_core.config import plain
 from kd3d_core.data.bag.choice import CameraTopics
+from kd3d_core.extract.config import Clock
 from kd3d_core.extract.summary import CameraSet, ClockJump, Tally, TopicReport
 from kd3d_core.extract.topics import RecordingTopics
 from kd3d_core.files import read_json, write_whole
@@ -86,12 +87,13 @@ class RecordingPlan:
     """What is to be extracted of a recording.
 
     Attributes:
-        path: as the user gave it.
+        path: absolute.
         topics: that are read.
         points_frame: the clouds' frame, or the virtual one.
         cameras: in the order of the topics.
         poses: 4x4 `lidar_from_camera`, those that differ.
         frames: in the order of the recording.
+        clock: what says when something was measured.
         correct_motion: whether points are corrected for the LiDAR's motion during a sweep.
         start_ns: recorded stamp of the first message.
         end_ns: recorded stamp of the last message.
@@ -107,6 +109,7 @@ class RecordingPlan:
     cameras: tuple[PlannedCamera, ...]
     poses: tuple[np.ndarray, ...]
     frames: tuple[FrameRef, ...]
+    clock: Clock
     correct_motion: bool
     start_ns: int
     end_ns: int
@@ -137,6 +140,7 @@ def load_plan(path: Path) -> RecordingPlan:
         cameras=tuple(_camera(each) for each in values["cameras"]),
         poses=tuple(np.array(pose) for pose in values["poses"]),
         frames=tuple(_frame(row) for row in values["frames"]),
+        clock=values["clock"],
         correct_motion=values["correct_motion"],
         start_ns=values["start_ns"],
         end_ns=values["end_ns"],

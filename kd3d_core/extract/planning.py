@@ -1,48 +1,30 @@
 """Makes the plan of a recording: reads it through once and decides which messages make a frame."""
 
-from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from kd3d_core.data.bag import BagReader
 from kd3d_core.data.bag.choice import CameraTopics
-from kd3d_core.data.extrinsics_file import read_extrinsics
 from kd3d_core.errors import CalibrationError, DataError, shown
 from kd3d_core.extract.accounts import info_tally, other_tallies, topic_reports
 from kd3d_core.extract.candidates import NO_POSE, TOO_NEAR, UNWANTED, Candidates
 from kd3d_core.extract.config import ExtractConfig
 from kd3d_core.extract.index import RecordingIndex, index_recording
 from kd3d_core.extract.placement import detector_from_lidar, placement_doubts
+from kd3d_core.extract.places import Places, Travel, require_transforms
 from kd3d_core.extract.plan import FrameRef, ImageRef, MessageRef, PlannedCamera, RecordingPlan
 from kd3d_core.extract.summary import CameraSet
 from kd3d_core.extract.sync import FAR, TAKEN, Times, match
 from kd3d_core.extract.topics import RecordingTopics
 from kd3d_core.geometry.camera_info import camera_info_doubts, looks_rectified
-from kd3d_core.geometry.virtual_frame import VIRTUAL_FRAME, virtual_lidar_from_camera
+from kd3d_core.geometry.virtual_frame import VIRTUAL_FRAME
 from kd3d_core.runtime.bag_transforms import BagTransforms
 
-_CAMERA_HEIGHT_M = 1.65
 _DEFAULT_OFFSET_S = 0.05  # where a camera's period can't be told
 _SAME_STAMP_S = 1e-3  # labels have the stamp of their scan, but for rounding
-
-
-class _Poses:
-    """Poses of cameras in the LiDAR's frame, each kept once."""
-
-    def __init__(self) -> None:
-        self.poses: list[np.ndarray] = []
-        self._numbers: dict[bytes, int] = {}
-
-    def number(self, pose: np.ndarray) -> int:
-        key = pose.tobytes()
-        if key not in self._numbers:
-            self._numbers[key] = len(self.poses)
-            self.poses.append(pose)
-        return self._numbers[key]
 
 
 @dataclass(eq=False)
@@ -62,30 +44,6 @@ class _Used(NamedTuple):
     labels: set[int]
 
 
-class _Travel:
-    """Tells whether the robot has moved since it was last asked and had."""
-
-    def __init__(self, transforms: BagTransforms, least_m: float) -> None:
-        self._transforms, self._least_m = transforms, least_m
-        self._last: np.ndarray | None = None
-
-    def has_moved(self, frame: str, at: MessageRef) -> bool:
-        """Whether a frame of the robot has; always if nothing is asked of it.
-
-        `CalibrationError` if its place isn't known.
-        """
-        if not self._least_m:
-            return True
-        self._transforms.follow(at.recorded_ns)
-        above = self._transforms.buffer.ancestors(frame, at.stamp_ns)
-        root = above[-1] if above else frame
-        place = self._transforms.lookup(root, frame, at.stamp_ns, at.recorded_ns)[:3, 3]
-        if self._last is not None and np.linalg.norm(place - self._last) < self._least_m:
-            return False
-        self._last = place
-        return True
-
-
 class _Planner:
     def __init__(
         self,
@@ -94,20 +52,21 @@ class _Planner:
         names: Mapping[str, str],
         config: ExtractConfig,
         index: RecordingIndex,
+        transforms: BagTransforms,
     ) -> None:
         self.reader, self.topics, self.names = reader, topics, names
         self.config, self.index = config, index
         self.images = [self._candidates(camera.images) for camera in topics.cameras]
         self.scans = self._candidates(topics.points) if topics.points else None
         self.labels = self._candidates(topics.labels) if topics.labels else None
-        self.poses = _Poses()
         self.pose_error = ""
         self.max_offsets = [self._max_offset_s(images) for images in self.images]
         # Why messages are in no frame: of images and of scans, by camera and number.
         self.image_fates: list[dict[int, str]] = [{} for _ in topics.cameras]
         self.scan_fates: list[dict[int, str]] = [{} for _ in topics.cameras]
         self.used: list[_Used] = [_Used(set(), set(), set()) for _ in topics.cameras]
-        self.extrinsics = [read_extrinsics(file) for file in config.extrinsics]
+        infos = [index.infos[camera.infos] for camera in topics.cameras]
+        self.places = Places(transforms, config, self.images, infos, self.scans)
         self.rectified = [self._is_rectified(camera) for camera in topics.cameras]
 
     def _candidates(self, topic: str) -> Candidates:
@@ -188,26 +147,25 @@ class _Planner:
         """The moments that become frames, numbered from `first` on."""
         frames: list[FrameRef] = []
         numbers = [first] * len(self.images)
-        with BagTransforms(Path(self.reader.path)) as transforms:
-            travel = [_Travel(transforms, self.config.min_motion_m) for _ in self.images]
-            for moment in moments:
-                images = self._placed(moment, transforms)
-                anchor = self._anchor(moment)
-                meter = travel[0 if self.scans is not None else next(iter(moment.images))]
-                if not images or not self._is_wanted(meter, moment, anchor):
-                    continue
-                number = max(numbers[camera] for camera in images)
-                for camera in images if self.scans is None else range(len(numbers)):
-                    numbers[camera] = number + 1
-                frames.append(self._frame(f"{number:06d}", images, moment))
-                self._note_used(moment, images)
+        travel = [Travel(self.places.transforms, self.config.min_motion_m) for _ in numbers]
+        for moment in moments:
+            images = self._placed(moment)
+            traveller = travel[0 if self.scans is not None else next(iter(moment.images))]
+            if not images or not self._is_wanted(traveller, moment):
+                continue
+            number = max(numbers[camera] for camera in images)
+            # Scans are numbered, so that frames of several cameras have the name of their scan.
+            for camera in images if self.scans is None else range(len(numbers)):
+                numbers[camera] = number + 1
+            frames.append(self._frame(f"{number:06d}", images, moment))
+            self._note_used(moment, images)
         return frames
 
-    def _is_wanted(self, meter: "_Travel", moment: _Moment, anchor: MessageRef) -> bool:
+    def _is_wanted(self, travel: Travel, moment: _Moment) -> bool:
         """Whether the robot has moved far enough for a frame."""
         reason = TOO_NEAR
         try:
-            if meter.has_moved(self._frame_of(moment), anchor):
+            if travel.has_moved(self._frame_of(moment), self._anchor(moment)):
                 return True
         except CalibrationError as error:
             self.pose_error = self.pose_error or str(error)
@@ -235,51 +193,21 @@ class _Planner:
         """The coordinate frame that moves with the robot."""
         if moment.scan is not None and self.scans is not None:
             return self.scans.frame_id(moment.scan)
-        return self._camera_frame(*next(iter(moment.images.items())))
+        return self.places.camera_frame(*next(iter(moment.images.items())))
 
-    def _camera_frame(self, camera: int, number: int) -> str:
-        infos = self.index.infos[self.topics.cameras[camera].infos]
-        named = self.images[camera].frame_id(number)
-        return named or (infos[0][1].frame_id.lstrip("/") if infos else "")
-
-    def _placed(self, moment: _Moment, transforms: BagTransforms) -> dict[int, ImageRef]:
+    def _placed(self, moment: _Moment) -> dict[int, ImageRef]:
         """The images of a moment, as far as it is known where their cameras were."""
         placed = {}
         for camera, number in moment.images.items():
-            ref = self.images[camera].ref(number)
             try:
-                pose = self._pose(moment, camera, number, ref, transforms)
+                pose = self.places.number_of_pose(camera, number, moment.scan)
             except CalibrationError as error:
                 self.pose_error = self.pose_error or str(error)
                 self._give_up(_Moment({camera: number}, moment.scan), NO_POSE)
                 continue
-            placed[camera] = ImageRef(
-                ref, self._info_number(camera, number), self.poses.number(pose)
-            )
+            info = self.places.number_of_info(camera, number)
+            placed[camera] = ImageRef(self.images[camera].ref(number), info, pose)
         return placed
-
-    def _pose(
-        self,
-        moment: _Moment,
-        camera: int,
-        number: int,
-        ref: MessageRef,
-        transforms: BagTransforms,
-    ) -> np.ndarray:
-        if moment.scan is None or self.scans is None:
-            return virtual_lidar_from_camera(self.config.camera_height_m or _CAMERA_HEIGHT_M)
-        if self.extrinsics:
-            return self.extrinsics[camera]
-        lidar_frame = self.scans.frame_id(moment.scan)
-        camera_frame = self._camera_frame(camera, number)
-        return transforms.lookup(lidar_frame, camera_frame, ref.stamp_ns, ref.recorded_ns)
-
-    def _info_number(self, camera: int, number: int) -> int:
-        """The CameraInfo that holds for an image: the latest one, or the first of all."""
-        images = self.images[camera]
-        stamp_ns = images.index.stamp_ns[number] or images.index.recorded_ns[number]
-        infos = self.index.infos[self.topics.cameras[camera].infos]
-        return max(bisect_right(infos, stamp_ns, key=lambda item: item[0]) - 1, 0)
 
     def _give_up(self, moment: _Moment, reason: str) -> None:
         for camera, number in moment.images.items():
@@ -292,14 +220,15 @@ class _Planner:
         frames = self.frames(self.moments(), first)
         moves = any(not topic.endswith("tf_static") for topic in self.topics.transforms)
         if not frames and self.pose_error:
-            raise DataError(f"{self.reader.path}: {self.pose_error}: or give --extrinsics FILE")
+            raise DataError(f"{self.reader.path}: {self.pose_error}; or give --extrinsics FILE")
         return RecordingPlan(
             path=str(self.reader.path),
             topics=self.topics,
-            points_frame=self.scans.index.frames[0] if self.scans is not None else VIRTUAL_FRAME,
+            points_frame=self._points_frame(),
             cameras=tuple(self._camera(camera, frames) for camera in range(len(self.images))),
-            poses=tuple(self.poses.poses),
+            poses=tuple(self.places.poses),
             frames=tuple(frames),
+            clock=self.config.clock,
             correct_motion=self.config.correct_motion and self.scans is not None and moves,
             start_ns=self.reader.start_ns,
             end_ns=self.reader.end_ns,
@@ -308,6 +237,11 @@ class _Planner:
             stopped=self.index.stopped,
             doubts=self._doubts(),
         )
+
+    def _points_frame(self) -> str:
+        if self.scans is None:
+            return VIRTUAL_FRAME
+        return next(iter(self.scans.index.frames), "")
 
     def _doubts(self) -> tuple[str, ...]:
         if self.scans is None:
@@ -330,7 +264,7 @@ class _Planner:
         placement = np.eye(4)
         doubts: tuple[str, ...] = ()
         if poses and self.scans is not None:
-            pose = self.poses.poses[poses[0]]
+            pose = self.places.poses[poses[0]]
             placement = detector_from_lidar(pose, self.config.camera_height_m)
             doubts = placement_doubts(placement @ pose)
         if infos:
@@ -368,12 +302,15 @@ def plan_recording(
 
     Raises:
         DataError: nothing says when or with which camera its images were taken.
+        CalibrationError: nothing says where its cameras were.
     """
-    index = index_recording(reader, topics, on_message)
-    for camera in topics.cameras:
-        if not index.infos[camera.infos]:
-            raise DataError(
-                f"{reader.path}: no CameraInfo on {shown(camera.infos)} can be read, so there is "
-                f"no calibration for {shown(camera.images)}: name another with --camera-info"
-            )
-    return _Planner(reader, topics, names, config, index).plan(first)
+    with BagTransforms(reader.path, by_record=config.clock == "record") as transforms:
+        require_transforms(reader, topics, config, transforms)
+        index = index_recording(reader, topics, on_message)
+        for camera in topics.cameras:
+            if not index.infos[camera.infos]:
+                raise DataError(
+                    f"{reader.path}: no CameraInfo on {shown(camera.infos)} can be read, so there "
+                    f"is no calibration for {shown(camera.images)}: name another with --camera-info"
+                )
+        return _Planner(reader, topics, names, config, index, transforms).plan(first)

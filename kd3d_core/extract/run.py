@@ -28,6 +28,7 @@ from kd3d_core.extract.work import (
     block_names,
     block_size,
     extract_block,
+    quiet_readers,
     results,
 )
 from kd3d_core.files import claimed, read_json, write_json, write_whole
@@ -75,8 +76,22 @@ def extract(
             something else or can't be written.
         Kd3dError: a worker was killed.
     """
+    # Absolute, for machines of a cluster and for a run from elsewhere that goes on.
+    bags, out = [bag.resolve() for bag in bags], out.resolve()
     folder = WorkFolder(out)
     _check_out(folder)
+    with quiet_readers():
+        return _extract(bags, folder, config, workers, ray_address, check)
+
+
+def _extract(
+    bags: Sequence[Path],
+    folder: WorkFolder,
+    config: ExtractConfig,
+    workers: int,
+    ray_address: str,
+    check: bool,
+) -> Outcome:
     settings = _settings(bags, config)
     digest = settings_digest(settings)
     if not check and _is_complete(folder, digest):
@@ -85,7 +100,7 @@ def extract(
     _refuse_no_frames(plans)
     if check:
         report = _report(plans, [_unwritten(plan) for plan in plans], settings, False)
-        _write_report(report, out)
+        _write_report(report, folder.out)
         return Outcome(report)
     blocks = _blocks(plans)
     total = sum(blocks.values())
@@ -101,7 +116,7 @@ def extract(
         written = [frames for frames, _ in found]
         complete_sets(folder, plans, written, settings, config.val_share)
         report = _report(plans, found, settings, True)
-        _write_report(report, out)
+        _write_report(report, folder.out)
         write_whole(_mark(folder), digest.encode())
     return Outcome(report, kept)
 

@@ -215,6 +215,13 @@ class ExtractReport:
     extracted: bool
 
     @property
+    def frame_count(self) -> int:
+        """Frames of all cameras."""
+        return sum(
+            len(camera.frames) for recording in self.recordings for camera in recording.cameras
+        )
+
+    @property
     def size_bytes(self) -> int:
         """Of all frames' files."""
         return sum(

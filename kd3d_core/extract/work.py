@@ -6,7 +6,9 @@ all of its frames.
 """
 
 import json
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -78,11 +80,24 @@ def extract_block(folder: WorkFolder, digest: str, name: str) -> None:
     `digest` is that of the extraction, see `run`.
     """
     recording, _, block = name.partition("-")
-    plan, maker = _maker(folder.plan(int(recording)), digest)
     first = int(block) * _BLOCK_FRAMES
-    made = maker.frames(plan.frames[first : first + _BLOCK_FRAMES])
-    rows = [_row(folder, plan, each) for each in made]
+    with quiet_readers():
+        plan, maker = _maker(folder.plan(int(recording)), digest)
+        made = maker.frames(plan.frames[first : first + _BLOCK_FRAMES])
+        rows = [_row(folder, plan, each) for each in made]
     write_whole(folder.result(name), json.dumps({"frames": rows}).encode())
+
+
+@contextmanager
+def quiet_readers() -> Iterator[None]:
+    """Let readers of a recording, of which there are several, not say what the report says."""
+    log = logging.getLogger("kd3d_core.data.bag")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 @lru_cache(maxsize=1)

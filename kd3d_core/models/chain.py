@@ -20,7 +20,7 @@ from kd3d_core.detectors.decode import BoxSlots
 from kd3d_core.devices import FixedPrecision, autocast
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.points import matching
-from kd3d_core.geometry.window import ImageWindow
+from kd3d_core.geometry.window import ImageWindow, WindowConfig
 from kd3d_core.models.config import (
     CmkdModelConfig,
     LidarModelConfig,
@@ -137,6 +137,8 @@ class Model(ABC):
     """Whether it needs an image."""
     reads_points: bool
     """Whether it needs points of a true LiDAR."""
+    depth_window: WindowConfig | None = None
+    """What the network that says depth sees of the image; None without one."""
 
     def __init__(
         self, config: ModelConfig, detector: AnchorDetector, precision: FixedPrecision
@@ -202,6 +204,7 @@ class PseudoLidarModel(Model):
     ) -> None:
         super().__init__(config, detector, pseudo_lidar.precision)
         self.pseudo_lidar = pseudo_lidar
+        self.depth_window = pseudo_lidar.config.window  # `config` may leave it to the network
         self._window = config.detector.window
 
     @property
@@ -262,7 +265,7 @@ class CmkdModel(Model):
         self, config: CmkdModelConfig, detector: CmkdDetector, precision: FixedPrecision
     ) -> None:
         super().__init__(config, detector, precision)
-        self._window = config.detector.window
+        self.depth_window = self._window = config.detector.window
         # What is beyond the bins lies on their far end, and becomes no point.
         farthest = min(config.pseudo_lidar.max_depth, detector.bins.high)
         self._settings = replace(config.pseudo_lidar, max_depth=farthest)

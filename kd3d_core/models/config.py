@@ -6,13 +6,12 @@ Those that have a name are `config/models/NAME.yaml` and, packed with their weig
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from kd3d_core.config import make_config, plain, read_settings, save_settings
 from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError
-from kd3d_core.geometry.window import WindowConfig
 from kd3d_core.models.card import ModelCard
 from kd3d_core.paths import share_dir
 
@@ -80,11 +79,6 @@ class PseudoLidarModelConfig:
         """By network, the name or file of its weights."""
         return {"depth": self.depth.weights, "detector": self.detector.weights}
 
-    @property
-    def depth_window(self) -> WindowConfig | None:
-        """What the network that says depth sees of the image; None if it says so itself."""
-        return self.depth.window
-
 
 @dataclass(frozen=True)
 class LidarModelConfig:
@@ -101,7 +95,6 @@ class LidarModelConfig:
     seed: int = 0
     card: ModelCard = field(default_factory=ModelCard)
     type: Literal["lidar"] = "lidar"
-    depth_window: ClassVar[WindowConfig | None] = None
 
     def __post_init__(self) -> None:
         if self.detector.reads_image_alone:
@@ -147,11 +140,6 @@ class CmkdModelConfig:
     def weights(self) -> dict[str, str]:
         """By network, the name or file of its weights."""
         return {"detector": self.detector.weights}
-
-    @property
-    def depth_window(self) -> WindowConfig | None:
-        """What the detector, which says depth, sees of the image."""
-        return self.detector.window
 
 
 ModelConfig = PseudoLidarModelConfig | LidarModelConfig | CmkdModelConfig

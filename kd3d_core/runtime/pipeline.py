@@ -58,7 +58,6 @@ class CameraDetector:
             "" if self.trained else ", UNTRAINED"
         )
         self.card = model.config.card
-        self._depth_window = model.config.depth_window
         self._noticed: tuple[PinholeCamera, dict[str, str]] | None = None
         self._upload_buffer: torch.Tensor | None = None
         self._rectify_grid: tuple[PinholeCamera, torch.Tensor] | None = None
@@ -84,7 +83,10 @@ class CameraDetector:
     def notices(self, camera: PinholeCamera) -> dict[str, str]:
         """How a camera differs from those of the training; see `camera_notices`."""
         if self._noticed is None or self._noticed[0] is not camera:
-            self._noticed = camera, camera_notices(self.card.camera, camera, self._depth_window)
+            self._noticed = (
+                camera,
+                camera_notices(self.card.camera, camera, self.model.depth_window),
+            )
         return self._noticed[1]
 
     def warm_up(self) -> None:
@@ -119,7 +121,8 @@ class CameraDetector:
         output = self.model(pixels, camera, mark=timer.mark)
         host_points, boxes, scores, labels = _download(output.points, output.valid, output.boxes)
         timer.mark("download")
-        window = self._depth_window.window(camera) if self._depth_window else None
+        seen = self.model.depth_window
+        window = None if seen is None else seen.window(camera)
         return Detections(
             host_points, boxes, scores, labels, output.depth, window, timer.milliseconds()
         )

@@ -1,13 +1,14 @@
 """Configurations hold values and nothing else; a line says what is wrong with one, and where."""
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from kd3d_core.config import load_config, make_config, parse_yaml
+from kd3d_core.config import ADDED, load_config, make_config, parse_yaml, settings_digest
 from kd3d_core.errors import ConfigError
+from kd3d_core.models.config import load_model_config
 
 
 @dataclass(frozen=True)
@@ -155,3 +156,27 @@ def test_texts_may_be_longer_where_that_is_said() -> None:
     with pytest.raises(ConfigError, match="300001 characters of YAML; at most 300000"):
         parse_yaml(text)
     assert parse_yaml(text, len(text)) == text
+
+
+def test_a_setting_that_was_added_later_changes_no_digest_while_it_has_its_default():
+    """Runs and caches of before go on."""
+
+    @dataclass(frozen=True)
+    class Old:
+        size: int = 1
+
+    @dataclass(frozen=True)
+    class New:
+        size: int = 1
+        kind: str | None = field(default=None, metadata=ADDED)
+
+    assert settings_digest([New()]) == settings_digest([Old()])
+    assert settings_digest([New(kind="x")]) != settings_digest([Old()])
+    assert settings_digest([New(size=2)]) == settings_digest([Old(size=2)])
+
+
+def test_runs_of_the_first_version_find_their_models_unchanged():
+    """The digests that its checkpoints hold, and its caches are named by."""
+    lite = load_model_config("lite")
+    digests = [settings_digest(replace(part, weights="")) for part in (lite.detector, lite.depth)]
+    assert [digest[:12] for digest in digests] == ["88b240f3cb38", "09499b0afdfb"]

@@ -157,18 +157,27 @@ class LightSide(ImageSide):
             self.encoder.eval()
         return self
 
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """The features alone; see `ImageSide`."""
+        maps, _ = self.encoder(images)
+        return self.context(self._at_stride(maps))
+
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         maps, depth_m = self.encoder(images)
+        x = self._at_stride(maps)
+        logits = self.depth(x).float()
+        if depth_m is not None:
+            logits = logits + depth_prior(depth_m, self.bins)
+        return self.context(x), logits
+
+    def _at_stride(self, maps: Sequence[torch.Tensor]) -> torch.Tensor:
+        """`(B, width, H / 8, W / 8)` of all of the encoder's maps."""
         size = maps[0].shape[-2:]
         same = [
             functional.interpolate(lateral(map_), size, mode="bilinear", align_corners=False)
             for lateral, map_ in zip(self.laterals, maps, strict=True)
         ]
-        x = functional.relu(torch.stack(same).sum(0))
-        logits = self.depth(x).float()
-        if depth_m is not None:
-            logits = logits + depth_prior(depth_m, self.bins)
-        return self.context(x), logits
+        return functional.relu(torch.stack(same).sum(0))
 
 
 class Encoder(nn.Module):

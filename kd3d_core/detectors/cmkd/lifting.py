@@ -7,13 +7,14 @@ bins x height x width, and sample that. Interpolation is linear in both, so a vo
 
 where p_n is the pixel's distribution, interpolated along depth. That reads 8 numbers of the
 distribution and 4 rows of features for each voxel, and the frustum never exists. All of it is
-gathering, multiplying and adding, with indices that depend on the calibration alone, so it can be
-exported to any runtime.
+gathering, multiplying and adding, with indices that depend on the calibration alone; so it is
+exported to other runtimes. In torch, bags of rows do the same without keeping what was gathered.
 """
 
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional
 
 from kd3d_core.detectors.cmkd.bins import DepthBins
 from kd3d_core.detectors.voxels import VoxelGrid
@@ -88,20 +89,35 @@ def lift(features: torch.Tensor, probabilities: torch.Tensor, plan: LiftingPlan)
         plan: of the voxels, for maps of that size.
     """
     rows = features.flatten(1).t()
+    weights = _likelihood(probabilities, plan) * plan.weights
+    if torch.compiler.is_exporting():  # other runtimes know no bags
+        return _sum_of_rows(rows, plan.pixels, weights.to(rows.dtype))
+    return functional.embedding_bag(
+        plan.pixels.t().contiguous(),
+        rows,
+        per_sample_weights=weights.to(rows.dtype).t().contiguous(),
+        mode="sum",
+    )
+
+
+def _likelihood(probabilities: torch.Tensor, plan: LiftingPlan) -> torch.Tensor:
+    """`(4, V)`: what each of a voxel's pixels says of its depth."""
     distributions = probabilities.flatten(1).t()  # (h * w, count), so that bins are neighbours
-    count = distributions.shape[1]
-    flat = distributions.reshape(-1)
-    lifted = None
-    for pixels, weights in zip(plan.pixels, plan.weights, strict=True):
-        start = pixels * count
-        likelihood = sum(
-            weight * flat.index_select(0, start + bins)
-            for bins, weight in zip(plan.bins, plan.bin_weights, strict=True)
-        )
-        part = rows.index_select(0, pixels) * (likelihood * weights).to(rows.dtype)[:, None]
-        lifted = part if lifted is None else lifted + part
-    assert lifted is not None
-    return lifted
+    flat, count = distributions.reshape(-1), distributions.shape[1]
+    near, far = (
+        weight * flat.index_select(0, (plan.pixels * count + bins).flatten()).view_as(plan.pixels)
+        for bins, weight in zip(plan.bins, plan.bin_weights, strict=True)
+    )
+    return near + far
+
+
+def _sum_of_rows(rows: torch.Tensor, index: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """`(V, C)`: the sum over the 4 rows that `index` `(4, V)` names, each times its weight."""
+    parts = [
+        rows.index_select(0, which) * weight[:, None]
+        for which, weight in zip(index, weights, strict=True)
+    ]
+    return torch.stack(parts).sum(0)
 
 
 def grid_centres(grid: VoxelGrid) -> torch.Tensor:

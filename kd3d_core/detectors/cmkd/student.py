@@ -1,12 +1,9 @@
 """CMKD's student: an image, lifted into the bird's-eye view that a LiDAR teacher has."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from kd3d_core.detectors.anchor_detector import AnchorDetector, BevInput
 from kd3d_core.detectors.anchors import Anchors
@@ -83,21 +80,14 @@ class CmkdDetector(AnchorDetector):
     def voxels(
         self, features: torch.Tensor, probabilities: torch.Tensor, image_from_lidar: torch.Tensor
     ) -> torch.Tensor:
-        """`(B, z * C, y, x)`: features `(B, C, h, w)`, lifted by depth `(B, count + 1, h, w)`.
-
-        Training keeps nothing of it and lifts again for the gradients: the gathered rows are as
-        large as all other maps together.
-        """
+        """`(B, z * C, y, x)`: features `(B, C, h, w)`, lifted by depth `(B, count + 1, h, w)`."""
         z, y, x = self.grid.shape
         height, width = features.shape[-2:]
         lifted = []
         for sample, matrix in enumerate(image_from_lidar):
             with torch.no_grad():
                 plan = lifting_plan(self.centres, matrix, (height, width), STRIDE, self.bins)
-            run: Callable[..., torch.Tensor] = lift
-            if torch.is_grad_enabled():
-                run = partial(checkpoint, lift, use_reentrant=False, preserve_rng_state=False)
-            lifted.append(run(features[sample], probabilities[sample, :-1], plan))
+            lifted.append(lift(features[sample], probabilities[sample, :-1], plan))
         cells = torch.stack(lifted).view(len(lifted), z, y, x, -1)
         return cells.permute(0, 1, 4, 2, 3).flatten(1, 2)
 
@@ -134,11 +124,15 @@ def cmkd_lite(
     image: ImageSideConfig,
     point_cloud_range: Range = KITTI_RANGE,
     cell: float = 0.4,
+    kind: type[CmkdDetector] = CmkdDetector,
 ) -> CmkdDetector:
-    """CMKD for CPUs: a small encoder, cells of 0.4 m, half as many channels."""
+    """CMKD for CPUs: a small encoder, cells of 0.4 m, half as many channels.
+
+    `kind` is what is made of it: the student, or its assistant.
+    """
     grid = checked_grid((cell, cell, 0.5), point_cloud_range, layers=8, stride=2)
     encoder = make_encoder(image)
-    return CmkdDetector(
+    return kind(
         grid,
         decoding,
         image_side=LightSide(

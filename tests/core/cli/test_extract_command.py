@@ -13,7 +13,8 @@ from kd3d_core.cli import extract as command
 from kd3d_core.data.bag import BagWriter
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import write_kitti_bag
-from kd3d_core.messages.types import Image
+from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.messages.types import CameraInfo, Image
 
 HEAVY = ("torch", "mmdet3d", "transformers", "accelerate", "matplotlib", "ray")
 _RUN = """
@@ -85,3 +86,20 @@ def test_a_run_says_what_became_of_each_topic(
     assert "1 skipped: left out by --every" in text
     assert command.main() == 0
     assert "all of it was extracted before" in capsys.readouterr().out
+
+
+def test_a_recording_without_a_usable_image_is_a_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bag, out = tmp_path / "bag", tmp_path / "out"
+    projection = np.array([[5.0, 0, 3, 0], [0, 5, 2, 0], [0, 0, 1, 0]])
+    camera = PinholeCamera(projection, 6, 4, np.eye(4))
+    with BagWriter(bag) as writer:
+        writer.add_topic("/image", Image.ros_type)
+        writer.add_topic("/camera_info", CameraInfo.ros_type)
+        short = Image(10**18, "camera", 4, 6, "rgb8", 18, np.zeros(20, np.uint8))
+        writer.write("/image", 10**18, short)
+        writer.write("/camera_info", 10**18, CameraInfo.of_camera(camera, 10**18, "camera"))
+    monkeypatch.setattr(sys, "argv", ["kd3d-extract", str(bag), "--out", str(out)])
+    assert command.main() == 1
+    assert "1 rejected: image has 20 bytes" in capsys.readouterr().out

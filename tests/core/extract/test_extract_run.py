@@ -159,10 +159,11 @@ def test_points_that_measure_nothing_are_dropped_and_counted(tmp_path: Path) -> 
     points = next(message for topic, _, message in recorded if topic == "/points").points
     points[0] = np.nan
     points[1:3] = 0
+    points[3, 1] = -1e30
     found = camera_of(write(tmp_path / "bag", recorded), tmp_path / "out")
-    assert [frame.points for frame in found.frames] == [97, 100, 100]
-    assert found.frames[0].dropped == {"not finite": 1, "at zero": 2}
-    np.testing.assert_array_equal(KittiDataset(tmp_path / "out")[0].points(), points[3:])
+    assert [frame.points for frame in found.frames] == [96, 100, 100]
+    assert found.frames[0].dropped == {"not finite": 1, "at zero": 2, "too far": 1}
+    np.testing.assert_array_equal(KittiDataset(tmp_path / "out")[0].points(), points[4:])
 
 
 def test_two_cameras_are_two_sets_with_the_same_names(tmp_path: Path) -> None:
@@ -262,7 +263,7 @@ def test_several_recordings_are_one_set(tmp_path: Path) -> None:
         (
             [static(START_NS, "other"), *scans(3), *camera(6)],
             PLAIN,
-            "'camera' unknown.*give --extrinsics FILE",
+            "from the camera's frame 'camera' to the LiDAR's 'lidar'.*--extrinsics",
         ),
         (
             [*drive(3), ("/velodyne", START_NS, cloud(0, START_NS))],
@@ -278,7 +279,7 @@ def test_several_recordings_are_one_set(tmp_path: Path) -> None:
 )
 def test_what_lacks_is_named(tmp_path: Path, recorded, config, message) -> None:
     bag = write(tmp_path / "bag", recorded)
-    with pytest.raises(DataError, match=message) as caught:
+    with pytest.raises(Kd3dError, match=message) as caught:
         extract([bag], tmp_path / "out", config)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "training").exists()

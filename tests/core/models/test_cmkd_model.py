@@ -141,7 +141,7 @@ def test_the_demo_and_its_json_name_its_weights(trained):
     config = load_model_config(trained)
     assert json.dumps(config.weights)
     assert list(config.weights) == ["detector"]
-    assert config.depth_window == DETECTOR.window
+    assert load_model(trained, CPU).depth_window == DETECTOR.window
 
 
 def test_types_and_detectors_belong_together():

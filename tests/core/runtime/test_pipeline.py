@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.build import random_detector
 from kd3d_core.detectors.fusion import ImageFeatures, sample_pixels
 from kd3d_core.detectors.voxels import assign_dense
@@ -85,6 +86,13 @@ def test_the_depth_image_is_that_of_the_points(lite, camera, image):
     assert np.isnan(depth[0]).all()
     assert np.isnan(depth).mean() < 0.1
     assert replace(found, depth=None).depth_image(camera) is None
+
+
+def test_the_window_of_depth_is_the_networks_where_the_configuration_has_none(lite):
+    config = replace(lite.model.config, depth=DepthConfig("somewhere", type="auto"))
+    model = PseudoLidarModel(config, lite.model.pseudo_lidar, lite.model.detector)
+    assert config.depth.window is None
+    assert model.depth_window == lite.model.pseudo_lidar.config.window
 
 
 def test_strides_do_not_matter(lite, camera, image):

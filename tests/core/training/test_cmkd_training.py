@@ -178,6 +178,21 @@ def test_a_student_learns_from_labels_alone_without_any_lidar(street, models, tm
     assert set(summary.losses) == {"cls", "box", "dir"}
 
 
+def test_an_assistant_teaches_its_student(street, models, tmp_path):
+    """It learns as any detector on LiDAR and image does; its map is compared with the student's."""
+    assistant = write(tmp_path / "assistant.yaml", "lidar", "cmkd_assistant_tiny")
+    config = make_train_config(settings(street, tmp_path / "assistant", assistant), "test")
+    train(config, make_task(config), max_steps=2)
+    models["teacher"] = assistant
+    task = task_of(distilled(street, tmp_path / "run", models, distill={"start": "teacher"}))
+    module = task.model.train()
+    task.samples.set_epoch(1)
+    losses = module(collate([task.samples[0], task.samples[1]]))
+    assert {name.split("_")[0] for name in losses} == {"feat", "bins", "response"}
+    # The same image and weights: what differs is where its features lie.
+    assert losses["feat_voxels"] > 0
+
+
 def test_a_student_without_a_distribution_has_no_bins(street, models, tmp_path):
     models["student"] = write(tmp_path / "lite.yaml", "lidar", "cmkd_teacher_tiny")
     with pytest.raises(ConfigError, match="a phase has a weight for bins, and cmkd_teacher_tiny"):
@@ -197,7 +212,7 @@ def test_what_was_trained_names_its_frames_for_depth_too(street, models, tmp_pat
 def test_a_student_overfits_a_street(street, models, tmp_path):
     """After a few minutes it says the depth that LiDAR measured, and finds the cars."""
     values = settings(
-        street, tmp_path / "lidar", models["teacher"], epochs=150, validate_every=50,
+        street, tmp_path / "lidar", models["teacher"], epochs=100, validate_every=50,
         optimizer={"lr": 3e-3},
     )  # fmt: skip
     config = make_train_config(values, "test")
@@ -205,12 +220,12 @@ def test_a_student_overfits_a_street(street, models, tmp_path):
     assert taught.metrics["Car_3d_loose"] > 80
     models["teacher"] = tmp_path / "lidar" / "model.yaml"
     phases = [
-        {"until_epoch": 60, "weights": {"feat": 4.0, "bins": 1.0}},
-        {"until_epoch": 200, "weights": {"feat": 4.0, "bins": 1.0, "response": 1.0}},
+        {"until_epoch": 50, "weights": {"feat": 4.0, "bins": 1.0}},
+        {"until_epoch": 120, "weights": {"feat": 4.0, "bins": 1.0, "response": 1.0}},
     ]
     values = distilled(
         street, tmp_path / "run", models, distill={"phases": phases}, teacher={"cache": True},
-        epochs=200, validate_every=100, optimizer={"lr": 2e-3},
+        epochs=120, validate_every=60, optimizer={"lr": 2e-3},
     )  # fmt: skip
     config = make_train_config(values, "test")
     summary = train(config, make_task(config))

@@ -75,7 +75,7 @@ def test_every_key_is_explained(capsys, monkeypatch):
 
 
 def test_settings_replace_those_of_the_file():
-    path = FILES[0]
+    path = FILES[0].with_name("kitti_lite.yaml")
     config = load_train_config(path, ["epochs=3", "optimizer.lr=1e-2", "augment=null"])
     assert (config.epochs, config.optimizer.lr, config.augment) == (3, 1e-2, None)
     assert config.optimizer.schedule == load_train_config(path).optimizer.schedule
@@ -101,7 +101,7 @@ def test_settings_replace_those_of_the_file():
 )
 def test_wrong_settings_are_one_line(change, reason):
     with pytest.raises(ConfigError, match=reason) as caught:
-        load_train_config(FILES[0], [change])
+        load_train_config(FILES[0].with_name("kitti_lite.yaml"), [change])
     assert "\n" not in str(caught.value)
 
 

@@ -17,7 +17,12 @@ from kd3d_core.data.samples import Batch
 from kd3d_core.errors import DataError
 from kd3d_core.models.config import load_model_config, save_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
-from kd3d_core.training.config import DataConfig, OptimizerConfig, TrainConfig
+from kd3d_core.training.config import (
+    DataConfig,
+    ExtraDataConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
 from kd3d_core.training.detector_task import DetectorLosses
 from kd3d_core.training.loop import TrainingError, train
 from kd3d_core.training.tasks import make_task
@@ -62,6 +67,22 @@ def test_depth_learns_and_its_weights_load(config, street):
     # One image, the median of what LiDAR says and what the network, as exported, says.
     truth = float(np.median(frame.points_in_view()[:, 0]))
     assert 0.4 * truth < float(answer.depth.median()) < 2.5 * truth
+
+
+def test_every_batch_has_frames_of_each_set(config, street, tmp_path):
+    (tmp_path / "others.txt").write_text("000002\n000004\n000005\n")
+    extra = ExtraDataConfig(str(street), 0.75, str(tmp_path / "others.txt"))
+    data = replace(config.data, extra=(extra,), mix="batch")
+    config = replace(config, task="depth", data=data, batch_size=4, epochs=3)
+    task = make_task(config)
+    seen = []
+    task.model.register_forward_pre_hook(lambda _, given: seen.append(given[0].names))
+    train(config, task, max_steps=5)
+    assert len(seen) == 5
+    for names in seen:
+        assert sum(name in ("000001", "000003") for name in names) == 1
+        assert {"000002", "000004", "000005"} <= set(names)
+    assert {name for names in seen[:2] for name in names} >= {"000001", "000003"}
 
 
 def test_depth_can_begin_at_half_the_resolution(config, tmp_path):
