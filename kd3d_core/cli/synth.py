@@ -4,7 +4,7 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from kd3d_core.cli.app import exit_on_sigterm, run
 from kd3d_core.errors import Kd3dError
@@ -34,6 +34,7 @@ def synth(
     vary_pitch: float = 0.0,
     vary_roll: float = 0.0,
     vary_focal: float = 0.0,
+    streets: Literal["plain", "varied"] = "plain",
     distortion: list[str] = [],  # noqa: B006 - never changed; the parser wants a list
     lidar_field: float = 90.0,
     lidar_step: float = 0.1728,
@@ -65,6 +66,7 @@ def synth(
         vary_pitch: standard deviation of its pitch between scenes, in degrees.
         vary_roll: the same of its roll.
         vary_focal: largest difference of its focal length between scenes, as a share.
+        streets: plain ones of houses and gardens, or varied ones, which are nearer to real ones.
         distortion: k1 k2 p1 p2 k3 (plumb_bob) of a raw, unrectified image; for bags only.
         lidar_field: degrees of azimuth that the LiDAR scans ahead, up to 360.
         lidar_step: degrees of azimuth between its shots.
@@ -99,7 +101,7 @@ def synth(
     )
     lidar = LidarConfig(azimuth_step=lidar_step, field=lidar_field, range_noise=lidar_noise)
     variation = RigVariation(vary_height, vary_pitch, vary_roll, vary_focal)
-    config = SynthConfig(frames, seed, sequence, camera, lidar, variation)
+    config = SynthConfig(frames, seed, sequence, camera, lidar, variation, streets)
     with ExitStack() as stack:
         stack.enter_context(exit_on_sigterm())
         folder = out
@@ -141,7 +143,7 @@ def main() -> int:
             "kd3d-synth --out data/synth --frames 2000 --seed 1",
             "kd3d-synth --out data/drive --frames 100 --seed 7 --sequence --workers 2",
             "kd3d-synth --bag out/drive --frames 50 --seed 7 --sequence",
-            "kd3d-synth --out data/cars --frames 2000 --vary-height 0.15 --vary-pitch 0.7",
+            "kd3d-synth --out data/cars --frames 2000 --streets varied --vary-pitch 0.7",
             "kd3d-synth --out data/robot --frames 500 --width 640 --height 480 --fx 520 "
             "--camera-height 0.8",
             "kd3d-synth --bag out/raw --frames 20 --distortion -0.30 0.09 0 0 0",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class SynthConfig:
         camera: the camera.
         variation: how much it differs from scene to scene; from drive to drive for a sequence.
         lidar: the LiDAR.
+        streets: `plain` ones of houses and gardens, or `varied` ones and cameras of any tone, which
+            are nearer to real ones.
     """
 
     frames: int
@@ -45,6 +47,7 @@ class SynthConfig:
     camera: CameraConfig = field(default_factory=CameraConfig)
     lidar: LidarConfig = field(default_factory=LidarConfig)
     variation: RigVariation = field(default_factory=RigVariation)
+    streets: Literal["plain", "varied"] = "plain"
 
     def __post_init__(self) -> None:
         if self.frames < 1:
@@ -66,15 +69,18 @@ class Frame:
 def render_frame(config: SynthConfig, index: int) -> Frame:
     """Frame number `index`, from nothing but the configuration."""
     rig = frame_rig(config, index)
+    varied = config.streets == "varied"
     if config.sequence:
-        moment = _sequence(config.seed, config.frames).moment(index / RATE_HZ)
+        moment = _sequence(config.seed, config.frames, varied).moment(index / RATE_HZ)
     else:
-        moment = Drive(np.random.SeedSequence((config.seed, index, 0))).moment()
+        moment = Drive(np.random.SeedSequence((config.seed, index, 0)), varied=varied).moment()
     # The camera's settings don't change within a drive, its noise does.
     look = np.random.default_rng((config.seed, 0 if config.sequence else index, 1))
     noise = np.random.SeedSequence((config.seed, index, 2)).spawn(2)
     caster = RayCaster(moment.mesh.triangles)
-    picture = take_picture(moment, caster, rig.camera, look, np.random.default_rng(noise[0]))
+    picture = take_picture(
+        moment, caster, rig.camera, look, np.random.default_rng(noise[0]), varied
+    )
     points = scan(moment, caster, config.lidar, np.random.default_rng(noise[1]))
     return Frame(moment, picture, points, make_labels(moment, caster, rig.rectified_camera))
 
@@ -86,8 +92,8 @@ def frame_rig(config: SynthConfig, index: int) -> Rig:
 
 
 @lru_cache(maxsize=1)
-def _sequence(seed: int, frames: int) -> Drive:
-    return Drive(np.random.SeedSequence((seed, 0, 0)), frames / RATE_HZ)
+def _sequence(seed: int, frames: int, varied: bool) -> Drive:
+    return Drive(np.random.SeedSequence((seed, 0, 0)), frames / RATE_HZ, varied)
 
 
 def write_dataset(

@@ -42,14 +42,17 @@ class Drive:
     Args:
         seed: of everything in it.
         duration_s: how long the drive lasts; 0 for a single moment.
+        varied: see `draw_street`.
     """
 
-    def __init__(self, seed: np.random.SeedSequence, duration_s: float = 0.0) -> None:
+    def __init__(
+        self, seed: np.random.SeedSequence, duration_s: float = 0.0, varied: bool = False
+    ) -> None:
         rngs = [np.random.default_rng(child) for child in seed.spawn(4)]
         self._speed = rngs[0].uniform(5.0, 11.0)
         self._offset, self._yaw = rngs[0].normal(0, 0.12), rngs[0].normal(0, 0.012)
         end = _AHEAD_M + self._speed * duration_s
-        self.street: Street = draw_street(rngs[1], -_BEHIND_M, end)
+        self.street: Street = draw_street(rngs[1], -_BEHIND_M, end, varied)
         self.actors: list[Actor] = draw_traffic(self.street, rngs[2], self._speed, duration_s)
         self.light = draw_light(rngs[3])
         self._static = build_static(self.street, rngs[1])

@@ -37,6 +37,7 @@ def take_picture(
     camera: PinholeCamera,
     look: np.random.Generator,
     noise: np.random.Generator,
+    any_tone: bool = False,
 ) -> Picture:
     """Render what the camera sees; a camera with distortion takes a raw picture.
 
@@ -46,6 +47,7 @@ def take_picture(
         camera: in the LiDAR's frame.
         look: draws the camera's settings.
         noise: draws the noise of this picture.
+        any_tone: see `expose`.
     """
     shape = camera.height, camera.width
     rows, columns = np.indices(shape).reshape(2, -1)
@@ -63,7 +65,7 @@ def take_picture(
         total = total + radiance(moment, caster, origin, more, found, step)[0]
     color[edge] = total / (1 + len(_SUBPIXELS))
     return Picture(
-        expose(color.reshape(*shape, 3), look, noise),
+        expose(color.reshape(*shape, 3), look, noise, any_tone),
         hits.distance.reshape(shape),
         owner.reshape(shape),
     )

@@ -13,7 +13,8 @@ def build_static(street: Street, rng: np.random.Generator) -> Mesh:
     parts = build_ground(street, rng)
     for side in street.sides:
         parts += _furniture(street, side, rng) + _plots(street, side, rng)
-        parts += _rail(side, street, rng) + _clutter(street, side, rng)
+        if street.varied:
+            parts += _rail(side, street, rng) + _clutter(street, side, rng)
     parts += _backdrop(street, rng)
     return street.line.bend(merge(parts))
 
@@ -50,10 +51,11 @@ def _plots(street: Street, side: Side, rng: np.random.Generator) -> list[Mesh]:
         while s < end - 7:
             length = min(rng.uniform(8, 22), end - s - 1.0)
             if rng.random() < side.built:
-                kind = scenery.hall if rng.random() < 0.25 else scenery.building
+                is_hall = street.varied and rng.random() < 0.25
+                kind = scenery.hall if is_hall else scenery.building
                 house = kind(rng, length, rng.uniform(7, 12), side.sign)
                 parts.append(house.moved((s, side.front, KERB_M)))
-            elif rng.random() < side.wooded:
+            elif side.wooded and rng.random() < side.wooded:
                 d = side.walk[1] + side.sign * rng.uniform(2.2, 4.0)
                 wood = plants.thicket(rng, length, rng.uniform(2.5, 10.0))
                 parts.append(wood.moved((s, d, KERB_M)))
@@ -62,7 +64,8 @@ def _plots(street: Street, side: Side, rng: np.random.Generator) -> list[Mesh]:
             else:
                 parts += _garden(side, s, length, rng)
             if side.setback > 2 and length > 4 and rng.random() < 0.65:
-                edge = (plants.hedge, scenery.fence, scenery.wall)[rng.integers(3)](rng, length - 2)
+                kinds = (plants.hedge, scenery.fence, scenery.wall)[: 3 if street.varied else 2]
+                edge = kinds[rng.integers(len(kinds))](rng, length - 2)
                 parts.append(edge.moved((s, border, KERB_M)))
                 if rng.random() < 0.4:
                     bush_d = (border + side.front) / 2
@@ -111,7 +114,7 @@ def _backdrop(street: Street, rng: np.random.Generator) -> list[Mesh]:
     """Far houses and trees that close the view at the end of the road and beside it."""
     parts = []
     for side in street.sides:
-        closed = rng.random() < 0.6
+        closed = street.varied and rng.random() < 0.6
         for s in np.arange(street.start, street.end, 14.0):
             if closed and not side.at_side_street(s + 7, 12.0):
                 wood = plants.thicket(rng, 14.0, rng.uniform(5, 13), far=True)
@@ -125,7 +128,7 @@ def _backdrop(street: Street, rng: np.random.Generator) -> list[Mesh]:
             house = scenery.building(rng, 24, 8, side.sign)
             parts.append(house.moved((middle - 12, side.sign * (FAR_M - 12), 0.0)))
     ahead = street.end - 12
-    if rng.random() < 0.7:
+    if street.varied and rng.random() < 0.7:
         wood = plants.thicket(rng, 140.0, rng.uniform(6, 14), far=True)
         parts.append(wood.placed(ahead - 4, -70.0, 0.0, np.pi / 2))
     for d in np.arange(-70, 70, 9.0):

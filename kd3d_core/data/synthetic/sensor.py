@@ -8,7 +8,10 @@ _MID_GREY = 0.16
 
 
 def expose(
-    radiance: np.ndarray, look: np.random.Generator, noise: np.random.Generator
+    radiance: np.ndarray,
+    look: np.random.Generator,
+    noise: np.random.Generator,
+    any_tone: bool = False,
 ) -> np.ndarray:
     """Image of a scene, as a camera with automatic exposure takes it.
 
@@ -16,6 +19,7 @@ def expose(
         radiance: `(H, W, 3)` float32 linear RGB.
         look: draws the camera's settings.
         noise: draws the noise of its pixels.
+        any_tone: draw a tone curve too: hard ones lose the shade of trees and the bright sky.
 
     Returns:
         `(H, W, 3)` uint8 RGB.
@@ -32,7 +36,7 @@ def expose(
     well, floor = look.uniform(3000, 9000), look.uniform(0.0008, 0.0025)
     deviation = np.sqrt(np.maximum(image, 0) / well + floor**2)
     noisy = image + deviation * noise.standard_normal(image.shape, np.float32)
-    # How hard a camera's tone curve is: hard ones lose the shade of trees and the bright sky.
-    contrast = look.uniform(0.9, 1.8)
-    noisy = _MID_GREY * (np.maximum(noisy, 0) / _MID_GREY) ** contrast
+    if any_tone:
+        contrast = look.uniform(0.9, 1.8)
+        noisy = _MID_GREY * (np.maximum(noisy, 0) / _MID_GREY) ** contrast
     return np.rint(255 * np.clip(noisy, 0, 1) ** (1 / _GAMMA)).astype(np.uint8)

@@ -12,6 +12,7 @@ from kd3d_core.data.synthetic.mesh import Color, Mesh
 
 KERB_M = 0.12
 """Height of the pavement over the road."""
+_ASPHALT: Color = (0.105, 0.105, 0.11)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,10 +74,10 @@ class Side:
         pavement: width of the pavement.
         setback: distance between pavement and houses.
         built: share of the plots with a house.
+        side_streets: s of the middle, and width, of each street that joins.
         wooded: share of the other plots that trees and bushes fill.
         paved: whether the pavement is of slabs, and not of the grass beside it.
         avenue: whether the trees beside the road are tall, and reach over it.
-        side_streets: s of the middle, and width, of each street that joins.
     """
 
     sign: int
@@ -86,10 +87,10 @@ class Side:
     pavement: float
     setback: float
     built: float
-    wooded: float
-    paved: bool
-    avenue: bool
     side_streets: tuple[tuple[float, float], ...]
+    wooded: float = 0.0
+    paved: bool = True
+    avenue: bool = False
 
     @property
     def kerb(self) -> float:
@@ -132,6 +133,7 @@ class Street:
         left, right: the sides.
         asphalt: albedo of the road.
         marked: whether there are lines on it.
+        varied: whether all kinds of things may stand beside it; see `draw_street`.
     """
 
     start: float
@@ -143,6 +145,7 @@ class Street:
     right: Side
     asphalt: Color
     marked: bool
+    varied: bool
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -150,21 +153,40 @@ class Street:
         return self.left, self.right
 
 
-def draw_street(rng: np.random.Generator, start: float, end: float) -> Street:
-    """A street of any width, in town or out of it, from s = `start` to `end`."""
+def draw_street(rng: np.random.Generator, start: float, end: float, varied: bool = False) -> Street:
+    """A street of any width, in town or out of it, from s = `start` to `end`.
+
+    A `varied` one may have woods, avenues, halls, rails, verges, any asphalt and no lines, as real
+    ones do; the others have houses and gardens behind pavements.
+    """
     line = CenterLine.draw(rng, start, end)
     width = rng.uniform(3.1, 3.7)
     same, oncoming = ((1, 1), (2, 1), (2, 2), (1, 0))[rng.choice(4, p=(0.6, 0.12, 0.2, 0.08))]
     lanes = tuple((index * width, 1 if index < same else -1) for index in range(same + oncoming))
-    urban = rng.choice((0.15, 0.6, 0.95), p=(0.4, 0.35, 0.25))
+    shares = (0.4, 0.35, 0.25) if varied else (0.2, 0.45, 0.35)
+    urban = rng.choice((0.15, 0.6, 0.95), p=shares)
     left = _draw_side(rng, 1, (same + oncoming - 0.5) * width, urban, start, end)
     right = _draw_side(rng, -1, -0.5 * width, urban, start, end)
     if rng.random() < 0.5:
         left = replace(left, side_streets=right.side_streets)
+    street = Street(start, end, line, width, lanes, left, right, _ASPHALT, True, varied)
+    return _with_variety(street, urban, rng) if varied else street
+
+
+def _with_variety(street: Street, urban: float, rng: np.random.Generator) -> Street:
+    left, right = (
+        replace(
+            side,
+            wooded=rng.uniform(0.5, 1.0) if rng.random() < 0.6 else 0.0,
+            paved=rng.random() < 0.4 + 0.6 * urban,
+            avenue=rng.random() < 0.35,
+        )
+        for side in street.sides
+    )
     tone = np.exp(rng.uniform(np.log(0.07), np.log(0.24)))
     red, blue = rng.uniform(0.96, 1.06, 2) * tone
     asphalt: Color = (float(red), float(tone), float(blue))
-    return Street(start, end, line, width, lanes, left, right, asphalt, rng.random() < 0.8)
+    return replace(street, left=left, right=right, asphalt=asphalt, marked=bool(rng.random() < 0.8))
 
 
 def _draw_side(
@@ -183,8 +205,5 @@ def _draw_side(
         pavement=rng.uniform(1.8, 3.6),
         setback=rng.uniform(0, 1.5) if rng.random() < urban - 0.2 else rng.uniform(2.0, 7.0),
         built=urban,
-        wooded=rng.uniform(0.5, 1.0) if rng.random() < 0.6 else 0.0,
-        paved=rng.random() < 0.4 + 0.6 * urban,
-        avenue=rng.random() < 0.35,
         side_streets=tuple(streets),
     )

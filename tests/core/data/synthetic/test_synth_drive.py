@@ -6,6 +6,7 @@ from shapely import STRtree, affinity
 from shapely.geometry import Polygon
 
 from kd3d_core.data.synthetic.drive import Drive
+from kd3d_core.data.synthetic.raycast import RayCaster
 from kd3d_core.data.synthetic.street import draw_street
 from kd3d_core.data.synthetic.traffic import draw_traffic
 
@@ -89,3 +90,31 @@ def test_scenes_have_all_kinds_of_things() -> None:
     assert types == {"Car", "Van", "Truck", "Pedestrian", "Cyclist"}
     assert np.mean(cars) > 5
     assert min(cars) < np.mean(cars) / 2 < np.mean(cars) * 1.4 < max(cars)
+
+
+def test_varied_streets_have_woods_rails_and_roads_of_all_kinds() -> None:
+    streets = [
+        draw_street(np.random.default_rng(seed), -45, 170, varied=True) for seed in range(30)
+    ]
+    sides = [side for street in streets for side in street.sides]
+    assert 0.3 < np.mean([side.wooded > 0 for side in sides]) < 0.9
+    assert 0.1 < np.mean([side.avenue for side in sides]) < 0.6
+    assert 0.3 < np.mean([side.paved for side in sides]) < 1
+    assert 0 < sum(not street.marked for street in streets) < 15
+    tones = [street.asphalt[1] for street in streets]
+    assert 0.07 <= min(tones) < 0.09
+    assert 0.18 < max(tones) <= 0.24
+
+
+def test_varied_streets_hide_more_of_the_horizon() -> None:
+    """Share of rays to the sides, a little upwards, that hit anything."""
+    angles = np.deg2rad(np.linspace(15, 75, 60))
+    rays = np.column_stack([np.cos(angles), np.sin(angles), np.full(60, 0.06)])
+    shares = []
+    for varied in (False, True):
+        moments = (Drive(np.random.SeedSequence(seed), varied=varied).moment() for seed in range(5))
+        casters = [RayCaster(moment.mesh.triangles) for moment in moments]
+        hits = [caster.cast(np.zeros(3), rays * (1, side, 1)) for caster in casters
+                for side in (-1, 1)]  # fmt: skip
+        shares.append(np.mean([hit.face >= 0 for hit in hits]))
+    assert shares[1] > shares[0] + 0.05
