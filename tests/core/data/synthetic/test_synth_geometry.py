@@ -162,4 +162,4 @@ def test_rendered_objects_fill_their_2d_labels(frames: list[Frame]) -> None:
             if label.type == "Car":  # a person's box has more air in it
                 assert (found[2:] - found[:2] > 0.75 * size - 2).all()
             compared += 1
-    assert compared >= 8
+    assert compared >= 5
