@@ -53,8 +53,11 @@ def train(configuration: Path, *, set: list[str] = [], dry_run: bool = False) ->
             for stage in stages:
                 stack.enter_context(_held(Path(stage.config.out)))
         check_stages(stages)
+        from kd3d_core.training.processes import leave_group
+
         for number, stage in enumerate(stages, 1):
             _train(stage, f"stage {number} of {len(stages)}", is_main, dry_run)
+        leave_group()
 
 
 @contextmanager

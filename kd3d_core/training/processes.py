@@ -16,3 +16,9 @@ def on_cpu() -> bool:
     train alone.
     """
     return not torch.accelerator.is_available()
+
+
+def leave_group() -> None:
+    """End the connections to the other processes: with them open, one may abort as it exits."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -19,6 +19,7 @@ from kd3d_core.distill.teacher import Teacher
 from kd3d_core.errors import ConfigError
 from kd3d_core.training.config import DataConfig, OptimizerConfig, TrainConfig
 from kd3d_core.training.loop import TrainingError, train
+from kd3d_core.training.processes import leave_group
 from kd3d_core.training.tasks import make_task
 
 RANK = int(os.environ.get("RANK", "0"))
@@ -142,6 +143,7 @@ def main() -> None:
         run_in_two_parts(out)
         run_without_a_common_disk(out)
         broken_run(out)
+        leave_group()
 
 
 if __name__ == "__main__":
