@@ -23,6 +23,11 @@ class DamageError(Exception):
     """A record is cut off or contradicts itself: says why."""
 
 
+def damage_behind(fault: str, count: int) -> str:
+    """What is wrong with a chunk of which so many messages are sound."""
+    return f"{fault}, behind its first {count} messages" if count else fault
+
+
 @dataclass(frozen=True)
 class Part:
     """Messages that lie together in a file: a chunk, for example.

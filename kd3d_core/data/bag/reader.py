@@ -210,7 +210,6 @@ class BagReader:
                 with suppress(Exception):  # which decoding it says
                     columns += [read_columns(self._deserialized(raw))] if raw else []
             self._cloud_units[topic] = find_units(columns)
-            _log.info("%s: %s: %s", self.path, shown(topic), self._cloud_units[topic])
         return self._cloud_units[topic]
 
     def _deserialized(self, message: RawMessage) -> Any:

@@ -16,7 +16,14 @@ from rosbags.interfaces import Connection, ConnectionExtRosbag2, MessageDefiniti
 from rosbags.rosbag2 import ReaderError
 
 from kd3d_core.data.bag.compression import MAX_BYTES, unpack, unpack_start
-from kd3d_core.data.bag.parts import PART_BYTES, Contents, DamageError, Part, PartsReader
+from kd3d_core.data.bag.parts import (
+    PART_BYTES,
+    Contents,
+    DamageError,
+    Part,
+    PartsReader,
+    damage_behind,
+)
 from kd3d_core.data.bag.topics import parsed_qos
 from kd3d_core.data.bag.types import NO_DEFINITION, definition_of
 from kd3d_core.errors import DataError
@@ -137,7 +144,7 @@ class _Scanner:
             fault = fault or str(damage)
         self._found.add(place, sound, messages)
         if fault:
-            raise DamageError(f"{fault}, behind its first {len(messages)} messages")
+            raise DamageError(damage_behind(fault, len(messages)))
 
     def _known(self, head: bytes | memoryview) -> tuple[int, int]:
         key, stamp = _key_and_stamp(head)

@@ -21,7 +21,7 @@ from rosbags.rosbag1.reader import Header, RecordType, normalize
 from rosbags.typesys.msg import normalize_msgtype
 
 from kd3d_core.data.bag.compression import MAX_BYTES, unpack, unpack_start
-from kd3d_core.data.bag.parts import Contents, DamageError, Part, PartsReader
+from kd3d_core.data.bag.parts import Contents, DamageError, Part, PartsReader, damage_behind
 from kd3d_core.errors import DataError, first_line
 
 _MAGIC = re.compile(rb"#ROSBAG V2\.0\n")
@@ -104,7 +104,7 @@ def _in_chunk(file: BinaryIO, place: int, file_size: int, found: Contents) -> No
         fault = fault or first_line(damage).rstrip(".")
     found.add(place, sound, messages)
     if fault:
-        raise DamageError(f"{fault}, behind its first {len(messages)} messages")
+        raise DamageError(damage_behind(fault, len(messages)))
     file.seek(after)
 
 

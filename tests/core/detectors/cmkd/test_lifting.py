@@ -91,6 +91,14 @@ def test_nothing_behind_the_camera_beyond_the_bins_or_out_of_view():
     assert found[:, 0].tolist() == [0, 0, 0, 0, 1]
 
 
+def test_what_is_behind_the_camera_is_at_no_depth_at_all():
+    """Also where the nearest bin begins as near as that."""
+    behind = torch.tensor([[-8.0, 0, 0], [-0.5, -1.0, -0.3]]).double()
+    plan = lifting_plan(behind, PROJECTION.double(), SIZE, STRIDE, DepthBins(0.5, 30.0, 12))
+    found = lift(torch.ones(1, *SIZE).double(), torch.ones(12, *SIZE).double(), plan)
+    assert found.abs().sum() == 0
+
+
 def test_an_object_at_its_true_depth_lies_in_its_true_cell():
     """A distribution on the true depth of every pixel puts the energy of an object where it is."""
     camera = np.array([[0, -100.0, 0, 0], [0, 0, -100.0, 0], [1.0, 0, 0, 0]])
