@@ -73,7 +73,7 @@ def benchmark(sizes: list[str] = ["200", "500", "1000"], workers: int = 2) -> No
     """Make bags, extract them both ways, and print what it took.
 
     Args:
-        sizes: of the bags, MB.
+        sizes: sizes of the bags, MB.
         workers: processes of kd3d-extract.
     """
     title = f"{workers} processes of kd3d-extract; ratio: how often the plain loop's time"

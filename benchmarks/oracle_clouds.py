@@ -41,7 +41,7 @@ class ObjectErrors:
 
     Attributes:
         kind: class of each.
-        distance: of its points in metres.
+        distance: distance of its points, metres.
         shift: median over its points.
         spread: median of what its points differ from that.
     """
@@ -143,7 +143,7 @@ def measure(
         data: folder in KITTI's layout with labels and LiDAR.
         model: name or YAML file of a model with a depth network.
         frames: use only the first so many.
-        within_px: how far from a pixel a LiDAR return may stand for it.
+        within_px: largest distance, in pixels, at which a LiDAR return may stand for one.
         min_points: LiDAR points from which an object counts for the errors.
         detect: whether to detect; without, only the errors are printed.
     """

@@ -96,7 +96,7 @@ def measure(
         steps: steps per model, after two to warm up.
         workers: processes that load frames.
         data: folder in KITTI's layout; None makes frames up.
-        precisions: to compare, one after the other; default: bf16 on a GPU, fp32 on a CPU.
+        precisions: precisions to compare in turn; default: bf16 on a GPU, fp32 on a CPU.
     """
     table = Table(
         "model", "precision", "frames/s", "step: median ms", "peak memory",

@@ -41,8 +41,8 @@ def from_kitti(
         out: folder of the bag to write.
         rate: frames per second, of data without time stamps; default: 10, KITTI's own.
         frames: range of the frames, as a:b, counted from 0 and without b; all by default.
-        sequence: of the tracking set, such as 0001; default: the only one.
-        cameras: of raw drives and tracking sequences: 2, 3 (the right one), or both.
+        sequence: sequence of the tracking set, such as 0001; default: the only one.
+        cameras: cameras of raw drives and tracking sequences: 2, 3 (the right one), or both.
         overwrite: replace a bag of that name.
     """
     from kd3d_core.data.kitti import KittiDataset

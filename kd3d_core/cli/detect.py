@@ -61,7 +61,7 @@ def detect(
         rerun: file for the Rerun viewer; needs the package rerun-sdk.
         model: a name in config/models or weights, or a YAML file.
         device: auto, cpu, cuda or cuda:N.
-        precision: of the networks; auto suits the device.
+        precision: number format of the networks; auto suits the device.
         score_threshold: boxes with a lower score are left out; default: the model's own thresholds,
             one for each class. Give 0 to keep all, as files for an evaluation must.
         frames: range of the frames, as a:b, counted from 0 and without b; all by default.

@@ -42,7 +42,7 @@ def extract(
         camera_info: their CameraInfos, in the same order; default: those beside the images.
         points: the LiDAR's PointCloud2; default: the only one. Without any, images are extracted.
         labels: Detection3DArray that becomes label_2; default: the only one.
-        clock: what says when something was measured, the messages' headers or the recording.
+        clock: source of the time of measurement, the messages' headers or the recording.
         max_offset: seconds from a scan to its image, at most; default: half the camera's period.
         every: take each N-th scan only (image, where there is no LiDAR).
         min_motion: metres that the robot must have moved since the last frame, by /tf or odometry.

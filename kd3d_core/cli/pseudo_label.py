@@ -32,13 +32,13 @@ def pseudo_label(
         root: folder in KITTI's layout.
         out: folder for the label files; default: the data set's own label_2, from which training
             takes them.
-        points: what the detector reads: what the model gives it, or the frames' true LiDAR, as a
-            teacher does.
+        points: points that the detector reads: those that the model makes, or the frames' true
+            LiDAR, as a teacher does.
         score_threshold: a score for all classes, or Class=score, several of them; default: those of
             the model's card, and 0.5 where it has none.
         frames: range of the frames, as a:b, counted from 0 and without b; all by default.
         device: auto, cpu, cuda or cuda:N.
-        precision: of the networks; auto suits the device.
+        precision: number format of the networks; auto suits the device.
     """
     import fcntl
 

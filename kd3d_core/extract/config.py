@@ -17,7 +17,7 @@ class ExtractConfig:
         infos: topics of their CameraInfos, in the same order; none: those beside the images.
         points: topic with the LiDAR's clouds; empty: the only one, if there is any.
         labels: topic with labels (Detection3DArray); empty: the only one, if there is any.
-        clock: what says when something was measured: the messages' headers, or the recording.
+        clock: source of the time of measurement: the messages' headers, or the recording.
         max_offset_s: from a scan to its image, at most; None: half of the camera's period.
         every: only each `every`-th scan is wanted, or image where there is no LiDAR.
         min_motion_m: how far the robot must have moved since the last frame, metres.

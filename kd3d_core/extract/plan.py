@@ -93,7 +93,7 @@ class RecordingPlan:
         cameras: in the order of the topics.
         poses: 4x4 `lidar_from_camera`, those that differ.
         frames: in the order of the recording.
-        clock: what says when something was measured.
+        clock: source of the time of measurement.
         correct_motion: whether points are corrected for the LiDAR's motion during a sweep.
         start_ns: recorded stamp of the first message.
         end_ns: recorded stamp of the last message.

@@ -70,16 +70,6 @@ def usable(stamps: np.ndarray) -> tuple[np.ndarray, dict[str, int]]:
     return kept, {reason: count for reason, count in reasons.items() if count}
 
 
-def period_ns(stamps: np.ndarray) -> int | None:
-    """Median time between messages; None for fewer than two.
-
-    >>> period_ns(np.array([0, 100, 200, 900]))
-    100
-    """
-    steps = np.diff(np.sort(stamps))
-    return int(np.median(steps)) if len(steps) else None
-
-
 @dataclass(frozen=True, eq=False)
 class Times:
     """When messages were measured and recorded, `(N,)` int64 each, in the recording's order."""

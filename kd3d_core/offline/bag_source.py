@@ -10,7 +10,7 @@ from pathlib import Path
 from kd3d_core.data.bag import BagReader, RawMessage
 from kd3d_core.data.bag.choice import CameraTopics, choose_camera, topics_of
 from kd3d_core.data.kitti_bag import TRUTH_TOPIC
-from kd3d_core.errors import shown
+from kd3d_core.errors import Once, shown
 from kd3d_core.frames import Frame
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.virtual_frame import VIRTUAL_FRAME
@@ -121,7 +121,7 @@ class _Frames:
         self._reader = reader
         self._cameras = cameras
         self._detector_frame = detector_frame
-        self._warned: set[str] = set()
+        self._warn_once = Once(lambda text: _log.warning("%s: %s", self._reader.path, text))
         truth = [name for name in topics_of(reader, ObjectBoxes) if name == TRUTH_TOPIC]
         self._truths = {
             boxes.stamp_ns or raw.stamp_ns: boxes
@@ -135,16 +135,16 @@ class _Frames:
         assert isinstance(image, (Image, CompressedImage))
         stamp_ns = image.stamp_ns or raw.stamp_ns
         if not image.stamp_ns:
-            self._warn(f"images on {shown(raw.topic)} have no stamp: the bag's time is used")
+            self._warn_once(f"images on {shown(raw.topic)} have no stamp: the bag's time is used")
         pixels = image.rgb()
         height, width, _ = pixels.shape
         camera = self._cameras.camera(image.frame_id, width, height, stamp_ns, raw.stamp_ns)
         for doubt in self._cameras.source.doubts:
-            self._warn(doubt)
+            self._warn_once(doubt)
         truth = self._truths.get(stamp_ns)
         if truth is not None and truth.frame_id != self._detector_frame:
             wanted = self._detector_frame or "the virtual frame"
-            self._warn(f"labels are in {shown(truth.frame_id)}, not in {wanted}: left out")
+            self._warn_once(f"labels are in {shown(truth.frame_id)}, not in {wanted}: left out")
             truth = None
         camera_frame = self._cameras.source.frame_of(image.frame_id)
         extrinsics = self._extrinsics(stamp_ns, camera_frame, camera)
@@ -155,8 +155,3 @@ class _Frames:
         if not self._cameras.source.is_virtual or not parent:
             return None
         return Transform(stamp_ns, parent, VIRTUAL_FRAME, camera.camera_from_lidar)
-
-    def _warn(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            _log.warning("%s: %s", self._reader.path, text)

@@ -10,7 +10,7 @@ import numpy as np
 
 from kd3d_core.data.bag import BagReader, RawMessage
 from kd3d_core.data.bag.choice import topics_of
-from kd3d_core.errors import CalibrationError, DataError, listed, shown
+from kd3d_core.errors import CalibrationError, DataError, Once, listed, shown
 from kd3d_core.geometry.transforms import TransformBuffer
 from kd3d_core.messages.types import Message, Odometry, Transform, Transforms
 
@@ -54,7 +54,7 @@ class BagTransforms:
         self._followed_ns: int | None = None
         self._unmoved: set[str] | None = None
         self._told_by: dict[str, str] = {}
-        self._warned: set[str] = set()
+        self._warn_once = Once(lambda text: _log.warning("%s: TF: %s", self._reader.path, text))
 
     def __enter__(self) -> "BagTransforms":
         return self
@@ -188,9 +188,7 @@ class BagTransforms:
         try:
             self.buffer.add(found.parent, found.child, found.parent_from_child, stamp_ns)
         except CalibrationError as error:
-            if str(error) not in self._warned:
-                self._warned.add(str(error))
-                _log.warning("%s: TF: %s", self._reader.path, error)
+            self._warn_once(str(error))
 
 
 def decoded(

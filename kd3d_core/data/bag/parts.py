@@ -33,7 +33,7 @@ class Part:
     """Messages that lie together in a file: a chunk, for example.
 
     Attributes:
-        place: where: a byte of the file, or a row of a table.
+        place: position: a byte of the file, or a row of a table.
         size: bytes or rows of it that are sound; None where only reading it tells.
         start_ns, end_ns: the first and the last of their stamps.
         keys: connections that have messages in it.
@@ -58,8 +58,8 @@ class Contents:
     """What is in a file.
 
     Attributes:
-        connections: by their key in the file.
-        parts: where messages are.
+        connections: topics and their types, by their key in the file.
+        parts: stretches of the file that hold messages.
         counts: messages of each connection.
         stopped: up to where the file is sound, and why not further; empty if it is to its end.
     """
