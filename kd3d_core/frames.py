@@ -34,6 +34,8 @@ class Frame:
         truth: annotated objects in the frame of the results, if there are any.
         camera_frame: name of the camera's optical frame; empty if it isn't known.
         recorded: the image as the message it was recorded in, where there is one.
+        notes: how the camera is known, where nobody has calibrated it; stands in pictures.
+        doubt: what speaks against that, in a sentence; empty if nothing does.
     """
 
     name: str
@@ -44,6 +46,8 @@ class Frame:
     truth: ObjectBoxes | None = None
     camera_frame: str = ""
     recorded: Image | CompressedImage | None = None
+    notes: tuple[str, ...] = ()
+    doubt: str = ""
 
     @property
     def image_message(self) -> Image | CompressedImage:
@@ -81,6 +85,7 @@ class FrameResult:
         class_names: of its labels.
         frame_id: of points and boxes.
         caveat: what to say beside the answer; None if nothing speaks against it.
+        all_boxes: whether pictures show boxes of several classes on one object.
     """
 
     frame: Frame
@@ -88,6 +93,7 @@ class FrameResult:
     class_names: tuple[str, ...]
     frame_id: str
     caveat: Caveat | None = None
+    all_boxes: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -13,21 +13,33 @@ VIRTUAL_FRAME = "kd3d_lidar"
 """Its name, where nothing else is said."""
 
 
-def virtual_lidar_from_camera(camera_height: float) -> np.ndarray:
+def virtual_lidar_from_camera(
+    camera_height: float, pitch_deg: float = 0.0, roll_deg: float = 0.0
+) -> np.ndarray:
     """4x4 `lidar_from_camera` of a robot without a LiDAR: level, and over the ground as KITTI's.
 
-    The camera is `camera_height` metres over the ground and looks straight ahead: the rotation is
-    that between an optical frame and x forward, y left, z up (REP 103). `CalibrationError` unless
-    the height is between 0 and 100 m.
+    The camera is `camera_height` metres over the ground and looks straight ahead, `pitch_deg`
+    degrees below the horizontal; its right side is turned down by `roll_deg`. Without these the
+    rotation is that between an optical frame and x forward, y left, z up (REP 103).
+    `CalibrationError` unless the height is between 0 and 100 m, and the angles are below 60 degrees.
 
     >>> lidar_from_camera = virtual_lidar_from_camera(1.65)
     >>> (lidar_from_camera @ [2, 1.65, 10, 1]).round(2).tolist()  # on the road, 2 m to the right
     [10.0, -2.0, -1.73, 1.0]
+    >>> (virtual_lidar_from_camera(1.65, 10.0)[:3, 2]).round(2).tolist()  # the optical axis
+    [0.98, 0.0, -0.17]
     """
     if not 0 < camera_height < 100:
         raise CalibrationError(f"camera_height is {camera_height} m: give metres over the ground")
+    for name, angle in (("pitch", pitch_deg), ("roll", roll_deg)):
+        if not -60 < angle < 60:
+            raise CalibrationError(f"the camera's {name} is {angle} degrees: give less than 60")
+    pitch, roll = math.radians(pitch_deg), math.radians(roll_deg)
+    sine, cosine = math.sin(pitch), math.cos(pitch)
+    pitched = np.array([[0, -sine, cosine], [-1, 0, 0], [0, -cosine, -sine]])
+    sine, cosine = math.sin(roll), math.cos(roll)
     matrix = np.eye(4)
-    matrix[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
+    matrix[:3, :3] = pitched @ [[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]] + 0.0  # no -0.0
     matrix[2, 3] = camera_height - KITTI_LIDAR_HEIGHT
     return matrix
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from kd3d_core.frames import FrameResult
+from kd3d_core.offline.sinks import Sink
 from kd3d_core.visual.report import DriveFrame, drive_frame, write_report
 
 
-class ReportSink:
+class ReportSink(Sink):
     """One self-contained page; its latencies are the detector's own stages added up."""
 
     def __init__(self, path: Path, title: str, facts: Mapping[str, str], rate_hz: float) -> None:
@@ -18,9 +19,6 @@ class ReportSink:
         self._rate_hz = rate_hz
         self._frames: list[DriveFrame] = []
         self._warning = ""
-
-    def __enter__(self) -> object:
-        return self
 
     def add(self, result: FrameResult) -> None:
         """Draw the frame; its pictures are kept, compressed, until the page is written."""
