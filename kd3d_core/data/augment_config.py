@@ -16,6 +16,8 @@ class AugmentConfig:
         rotation: largest turn about +z, radians, up to pi.
         scale: smallest and largest factor on the world's size, within 0.1 to 10.
         image_scale: smallest and largest zoom of the image about its centre, within 0.1 to 10.
+        pitch, roll: largest turn of the camera about its centre, radians, up to 0.2: it looks
+            further up or down, or leans. The image is warped, and its horizon lies elsewhere.
         brightness, contrast, saturation: largest relative change of each, below 1: at 0.2 the
             factor is drawn from 0.8 to 1.2.
         photometric: strong changes of light and camera, besides.
@@ -28,6 +30,8 @@ class AugmentConfig:
     rotation: float = math.pi / 4
     scale: tuple[float, float] = (0.95, 1.05)
     image_scale: tuple[float, float] = (1.0, 1.0)
+    pitch: float = 0.0
+    roll: float = 0.0
     brightness: float = 0.2
     contrast: float = 0.2
     saturation: float = 0.2
@@ -49,6 +53,12 @@ class AugmentConfig:
             raise ConfigError(
                 f"rotation is {self.rotation}: give the largest turn in radians, 0 to pi"
             )
+        for name in ("pitch", "roll"):
+            if not 0 <= getattr(self, name) <= 0.2:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}: give the camera's largest turn in radians, "
+                    "0 to 0.2 (11 degrees); beyond, most of the image would be made up"
+                )
         for name in ("brightness", "contrast", "saturation"):
             change = getattr(self, name)
             if not 0 <= change < 1:
