@@ -31,11 +31,11 @@ class Augmentation:
     angle: float = 0.0
     scale: float = 1.0
     image_scale: float = 1.0
-    pitch: float = 0.0
-    roll: float = 0.0
     brightness: float = 1.0
     contrast: float = 1.0
     saturation: float = 1.0
+    pitch: float = 0.0
+    roll: float = 0.0
     photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
     light_seed: int = 0
 

@@ -16,10 +16,10 @@ class AugmentConfig:
         rotation: largest turn about +z, radians, up to pi.
         scale: smallest and largest factor on the world's size, within 0.1 to 10.
         image_scale: smallest and largest zoom of the image about its centre, within 0.1 to 10.
-        pitch, roll: largest turn of the camera about its centre, radians, up to 0.2: it looks
-            further up or down, or leans. The image is warped, and its horizon lies elsewhere.
         brightness, contrast, saturation: largest relative change of each, below 1: at 0.2 the
             factor is drawn from 0.8 to 1.2.
+        pitch, roll: largest turn of the camera about its centre, radians, up to 0.2: it looks
+            further up or down, or leans. The image is warped, and its horizon lies elsewhere.
         photometric: strong changes of light and camera, besides.
         sample_objects: by class, how many objects a frame is filled up to with labelled ones of
             other frames (ground-truth sampling); for detectors that read true LiDAR alone.
@@ -30,11 +30,11 @@ class AugmentConfig:
     rotation: float = math.pi / 4
     scale: tuple[float, float] = (0.95, 1.05)
     image_scale: tuple[float, float] = (1.0, 1.0)
-    pitch: float = 0.0
-    roll: float = 0.0
     brightness: float = 0.2
     contrast: float = 0.2
     saturation: float = 0.2
+    pitch: float = 0.0
+    roll: float = 0.0
     photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
     sample_objects: dict[str, int] = field(default_factory=dict)
     min_object_points: int = 5
