@@ -17,6 +17,7 @@ from kd3d_core.messages.types import (
 )
 from kd3d_core.models.card import Caveat
 from kd3d_core.runtime.detections import Detections
+from kd3d_core.visual.distinct import one_per_object
 from kd3d_core.visual.frame import Scene, draw_frame, draw_image
 
 
@@ -123,9 +124,10 @@ class FrameResult:
             self.frame.rectified_image,
             replace(self.frame.camera, distortion=None),
             self.detections.points,
-            self.found,
+            self.found if self.all_boxes else one_per_object(self.found),
             self.frame.truth,
             self.caveat.short if self.caveat else "",
+            self.frame.notes,
         )
 
     @cached_property
@@ -135,5 +137,5 @@ class FrameResult:
 
     @cached_property
     def picture(self) -> np.ndarray:
-        """`(h, w, 3)` uint8 RGB: the image with boxes, and under it the scene from above."""
+        """`(h, w, 3)` uint8 RGB: the image with boxes, and the scene from above."""
         return draw_frame(self.scene, self.frame.name)

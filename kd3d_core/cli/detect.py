@@ -85,8 +85,8 @@ def detect(
         intrinsics: the same in four numbers, FX FY CX CY in pixels.
         hfov: field of view over an image's width, degrees, where there is no calibration; default:
             the focal length of each photo's EXIF, else a guess, which pictures and page say.
-        camera_height: metres over the ground, where nothing says where the camera is; default: 1.65,
-            and without a calibration what the ground in the picture looks like.
+        camera_height: metres over the ground, where nothing says where the camera is; default:
+            1.65, and without a calibration what the ground in the picture looks like.
         pitch: degrees by which the camera looks down, likewise; default: 0.
         raw_images: the images are not rectified yet; their calibration says how to.
         image_topic: images of a bag, raw or compressed (JPEG, PNG); default: the only one.
@@ -98,12 +98,7 @@ def detect(
     from kd3d_core.models.config import load_model_config
 
     card = load_model_config(model).card
-    if not 1e-3 <= rate <= 1e6:
-        raise Kd3dError(f"--rate {rate:g}: give frames per second, from 0.001 to 1000000")
-    if score_threshold is not None and not 0 <= score_threshold <= 1:
-        raise Kd3dError(f"--score-threshold {score_threshold:g}: scores are between 0 and 1")
-    if every < 1:
-        raise Kd3dError(f"--every {every}: give 1 or more")
+    _check_numbers(rate, score_threshold, every)
     paths = _paths(inputs)
 
     from kd3d_core.data.video import public_name
@@ -168,6 +163,15 @@ def detect(
     if outcome.interrupted and source.count is not None:
         return 130
     return 1 if outcome.bad else 0
+
+
+def _check_numbers(rate: float, score_threshold: float | None, every: int) -> None:
+    if not 1e-3 <= rate <= 1e6:
+        raise Kd3dError(f"--rate {rate:g}: give frames per second, from 0.001 to 1000000")
+    if score_threshold is not None and not 0 <= score_threshold <= 1:
+        raise Kd3dError(f"--score-threshold {score_threshold:g}: scores are between 0 and 1")
+    if every < 1:
+        raise Kd3dError(f"--every {every}: give 1 or more")
 
 
 def _paths(inputs: Sequence[str]) -> list[Path]:
@@ -264,8 +268,8 @@ def main() -> int:
         description=(
             "Detect in pictures, a video, a camera or a bag, without ROS. Every answer is kept as "
             "soon as it is there: the same command goes on after an interruption, and the outputs "
-            "are made anew of what is kept. Ctrl-C ends it with outputs of what was done. Frames that can't be used are left out, told at the end, and make the exit "
-            "status 1."
+            "are made anew of what is kept. Ctrl-C ends it with outputs of what was done. Frames "
+            "that can't be used are left out, told at the end, and make the exit status 1."
         ),
         examples=[
             "kd3d-detect ~/kitti/tracking_0001 --kitti out/labels --png out/pictures",

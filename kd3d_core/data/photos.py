@@ -68,8 +68,8 @@ def photo_focal_length(
     px = focal_of_view(GUESSED_DEG, max(width, height))
     source = f"focal length {px:.0f} px GUESSED ({GUESSED_DEG:g} degrees over the longer side)"
     doubt = (
-        f"{reason}: a field of view of {GUESSED_DEG:g} degrees over the longer side is a guess, and "
-        "distances are wrong as far as it is; give --hfov DEGREES, --intrinsics or --calib"
+        f"{reason}: a field of view of {GUESSED_DEG:g} degrees over the longer side is a guess, "
+        "and distances are wrong as far as it is; give --hfov DEGREES, --intrinsics or --calib"
     )
     return FocalLength(px, source, doubt)
 
@@ -107,17 +107,13 @@ def _source(hfov_deg: float, width: int) -> str:
     return f"focal length {focal_of_view(hfov_deg, width):.0f} px from --hfov {hfov_deg:g}"
 
 
-def _from_exif(
-    exif: Mapping[int, Any], width: int, height: int
-) -> tuple[float | None, str, str]:
+def _from_exif(exif: Mapping[int, Any], width: int, height: int) -> tuple[float | None, str, str]:
     """Focal length in pixels and how it is written, or None and why there is none."""
     longer, shorter = max(width, height), min(width, height)
     taken = [int(exif.get(tag) or 0) for tag in (ExifTag.ExifImageWidth, ExifTag.ExifImageHeight)]
     if all(taken) and abs(shorter / longer * max(taken) / min(taken) - 1) > _SAME_SHAPE:
-        return None, "", (
-            f"EXIF says {taken[0]} x {taken[1]} pixels and the picture has {width} x {height}, so "
-            "it was cropped"
-        )
+        sizes = f"{taken[0]} x {taken[1]} pixels and the picture has {width} x {height}"
+        return None, "", f"EXIF says {sizes}, so it was cropped"
     in_35mm = float(exif.get(ExifTag.FocalLengthIn35mmFilm) or 0)
     millimetres = float(exif.get(ExifTag.FocalLength) or 0)
     density = float(exif.get(ExifTag.FocalPlaneXResolution) or 0)

@@ -128,7 +128,8 @@ class Video:
         while failures < _TRIES and (stop is None or number < stop):
             stamp_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3 if self._capture.grab() else -1
             # After damage FFmpeg may go on with frames of before.
-            if stamp_s < 0 or (failures or damaged_s is not None) and stamp_s <= last_s:
+            was_damaged = failures > 0 or damaged_s is not None
+            if stamp_s < 0 or (was_damaged and stamp_s <= last_s):
                 failures += 1
                 continue
             if failures and damaged_s is None:
@@ -148,7 +149,7 @@ class Video:
         if missing_s > max(_CUT_OFF_S, _CUT_OFF_SHARE * self.seconds):
             raise DataError(
                 f"{self.name} can be read up to {ends_s:.1f} s ({number} frames), and says it has "
-                f"{self.seconds:.1f} s: it is cut off"
+                f"{self.seconds:.1f} s: it is cut off or damaged"
             )
 
     def newest_frames(self) -> Iterator[VideoFrame]:
@@ -231,8 +232,9 @@ def _why_not(word: str) -> str:
         return f"is {path} a camera, may you read it (group video), and does nobody else use it?"
     if is_live(word):
         return f"nothing that can be read came from there within {_OPEN_LIMIT_MS / 1e3:g} s"
-    size = Path(word).stat().st_size
-    return "it is empty" if not size else (
+    if not Path(word).stat().st_size:
+        return "it is empty"
+    return (
         "no video that FFmpeg knows, or cut off: MP4 and MOV keep at their end what is needed to "
         "read them"
     )

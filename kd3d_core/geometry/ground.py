@@ -74,7 +74,7 @@ def fit_ground(points: np.ndarray) -> Ground | None:
 
 
 def _trial_planes(points: np.ndarray) -> np.ndarray:
-    """`(T, 4)`: unit normals that point down, and the distance along them, of planes of 3 points."""
+    """`(T, 4)`: unit normals that point down and the distance along them, of planes of 3 points."""
     corners = points[np.random.default_rng(0).integers(len(points), size=(_TRIALS, 3))]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     length = np.linalg.norm(normal, axis=1)
@@ -91,7 +91,5 @@ def _least_squares(points: np.ndarray, tolerance: np.ndarray) -> np.ndarray:
     Heights are written as `y = a x + b z + c`: the plane is nearly horizontal.
     """
     columns = np.column_stack([points[:, 0], points[:, 2], np.ones(len(points))])
-    a, b, c = np.linalg.lstsq(
-        columns / tolerance[:, None], points[:, 1] / tolerance, rcond=None
-    )[0]
+    a, b, c = np.linalg.lstsq(columns / tolerance[:, None], points[:, 1] / tolerance, rcond=None)[0]
     return np.array([-a, 1, -b, c]) / math.sqrt(a * a + b * b + 1)

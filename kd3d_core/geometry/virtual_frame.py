@@ -21,7 +21,7 @@ def virtual_lidar_from_camera(
     The camera is `camera_height` metres over the ground and looks straight ahead, `pitch_deg`
     degrees below the horizontal; its right side is turned down by `roll_deg`. Without these the
     rotation is that between an optical frame and x forward, y left, z up (REP 103).
-    `CalibrationError` unless the height is between 0 and 100 m, and the angles are below 60 degrees.
+    `CalibrationError` unless the height is between 0 and 100 m and angles are below 60 degrees.
 
     >>> lidar_from_camera = virtual_lidar_from_camera(1.65)
     >>> (lidar_from_camera @ [2, 1.65, 10, 1]).round(2).tolist()  # on the road, 2 m to the right

@@ -15,6 +15,7 @@ that still mean as many pixels can't be told from others; nor can lost details o
 
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,9 +133,10 @@ def picture_exif(path: Path | str) -> dict[int, Any]:
 
     Strings, integers and `IFDRational`s, as `PIL.ExifTags.Base` lists them.
     """
-    with _naming(path), Path(path).open("rb") as file:
+    with _naming(path), Path(path).open("rb") as file, warnings.catch_warnings():
         picture = _open(file)
         try:
+            warnings.simplefilter("ignore")  # of damage
             notes = Image.Image.getexif(picture)
             return {**notes, **notes.get_ifd(_EXIF_NOTES)}
         except Exception:  # Pillow's parser raises many kinds

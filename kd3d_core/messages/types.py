@@ -5,7 +5,7 @@ They carry what the ROS messages of the same meaning carry, with arrays in place
 The names of ROS types stand here and nowhere else: `Image.ros_type`, `MARKER_ARRAY`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -205,6 +205,11 @@ class ObjectBoxes:
     boxes: np.ndarray
     names: tuple[str, ...]
     scores: np.ndarray
+
+    def select(self, index: np.ndarray) -> "ObjectBoxes":
+        """Those at some places `(M,)`, in that order."""
+        names = tuple(self.names[each] for each in index.tolist())
+        return replace(self, boxes=self.boxes[index], names=names, scores=self.scores[index])
 
 
 Message = Image | CompressedImage | CameraInfo | PointCloud | Transforms | Odometry | ObjectBoxes

@@ -68,7 +68,7 @@ class LiveSink(Sink):
         else:
             words = f"{sum(result.detections.timings.values()):.0f} ms a frame"
         text = f"{self._rate():.1f} FPS, {words}"
-        width, height, below = text_size(picture, text)
+        width, _, below = text_size(picture, text)
         gap = line_width(picture, 8)
         place = (picture.shape[1] - width - gap, picture.shape[0] - below - gap)
         write(picture, text, place, (230, 230, 230))

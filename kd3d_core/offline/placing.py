@@ -1,4 +1,4 @@
-"""Where a camera that nobody measured is: its height and tilt, from the ground in the model's depth.
+"""Where a camera that nobody measured is: height and tilt, from the ground in the model's depth.
 
 A network that was trained at one height sees every road from there, so the height that it is
 consistent with is the one that its boxes need. Where a person says another, the ratio tells how
@@ -67,7 +67,9 @@ class Placer:
         self._compare(frame, ground)
         if ground is None:
             height, pitch = height or USUAL_HEIGHT_M, pitch or 0.0
-            return _camera(frame, height, pitch, 0.0), _note(height, pitch, "assumed, no ground found")
+            return _camera(frame, height, pitch, 0.0), _note(
+                height, pitch, "assumed, no ground found"
+            )
         how = "estimated" if height is None and pitch is None else "partly estimated"
         height = ground.height_m if height is None else height
         pitch = ground.pitch_deg if pitch is None else pitch
@@ -97,8 +99,8 @@ class Placer:
         factor = ground.height_m / given
         if abs(factor - 1) > _HEIGHT_TOLERANCE:
             self._warn(
-                f"{frame.name}: the model sees the ground {ground.height_m:.2f} m below the camera, "
-                f"and --camera-height says {given:g}: distances may be "
+                f"{frame.name}: the model sees the ground {ground.height_m:.2f} m below the "
+                f"camera, and --camera-height says {given:g}: distances may be "
                 f"{max(factor, 1 / factor):.1f} times too {'long' if factor > 1 else 'short'}",
                 "height",
             )

@@ -170,7 +170,9 @@ def test_a_run_that_is_cut_off_goes_on_where_it_was(
     else:
         with pytest.raises(end):
             run(kitti, out, SeeingDetector(at_the_third))
-    assert sorted(path.name for path in out.iterdir()) == ["kitti", "png", "results"]
+    folders = ["kitti", "png", "results"]
+    made = sorted(path.name for path in out.iterdir())
+    assert made == (sorted([*folders, "all.mp4", "bag"]) if end is KeyboardInterrupt else folders)
     assert len(list((out / "results").iterdir())) == 2
     rest = SeeingDetector()
     assert run(kitti, out, rest) == Outcome(2, 2, ())
