@@ -155,4 +155,4 @@ def test_a_browser_plays_it(tmp_path: Path) -> None:
             )
             == "played 1.5"
         )
-        assert tab.run("document.querySelector('video').videoWidth") == 640
+        assert tab.run("document.querySelector('video').videoWidth") == 640 + 360

@@ -13,6 +13,7 @@ from kd3d_core.visual.frame import Scene, draw_frame
 from kd3d_core.visual.image import draw_boxes, line_width, tag_size, text_size, write
 
 RED = (255, 0, 0)
+FACE = (round(0.35 * 255), 0, 0)
 
 
 @pytest.fixture
@@ -47,15 +48,15 @@ def blues(image: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("yaw", "distance"), [(0.0, 17.0), (np.pi, 13.0)])
 def test_the_front_face_is_filled(camera, yaw, distance):
     box = np.array([[15.0, 2.0, -1.7, 4.0, 1.8, 1.5, yaw]])
-    filled, plain = (np.zeros((150, 400, 3), np.uint8) for _ in range(2))
-    draw_boxes(filled, box, camera, [RED])
-    draw_boxes(plain, box, camera, [RED], filled=False)
-    rows, columns = np.nonzero((filled != plain).any(-1))
+    image = np.zeros((150, 400, 3), np.uint8)
+    draw_boxes(image, box, camera, [RED], filled=False)
+    assert not (image == FACE).all(-1).any()
+    draw_boxes(image, box, camera, [RED])
+    rows, columns = np.nonzero((image == FACE).all(-1))
     # y = 1.1 to 2.9 and z = -1.7 to -0.2; the camera is at z = -0.08. Lines are 2 pixels wide.
-    assert columns.min() == pytest.approx(200 - 300 * 2.9 / distance, abs=4)
-    assert columns.max() == pytest.approx(200 - 300 * 1.1 / distance, abs=4)
-    assert rows.max() == pytest.approx(75 + 300 * 1.62 / distance, abs=4)
-    assert filled[(filled != plain).any(-1)][:, 0].max() == pytest.approx(0.35 * 255, abs=2)
+    assert columns.min() == pytest.approx(200 - 300 * 2.9 / distance, abs=6)
+    assert columns.max() == pytest.approx(200 - 300 * 1.1 / distance, abs=6)
+    assert rows.max() == pytest.approx(75 + 300 * 1.62 / distance, abs=6)
 
 
 def test_texts_do_not_cover_each_other(camera):
