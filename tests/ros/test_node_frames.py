@@ -12,7 +12,7 @@ from tf2_msgs.msg import TFMessage
 from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry.pose import matrix_from_pose
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
-from kd3d_ros import worker
+from kd3d_ros import placement
 
 
 def transform(parent: str, child: str, x: float = 0.0, z: float = 0.0) -> TransformStamped:
@@ -47,7 +47,7 @@ def test_virtual_frame_is_published_once_per_camera(start: Start) -> None:
 def test_named_frame_comes_from_tf_static(
     start: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(worker, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(placement, "_PATIENCE_S", 0.05)
     detector = FakeDetector()
     setup = start(detector, detector_frame="velodyne").ready()
     setup.send(image_message(), image_message())
@@ -115,7 +115,7 @@ def test_two_cameras_have_frames_and_diagnostics_of_their_own(start: Start) -> N
         status = setup.fresh_status()
         assert status.name == f"{side}/kd3d_detector: detector"
         assert status.hardware_id == f"/{side}/image"
-        assert setup.node._outputs.frame_id == f"{side}/kd3d_lidar"
+        assert setup.node._outputs.frames.results == f"{side}/kd3d_lidar"
 
 
 def test_empty_frame_id(start: Start) -> None:

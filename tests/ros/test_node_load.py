@@ -12,7 +12,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image, PointCloud2
 
-from kd3d_ros import detector_node
+from kd3d_ros import intake
 
 
 def test_the_subscription_follows_the_reliability_of_the_publishers(start: Start) -> None:
@@ -83,7 +83,7 @@ def test_no_inference_while_nobody_listens(start: Start) -> None:
 def test_no_more_images_than_max_rate(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     setup = start(max_rate=4.0).ready()
     seconds = iter(np.arange(8) * 0.1)
-    monkeypatch.setattr(detector_node, "time", SimpleNamespace(
+    monkeypatch.setattr(intake, "time", SimpleNamespace(
         monotonic=lambda: next(seconds), perf_counter=time.perf_counter, sleep=time.sleep
     ))  # fmt: skip
     for stamp in range(8):

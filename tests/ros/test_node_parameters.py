@@ -63,7 +63,7 @@ def test_values_given_at_start(make_node: MakeNode) -> None:
     assert node.settings == DetectorParameters(
         camera_height=0.4, lazy=False, detector_frame="/velodyne", precision="fp16"
     )
-    assert node.settings.results_frame() == "velodyne"
+    assert node.settings.frames().results == "velodyne"
 
 
 def test_a_whole_number_is_taken_for_a_float(make_node: MakeNode) -> None:
@@ -77,7 +77,7 @@ def test_a_whole_number_is_taken_for_a_float(make_node: MakeNode) -> None:
 
 def test_the_virtual_frame_is_named_after_namespace_and_node(make_node: MakeNode) -> None:
     def frame(namespace: str, name: str, **values: str) -> str:
-        return DetectorParameters(**values).results_frame(namespace, name)
+        return DetectorParameters(**values).frames(namespace, name).results
 
     assert frame("/", "kd3d_detector") == "kd3d_lidar"
     assert frame("/robot/front", "kd3d_detector") == "robot/front/kd3d_lidar"
@@ -152,7 +152,7 @@ def test_compressed_images_are_below_raw_ones_wherever_those_are(
         cli_args=["--ros-args", "-r", "image:=/front/image"],
     )
     try:
-        assert node._image_topic == topic
+        assert node.intake.topic == topic
     finally:
         node.destroy_node()
 
