@@ -119,7 +119,8 @@ class FrameResult:
         points = self.detections.points
         rgb = self._colors(points) if self.is_colored else None
         if self.frame_from_detector is not None:
-            points = np.column_stack([transform(points, self.frame_from_detector), points[:, 3]])
+            places = transform(points[:, :3].astype(np.float64), self.frame_from_detector)
+            points = np.column_stack([places.astype(np.float32), points[:, 3]])
         return PointCloud(self.frame.stamp_ns, self.frame_id, points, rgb=rgb)
 
     @cached_property

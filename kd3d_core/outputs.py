@@ -9,12 +9,7 @@ from kd3d_core.messages.encode import encode, encode_float
 from kd3d_core.messages.markers import encode_markers
 from kd3d_core.messages.qos import LATCHED, QosProfile
 from kd3d_core.messages.types import FLOAT64, MARKER_ARRAY, ObjectBoxes, PointCloud, Transforms
-from kd3d_core.messages.vision import (
-    ImageObjects,
-    LabelInfo,
-    encode_image_objects,
-    encode_label_info,
-)
+from kd3d_core.messages.vision import LabelInfo, encode_label_info
 from kd3d_core.visual.colors import class_color
 
 Content = TypeVar("Content")
@@ -55,11 +50,6 @@ class FrameTimes:
 FRAME_OUTPUTS: tuple[Output[FrameResult], ...] = (
     Output("~/points", PointCloud.ros_type, lambda result: encode(result.cloud)),
     Output("~/detections", ObjectBoxes.ros_type, lambda result: encode(result.found)),
-    Output(
-        "~/detections_2d",
-        ImageObjects.ros_type,
-        lambda result: encode_image_objects(result.in_image),
-    ),
     Output("~/markers", MARKER_ARRAY, lambda result: encode_markers(result.found, class_color)),
 )
 """Results of a frame. The largest is first, because it is sent first."""

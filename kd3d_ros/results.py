@@ -19,7 +19,7 @@ from kd3d_core.frames import FrameResult
 from kd3d_core.messages.encode import encode
 from kd3d_core.messages.qos import QosProfile
 from kd3d_core.messages.types import CompressedImage, Image, Transforms
-from kd3d_core.messages.vision import LabelInfo
+from kd3d_core.messages.vision import ImageObjects, LabelInfo, encode_image_objects
 from kd3d_core.outputs import (
     FRAME_OUTPUTS,
     LABEL_INFO,
@@ -58,13 +58,19 @@ def _debug_jpeg(result: FrameResult) -> bytes:
     return encode(CompressedImage(frame.stamp_ns, frame.camera_frame, "jpeg", jpeg))
 
 
-_QOS = QosProfile(depth=2)  # they are large
-IMAGE_OUTPUTS: tuple[Output[FrameResult], ...] = (
+_QOS = QosProfile(depth=2)  # images are large
+NODE_OUTPUTS: tuple[Output[FrameResult], ...] = (
+    Output(
+        "~/detections_2d",
+        ImageObjects.ros_type,
+        lambda result: encode_image_objects(result.in_image),
+        QosProfile(depth=5),
+    ),
     Output("~/depth", Image.ros_type, _depth, _QOS),
     Output("~/debug_image", Image.ros_type, _debug_image, _QOS),
     Output("~/debug_image/compressed", CompressedImage.ros_type, _debug_jpeg, _QOS),
 )
-"""What only a node gives out: in a bag they would be larger than all the rest."""
+"""What only a node gives out: in a bag, boxes and CameraInfo say it, or it would be too large."""
 
 
 class Publishers(Generic[Content]):
@@ -157,7 +163,7 @@ class NodeOutputs:
             on_matched: called when subscribers to results come or go.
         """
         self.frames = ResultFrames("", "")
-        rows = (*FRAME_OUTPUTS, *IMAGE_OUTPUTS)
+        rows = (*FRAME_OUTPUTS, *NODE_OUTPUTS)
         self.results: Publishers[FrameResult] = Publishers(node, overrides, rows, on_matched)
         self.times: Publishers[FrameTimes] = Publishers(node, overrides, TIME_OUTPUTS)
         self.label_info: Publishers[LabelInfo] = Publishers(node, overrides, [LABEL_INFO])

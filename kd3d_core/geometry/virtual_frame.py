@@ -45,7 +45,7 @@ def level_lidar_from_camera(up: np.ndarray, camera_height: float) -> np.ndarray:
     """As `virtual_lidar_from_camera`, of a camera whose pitch and roll gravity tells.
 
     >>> level_lidar_from_camera(np.array([-1.0, 0, 0]), 1.73)[:3, :3].tolist()  # lies on its side
-    [[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]]
+    [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]
 
     Args:
         up: `(3,)` where up is in the camera's optical frame, a unit vector.
