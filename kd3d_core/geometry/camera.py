@@ -146,6 +146,22 @@ possible; calibrate the camera at this size
                 "camera at this size"
             )
 
+    def has_lens_of(self, other: "PinholeCamera") -> bool:
+        """Whether raw images of both are rectified alike, wherever the cameras are.
+
+        >>> projection = np.array([[500.0, 0, 319.5, 0], [0, 500, 239.5, 0], [0, 0, 1, 0]])
+        >>> camera = PinholeCamera(projection, 640, 480, np.eye(4))
+        >>> camera.has_lens_of(replace(camera, lidar_from_camera=np.diag([-1.0, -1, 1, 1])))
+        True
+        >>> camera.has_lens_of(camera.resized(0.5))
+        False
+        """
+        return (
+            (self.width, self.height) == (other.width, other.height)
+            and np.array_equal(self.projection, other.projection)
+            and self.distortion is other.distortion
+        )
+
     def turned(self, new_from_old: np.ndarray) -> "PinholeCamera":
         """The camera turned about its centre, seen through the same lens.
 

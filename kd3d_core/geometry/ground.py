@@ -32,6 +32,17 @@ class Ground:
     share: float
 
 
+def up_in_camera(pitch_deg: float, roll_deg: float) -> np.ndarray:
+    """`(3,)` where up is in the optical frame of a camera that is tilted as `Ground` has it.
+
+    >>> up_in_camera(30.0, 0.0).round(2).tolist()  # looks down
+    [0.0, -0.87, -0.5]
+    """
+    pitch, roll = math.radians(pitch_deg), math.radians(roll_deg)
+    level = math.cos(pitch)
+    return -np.array([math.sin(roll) * level, math.cos(roll) * level, math.sin(pitch)]) + 0.0
+
+
 def fit_ground(points: np.ndarray) -> Ground | None:
     """The plane that most of what is below a camera lies on; None if there is no such plane.
 

@@ -1,6 +1,7 @@
 """Frames from image files: KITTI folders, and images of one camera that is known."""
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -67,7 +68,7 @@ class HandCalibration:
         With it comes the frame of the results: the LiDAR's where the file says where that is,
         otherwise one that is made up. `CalibrationError` if it is incomplete or impossible.
         """
-        virtual = virtual_lidar_from_camera(self.camera_height, self.pitch_deg)
+        virtual = virtual_lidar_from_camera(self.camera_height, math.radians(self.pitch_deg))
         if self.file is None:
             fx, fy, cx, cy = self.intrinsics
             projection = np.array([[fx, 0, cx, 0], [0, fy, cy, 0], [0, 0, 1, 0]])

@@ -22,6 +22,8 @@ from kd3d_core.offline.placing import USUAL_HEIGHT_M
 from kd3d_core.offline.source import Source
 from kd3d_core.offline.videos import video_source
 
+_STEEPEST_DEG = 60.0
+
 
 @dataclass(frozen=True)
 class InputSettings:
@@ -58,7 +60,9 @@ class InputSettings:
     def __post_init__(self) -> None:
         if self.hfov_deg is not None:
             focal_of_view(self.hfov_deg, 1)  # which refuses impossible ones
-        virtual_lidar_from_camera(self._height_m, self.pitch_deg or 0.0)  # likewise
+        virtual_lidar_from_camera(self._height_m)  # likewise
+        if not abs(self.pitch_deg or 0.0) < _STEEPEST_DEG:
+            raise Kd3dError(f"--pitch {self.pitch_deg:g}: give degrees below {_STEEPEST_DEG:g}")
         if self.is_calibrated and self.hfov_deg is not None:
             raise Kd3dError("--hfov is for images without --calib and --intrinsics")
 

@@ -13,8 +13,8 @@ import numpy as np
 from kd3d_core.errors import Once
 from kd3d_core.frames import Frame
 from kd3d_core.geometry.camera import PinholeCamera
-from kd3d_core.geometry.ground import Ground, fit_ground
-from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
+from kd3d_core.geometry.ground import Ground, fit_ground, up_in_camera
+from kd3d_core.geometry.virtual_frame import level_lidar_from_camera
 from kd3d_core.offline.source import UnknownPlace
 from kd3d_core.offline.store import ResultStore
 from kd3d_core.runtime.detections import Detections, Detector
@@ -116,7 +116,7 @@ def _median(grounds: list[Ground]) -> Ground | None:
 
 
 def _camera(frame: Frame, height_m: float, pitch_deg: float, roll_deg: float) -> PinholeCamera:
-    pose = virtual_lidar_from_camera(height_m, pitch_deg, roll_deg)
+    pose = level_lidar_from_camera(up_in_camera(pitch_deg, roll_deg), height_m)
     return replace(frame.camera, lidar_from_camera=pose)
 
 

@@ -129,7 +129,7 @@ class _Run:
             self._detector.class_names,
             self._source.results_frame,
             caveat(self._detector.trained, self._detector.card),
-            self._all_boxes,
+            all_boxes=self._all_boxes,
         )
         for sink in self._sinks:
             sink.add(result)

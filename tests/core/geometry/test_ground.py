@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kd3d_core.geometry.ground import fit_ground
-from kd3d_core.geometry.virtual_frame import KITTI_LIDAR_HEIGHT, virtual_lidar_from_camera
+from kd3d_core.geometry.ground import fit_ground, up_in_camera
+from kd3d_core.geometry.virtual_frame import KITTI_LIDAR_HEIGHT, level_lidar_from_camera
 
 
 def seen_from(pose: np.ndarray, others: int, noise_m: float = 0.03) -> np.ndarray:
@@ -24,7 +24,10 @@ def seen_from(pose: np.ndarray, others: int, noise_m: float = 0.03) -> np.ndarra
 )
 @pytest.mark.parametrize("others", [0, 3000])
 def test_height_and_tilt_are_found(height: float, pitch: float, roll: float, others: int) -> None:
-    ground = fit_ground(seen_from(virtual_lidar_from_camera(height, pitch, roll), others))
+    pose = level_lidar_from_camera(up_in_camera(pitch, roll), height)
+    assert np.degrees(np.arcsin(-pose[2, 2])) == pytest.approx(pitch)  # the optical axis
+    assert (pose[2, 0] < 0) == (roll > 0)  # the right side is down
+    ground = fit_ground(seen_from(pose, others))
     assert ground is not None
     assert ground.height_m == pytest.approx(height, abs=0.03)
     assert ground.pitch_deg == pytest.approx(pitch, abs=0.3)
@@ -33,7 +36,7 @@ def test_height_and_tilt_are_found(height: float, pitch: float, roll: float, oth
 
 
 def test_equal_points_give_equal_answers() -> None:
-    points = seen_from(virtual_lidar_from_camera(1.4, 2), 2000)
+    points = seen_from(level_lidar_from_camera(up_in_camera(2, 1), 1.4), 2000)
     assert fit_ground(points) == fit_ground(points)
 
 

@@ -255,7 +255,7 @@ def test_outputs_do_not_replace_inputs(
         ("data/training/calib --kitti k", "neither images"),
         ("data/training/image_2 --kitti k --hfov 200", "--hfov 200: give degrees from 5 to 130"),
         ("data/training/image_2 --kitti k --raw-images", "--raw-images needs the distortion"),
-        ("data/training/image_2 --kitti k --pitch=-80", "pitch is -80.0 degrees"),
+        ("data/training/image_2 --kitti k --pitch=-80", "--pitch -80: give degrees"),
         ("data/training/image_2 --kitti k --intrinsics 1 1 1 1 --hfov 60", "--hfov is for images"),
         ("data --kitti k --hfov 60", "is a KITTI folder, whose images"),
         ("data --kitti k --every 0", "--every 0: give 1 or more"),

@@ -17,10 +17,12 @@ from seeing_detector import SeeingDetector, picture
 from kd3d_core.errors import DataError
 from kd3d_core.frames import FrameResult
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.ground import up_in_camera
 from kd3d_core.geometry.virtual_frame import (
     KITTI_LIDAR_HEIGHT,
     camera_height,
     camera_pitch_deg,
+    level_lidar_from_camera,
     virtual_lidar_from_camera,
 )
 from kd3d_core.offline.inputs import InputSettings, find_source
@@ -31,6 +33,10 @@ from kd3d_core.offline.store import ResultStore
 from kd3d_core.runtime.detections import Detections
 
 ALL = InputSettings(slice(None))
+
+
+def tilted(height_m: float, pitch_deg: float, roll_deg: float = 0.0) -> np.ndarray:
+    return level_lidar_from_camera(up_in_camera(pitch_deg, roll_deg), height_m)
 
 
 class GroundDetector(SeeingDetector):
@@ -118,7 +124,7 @@ def test_photos_of_mixed_sizes_each_with_its_own_lens(tmp_path: Path, caplog) ->
 def test_each_photo_is_placed_by_its_own_ground(tmp_path: Path) -> None:
     for index, name in enumerate("ab"):
         save(tmp_path / f"{name}.png", 10 + index)
-    low, high = virtual_lidar_from_camera(0.9, 4), virtual_lidar_from_camera(2.0, -3, 5)
+    low, high = tilted(0.9, 4), tilted(2.0, -3, 5)
     # The detector is asked twice of each photo: as it may stand, and as it stands.
     detector = GroundDetector(low, low, high, high)
     store = ResultStore(tmp_path / "kept", "model")
@@ -144,7 +150,7 @@ def test_each_photo_is_placed_by_its_own_ground(tmp_path: Path) -> None:
 
 def test_what_a_person_says_counts_and_is_compared(tmp_path: Path, caplog) -> None:
     save(tmp_path / "a.png", 10)
-    truth = virtual_lidar_from_camera(1.6, 4)
+    truth = tilted(1.6, 4)
 
     def camera(**settings: float) -> tuple[float, float, str, int]:
         caplog.clear()
@@ -177,7 +183,7 @@ def test_where_no_ground_is_seen_the_usual_place_is_assumed(tmp_path: Path) -> N
 
 def test_a_video_is_of_one_camera_that_is_placed_by_its_first_frames(tmp_path: Path) -> None:
     save_video(tmp_path / "drive.mp4", 14)
-    truth, nod = virtual_lidar_from_camera(1.3, 2), virtual_lidar_from_camera(1.3, 9)
+    truth, nod = tilted(1.3, 2), tilted(1.3, 9)
     detector = GroundDetector(truth, truth, truth, truth, nod, nod, truth)
     source = find_source([str(tmp_path / "drive.mp4")], replace(ALL, hfov_deg=70))
     assert (source.count, source.rate_hz) == (14, 25)
