@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from kd3d_core.extract.summary import Sample
 from kd3d_core.geometry.camera import PinholeCamera
@@ -75,7 +74,7 @@ def turned(camera: PinholeCamera, turn: str, degrees: float = TURN_DEG) -> Pinho
     """The camera, turned about one of its own axes, such as `+x`, in the LiDAR's frame."""
     rotation = np.eye(4)
     vector = np.eye(3)["xyz".index(turn[1])] * np.radians(degrees) * (-1 if turn[0] == "-" else 1)
-    rotation[:3, :3] = Rotation.from_rotvec(vector).as_matrix()
+    rotation[:3, :3] = cv2.Rodrigues(vector)[0]
     return replace(camera, lidar_from_camera=camera.lidar_from_camera @ rotation)
 
 

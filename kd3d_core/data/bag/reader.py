@@ -213,7 +213,8 @@ class BagReader:
         return self._cloud_units[topic]
 
     def _deserialized(self, message: RawMessage) -> Any:
-        return self._store(message.type).deserialize_cdr(message.data, message.type)
+        data = memoryview(message.data)  # which rosbags cuts off a piece of without copying
+        return self._store(message.type).deserialize_cdr(data, message.type)
 
     def _store(self, type_name: str) -> Typestore:
         """Definitions of the bag itself, as they were when it was recorded, or this machine's."""
