@@ -46,7 +46,7 @@ def _deflated(rows: np.ndarray) -> bytes:
         from isal import isal_zlib
     except ImportError:  # an environment of before it was needed: three times as slow
         packer = zlib.compressobj(1, strategy=zlib.Z_RLE)
-        return packer.compress(rows) + packer.flush()
+        return packer.compress(rows.data) + packer.flush()
     data: bytes = isal_zlib.compress(rows, 1)
     return data
 
