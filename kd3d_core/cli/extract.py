@@ -90,7 +90,9 @@ def extract(
         require_ray()
 
     from kd3d_core.extract import run as extraction
+    from kd3d_core.memory import keep_freed_memory
 
+    keep_freed_memory()
     with exit_on_sigterm():
         outcome = extraction.extract(
             paths,

@@ -318,7 +318,7 @@ def test_checking_extracts_nothing_and_other_settings_may_follow(tmp_path: Path)
     assert json.loads((out / "report.json").read_text())["extracted"] is False
     ((found,),) = [recording.cameras for recording in checked.recordings]
     assert len(found.frames) == 3
-    assert [sample.name for sample in found.samples] == ["000000", "000001", "000002"]
+    assert [look.name for look in found.looks] == ["000000", "000001", "000002"]
     assert (out / "report.html").is_file()
     assert len(camera_of(bag, out, ExtractConfig(every=2)).frames) == 2
 
