@@ -17,6 +17,7 @@ from kd3d_core.messages.types import (
 )
 from kd3d_core.models.card import Caveat
 from kd3d_core.runtime.detections import Detections
+from kd3d_core.tracking import Tracker, Tracks
 from kd3d_core.visual.frame import Scene, draw_frame, draw_image
 
 
@@ -34,6 +35,8 @@ class Frame:
         truth: annotated objects in the frame of the results, if there are any.
         camera_frame: name of the camera's optical frame; empty if it isn't known.
         recorded: the image as the message it was recorded in, where there is one.
+        world_from_detector: 4x4, where the frame of the results is in one that stands still; None
+            if it isn't known.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Frame:
     truth: ObjectBoxes | None = None
     camera_frame: str = ""
     recorded: Image | CompressedImage | None = None
+    world_from_detector: np.ndarray | None = None
 
     @property
     def image_message(self) -> Image | CompressedImage:
@@ -81,6 +85,7 @@ class FrameResult:
         class_names: of its labels.
         frame_id: of points and boxes.
         caveat: what to say beside the answer; None if nothing speaks against it.
+        tracks: the objects that the detections belong to; None if they aren't followed.
     """
 
     frame: Frame
@@ -88,6 +93,16 @@ class FrameResult:
     class_names: tuple[str, ...]
     frame_id: str
     caveat: Caveat | None = None
+    tracks: Tracks | None = None
+
+    def tracked(self, tracker: Tracker) -> "FrameResult":
+        """The same with the tracks that a tracker, which has had the frames before, makes of it."""
+        found = self.detections
+        frame = self.frame
+        tracks = tracker.step(
+            found.boxes, found.scores, self.names, frame.stamp_ns, frame.world_from_detector
+        )
+        return replace(self, tracks=tracks)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -101,13 +116,16 @@ class FrameResult:
 
     @cached_property
     def found(self) -> ObjectBoxes:
-        """The boxes as a message."""
+        """The boxes as a message, those that are followed with id and velocity."""
+        count, tracks = len(self.detections.boxes), self.tracks
         return ObjectBoxes(
             self.frame.stamp_ns,
             self.frame_id,
             self.detections.boxes,
             self.names,
             self.detections.scores.astype(np.float64),
+            ids=() if tracks is None else tracks.ids_of_detections(count),
+            velocities=None if tracks is None else tracks.velocities_of_detections(count),
         )
 
     @cached_property
@@ -120,6 +138,7 @@ class FrameResult:
             self.found,
             self.frame.truth,
             self.caveat.short if self.caveat else "",
+            self.tracks,
         )
 
     @cached_property

@@ -30,6 +30,8 @@ def detect(
     bag_images: bool = False,
     html: Path | None = None,
     rerun: Path | None = None,
+    tracks: Path | None = None,
+    track: bool = False,
     model: str = "demo",
     device: str = "auto",
     precision: Precision = "auto",
@@ -59,6 +61,10 @@ def detect(
         html: file for a page with pictures to play, latencies, and precision and recall where there
             are labels.
         rerun: file for the Rerun viewer; needs the package rerun-sdk.
+        tracks: file of the objects' tracks: .txt in the format of KITTI's tracking set, or .csv
+            with velocities. Implies --track.
+        track: follow objects over the frames, which must be of one drive and in its order: the
+            outputs have ids, velocities and trails. A bag's /tf or odometry makes it better.
         model: a name in config/models or weights, or a YAML file.
         device: auto, cpu, cuda or cuda:N.
         precision: number format of the networks; auto suits the device.
@@ -96,6 +102,7 @@ def detect(
     from kd3d_core.offline.run import detect_frames
     from kd3d_core.offline.store import ResultStore, model_digest
     from kd3d_core.progress import progress_of
+    from kd3d_core.tracking import Tracker
     from kd3d_core.weights import resolve
 
     for weights in load_model_config(model).weights.values():
@@ -113,11 +120,14 @@ def detect(
         if calib is not None or intrinsics
         else None
     )
-    settings = BagSettings(image_topic, info_topic, detector_frame, camera_height, not raw_images)
+    track = track or tracks is not None
+    settings = BagSettings(
+        image_topic, info_topic, detector_frame, camera_height, not raw_images, with_poses=track
+    )
     source = _source(paths, frame_slice(frames), rate, calibration, settings)
     if not source.count:
         raise DataError(f"--frames {frames} selects none of the frames in {inputs[0]}")
-    outputs = _Outputs(kitti, png, mp4, bag, bag_images, html, rerun, overwrite)
+    outputs = _Outputs(kitti, png, mp4, bag, bag_images, html, rerun, tracks, overwrite)
     facts = {"from": str(paths[0]), "model": model, "trained on": card.trained_on}
     sinks = _sinks(outputs, source, facts)
 
@@ -127,7 +137,8 @@ def detect(
     detector = CameraDetector.from_config(model, device, precision)
     store = ResultStore(results, model_digest(detector.model.config, detector.description))
     with exit_on_sigterm(), progress_of("detecting", source.count) as step:
-        outcome = detect_frames(source, detector, store, sinks, score_threshold, step)
+        tracker = Tracker() if track else None
+        outcome = detect_frames(source, detector, store, sinks, score_threshold, step, tracker)
     _report(outcome)
     print(f"the model was trained on: {card.trained_on}")
     if score_threshold is None and card.score_thresholds:
@@ -212,6 +223,7 @@ class _Outputs:
     bag_images: bool
     html: Path | None
     rerun: Path | None
+    tracks: Path | None
     overwrite: bool
 
 
@@ -237,9 +249,13 @@ def _sinks(outputs: _Outputs, source: "Source", facts: dict[str, str]) -> "list[
         sinks.append(ReportSink(outputs.html, "kd3d-detect", facts, source.rate_hz))
     if outputs.rerun is not None:
         sinks.append(RerunSink(outputs.rerun))
+    if outputs.tracks is not None:
+        from kd3d_core.offline.track_sink import TrackSink
+
+        sinks.append(TrackSink(outputs.tracks))
     if not sinks:
         raise Kd3dError(
-            "nothing to write: give any of --kitti, --png, --mp4, --bag, --html, --rerun"
+            "nothing to write: give any of --kitti, --png, --mp4, --bag, --html, --rerun, --tracks"
         )
     return sinks
 
@@ -279,6 +295,7 @@ def main() -> int:
         examples=[
             "kd3d-detect ~/kitti/tracking_0001 --kitti out/labels --png out/pictures",
             "kd3d-detect drive.mcap --bag out/detections --mp4 out/drive.mp4 --html out/drive.html",
+            "kd3d-detect drive.mcap --tracks out/tracks.csv --mp4 out/drive.mp4",
             "kd3d-detect drive.mcap --bag out/with_images --bag-images",
             "kd3d-detect out/bag --detector-frame velodyne --rerun out/drive.rrd",
             "kd3d-detect photos/ --calib front.yaml --raw-images --camera-height 0.6 --png out/png",

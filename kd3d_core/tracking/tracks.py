@@ -43,3 +43,18 @@ class Tracks:
             if index >= 0:
                 ids[index] = str(number)
         return tuple(ids)
+
+    def velocities_of_detections(self, count: int) -> np.ndarray:
+        """The velocities of the frame's `count` boxes, `(count, 3)`; NaN for those without a track.
+
+        >>> tracks = Tracks(
+        ...     0, np.array([4]), np.zeros((1, 7)), np.ones((1, 3)), True, ("Car",), np.ones(1),
+        ...     np.zeros(1), np.array([1]), np.zeros((1, 0, 3)),
+        ... )
+        >>> tracks.ids_of_detections(2), tracks.velocities_of_detections(2)[:, 0].tolist()
+        (('', '4'), [nan, 1.0])
+        """
+        velocities = np.full((count, 3), np.nan, np.float32)
+        is_seen = self.detection >= 0
+        velocities[self.detection[is_seen]] = self.velocities[is_seen]
+        return velocities
