@@ -85,7 +85,8 @@ def test_velocity_is_relative_without_poses_and_over_ground_with_them():
     np.testing.assert_allclose(without.velocities[:, 0], [5, -10], atol=0.3)
     np.testing.assert_allclose(with_poses.velocities[:, 0], [15, 0], atol=0.3)
     assert (without.is_over_ground, with_poses.is_over_ground) == (False, True)
-    assert len(relative.said) == 1 and "own frame" in relative.said[0]
+    assert len(relative.said) == 1
+    assert "own frame" in relative.said[0]
     assert not ground.said
 
 
@@ -118,7 +119,8 @@ def test_a_track_survives_misses_for_a_while_and_goes_on_moving():
         drive.step([car(20 + step)])
     for missed in range(1, 6):
         tracks = drive.step([])
-        assert tracks.ids.tolist() == [1] and tracks.detection.tolist() == [-1]
+        assert tracks.ids.tolist() == [1]
+        assert tracks.detection.tolist() == [-1]
         np.testing.assert_allclose(tracks.unseen_s, 0.1 * missed)
         np.testing.assert_allclose(tracks.boxes[0, 0], 34 + missed, atol=0.4)
     assert drive.step([car(40)]).ids.tolist() == [1]
@@ -154,7 +156,9 @@ def test_time_that_jumps_begins_anew_and_is_said_once(after_ns: int, word: str):
     for _ in range(3):
         tracks = drive.step([car(20)], pose())
     assert tracks.ids.tolist() == [3]
-    assert len(drive.said) == 1 and word in drive.said[0] and "anew" in drive.said[0]
+    assert len(drive.said) == 1
+    assert word in drive.said[0]
+    assert "anew" in drive.said[0]
 
 
 def test_equal_stamps_are_said_and_change_no_velocity():
@@ -162,8 +166,10 @@ def test_equal_stamps_are_said_and_change_no_velocity():
     for _ in range(5):
         drive.step([car(20)], pose())
     tracks = drive.step([car(20.2)], pose(), after_ns=0)
-    assert tracks.ids.tolist() == [1] and np.abs(tracks.velocities).max() < 1
-    assert len(drive.said) == 1 and "same stamp" in drive.said[0]
+    assert tracks.ids.tolist() == [1]
+    assert np.abs(tracks.velocities).max() < 1
+    assert len(drive.said) == 1
+    assert "same stamp" in drive.said[0]
 
 
 def test_missing_poses_are_bridged_then_tracking_begins_anew():
@@ -174,14 +180,18 @@ def test_missing_poses_are_bridged_then_tracking_begins_anew():
         tracks = drive.step([car(60 - step)])
         assert tracks.ids.tolist() == [1]
         np.testing.assert_allclose(tracks.velocities[0], 0, atol=0.1)
-    assert len(drive.said) == 1 and "as before" in drive.said[0]
+    assert len(drive.said) == 1
+    assert "as before" in drive.said[0]
     for step in range(15, 30):
         tracks = drive.step([car(60 - step)])
-    assert tracks.ids.tolist() == [2] and not tracks.is_over_ground
-    assert "anew" in drive.said[1] and "own frame" in drive.said[2]
+    assert tracks.ids.tolist() == [2]
+    assert not tracks.is_over_ground
+    assert "anew" in drive.said[1]
+    assert "own frame" in drive.said[2]
     for step in range(30, 35):
         tracks = drive.step([car(60 - step)], pose(x=step))
-    assert tracks.ids.tolist() == [3] and tracks.is_over_ground
+    assert tracks.ids.tolist() == [3]
+    assert tracks.is_over_ground
     assert len(drive.said) == 4
 
 
@@ -191,7 +201,8 @@ def test_a_pose_that_jumps_begins_anew():
         drive.step([car(60 - step)], pose(x=step))
     for step in range(10, 15):
         tracks = drive.step([car(60 - step)], pose(x=step, y=5))
-    assert tracks.ids.tolist() == [2] and "jumps by 5 m" in drive.said[0]
+    assert tracks.ids.tolist() == [2]
+    assert "jumps by 5 m" in drive.said[0]
 
 
 def test_a_pose_that_is_none_is_refused():
@@ -247,7 +258,9 @@ def test_classes_are_followed_apart():
 def test_frames_without_boxes_are_fine():
     drive = Drive()
     tracks = drive.step([])
-    assert len(tracks) == 0 and tracks.boxes.shape == (0, 7) and tracks.names == ()
+    assert len(tracks) == 0
+    assert tracks.boxes.shape == (0, 7)
+    assert tracks.names == ()
     assert tracks.ids_of_detections(0) == ()
     assert tracks.velocities_of_detections(0).shape == (0, 3)
 
