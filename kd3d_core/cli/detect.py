@@ -32,6 +32,7 @@ def detect(
     rerun: Path | None = None,
     tracks: Path | None = None,
     track: bool = False,
+    poses: Path | None = None,
     model: str = "demo",
     device: str = "auto",
     precision: Precision = "auto",
@@ -64,7 +65,10 @@ def detect(
         tracks: file of the objects' tracks: .txt in the format of KITTI's tracking set, or .csv
             with velocities. Implies --track.
         track: follow objects over the frames, which must be of one drive and in its order: the
-            outputs have ids, velocities and trails. A bag's /tf or odometry makes it better.
+            outputs have ids, velocities and trails. Where the camera was makes it better: a bag's
+            /tf or odometry, or --poses.
+        poses: of the camera at the images of a folder, in the format of KITTI's odometry set: a
+            line of 12 numbers for each.
         model: a name in config/models or weights, or a YAML file.
         device: auto, cpu, cuda or cuda:N.
         precision: number format of the networks; auto suits the device.
@@ -125,6 +129,7 @@ def detect(
         image_topic, info_topic, detector_frame, camera_height, not raw_images, with_poses=track
     )
     source = _source(paths, frame_slice(frames), rate, calibration, settings)
+    source = _placed(source, poses, frame_slice(frames), settings)
     if not source.count:
         raise DataError(f"--frames {frames} selects none of the frames in {inputs[0]}")
     outputs = _Outputs(kitti, png, mp4, bag, bag_images, html, rerun, tracks, overwrite)
@@ -137,8 +142,9 @@ def detect(
     detector = CameraDetector.from_config(model, device, precision)
     store = ResultStore(results, model_digest(detector.model.config, detector.description))
     with exit_on_sigterm(), progress_of("detecting", source.count) as step:
-        tracker = Tracker() if track else None
-        outcome = detect_frames(source, detector, store, sinks, score_threshold, step, tracker)
+        outcome = detect_frames(
+            source, detector, store, sinks, score_threshold, step, Tracker() if track else None
+        )
     _report(outcome)
     print(f"the model was trained on: {card.trained_on}")
     if score_threshold is None and card.score_thresholds:
@@ -188,6 +194,22 @@ def _source(
     if calibration is None:
         raise Kd3dError("images need a calibration: give --calib FILE or --intrinsics FX FY CX CY")
     return image_source(images, calibration, wanted, rate_hz)
+
+
+def _placed(
+    source: "Source", poses: Path | None, wanted: slice, settings: "BagSettings"
+) -> "Source":
+    """The source with the poses of a file, if there is one."""
+    if poses is None:
+        return source
+    from kd3d_core.offline.bag_source import BagImages
+    from kd3d_core.offline.poses import with_poses
+
+    if isinstance(source.references, BagImages):
+        raise Kd3dError("--poses is for images; a bag has /tf or odometry")
+    if not settings.with_poses:
+        raise Kd3dError("--poses are for objects that are followed: give --track or --tracks FILE")
+    return with_poses(source, poses, wanted)
 
 
 def _folders_read(paths: Sequence[Path]) -> set[Path]:
@@ -296,6 +318,7 @@ def main() -> int:
             "kd3d-detect ~/kitti/tracking_0001 --kitti out/labels --png out/pictures",
             "kd3d-detect drive.mcap --bag out/detections --mp4 out/drive.mp4 --html out/drive.html",
             "kd3d-detect drive.mcap --tracks out/tracks.csv --mp4 out/drive.mp4",
+            "kd3d-detect data/drive --poses data/drive/poses.txt --tracks out/tracks.txt",
             "kd3d-detect drive.mcap --bag out/with_images --bag-images",
             "kd3d-detect out/bag --detector-frame velodyne --rerun out/drive.rrd",
             "kd3d-detect photos/ --calib front.yaml --raw-images --camera-height 0.6 --png out/png",

@@ -195,7 +195,7 @@ def clear_mot(frames: Sequence[FramePairs], threshold: float = 0.5) -> ClearMot:
 def _numbered(ids: Sequence[np.ndarray]) -> tuple[int, list[np.ndarray]]:
     """How many ids there are in all frames, and those of each frame as numbers from 0."""
     known, number = np.unique(np.concatenate([np.zeros(0, np.int64), *ids]), return_inverse=True)
-    return len(known), np.split(number, np.cumsum([len(each) for each in ids])[:-1])
+    return len(known), np.split(number, np.cumsum([len(each) for each in ids]))[: len(ids)]
 
 
 def _weighted(matched: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ def bag_source(path: Path, settings: BagSettings, wanted: slice) -> Source:
         count, rate_hz = reader.topics[topics.images].count, _rate_hz(reader, topics.images)
     numbers = range(count)[wanted]
     results_frame = settings.detector_frame.lstrip("/") or VIRTUAL_FRAME
-    references = _BagImages(path, settings, topics, numbers)
+    references = BagImages(path, settings, topics, numbers)
     names = tuple(map(_frame_name, numbers))
     return Source(references, names, rate_hz, results_frame, topics)
 
@@ -93,7 +93,9 @@ def _rate_hz(reader: BagReader, topic: str) -> float:
 
 
 @dataclass(frozen=True)
-class _BagImages:
+class BagImages:
+    """The references of a bag."""
+
     path: Path
     settings: BagSettings
     topics: CameraTopics
