@@ -22,8 +22,10 @@ class TrackerConfig:
         gate: farthest a detection may be from where a track is expected, in standard deviations of
             the two together.
         confirm_hits: detections that make a track, ...
-        confirm_s: ... and the time between the first and the last of them, seconds.
-        forget_s: how long a track is kept without being detected, seconds; ...
+        confirm_s: ... and the time between the first and the last of them, seconds. Objects of the
+            very first frame count at once: nothing could be known of them before.
+        coast_s: how long a track is still told of without being detected, seconds.
+        forget_s: how long it is kept to be found again, seconds; ...
         forget_misses: ... but not before that many frames in which it wasn't.
         forget_new_s: as `forget_s`, for one that isn't confirmed yet.
         max_gap_s: a pause between frames after which tracking begins anew, seconds.
@@ -45,6 +47,7 @@ class TrackerConfig:
     gate: float = 3.5
     confirm_hits: int = 2
     confirm_s: float = 0.15
+    coast_s: float = 0.2
     forget_s: float = 0.6
     forget_misses: int = 2
     forget_new_s: float = 0.25

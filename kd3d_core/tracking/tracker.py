@@ -60,6 +60,7 @@ class Tracker:
         self._objects = Objects.none(self._config.trail_points)
         self._ego.reset()
         self._stamp_ns: int | None = None
+        self._start_ns = 0
         self._trail_ns: int | None = None
 
     def step(
@@ -116,7 +117,9 @@ class Tracker:
 
     def _predict(self, stamp_ns: int) -> None:
         objects = self._objects
-        dt_s = 0.0 if self._stamp_ns is None else (stamp_ns - self._stamp_ns) / 1e9
+        if self._stamp_ns is None:
+            self._stamp_ns = self._start_ns = stamp_ns
+        dt_s = (stamp_ns - self._stamp_ns) / 1e9
         objects.mean, objects.covariance = kalman.predict(
             objects.mean, objects.covariance, dt_s, self._config
         )
@@ -183,6 +186,7 @@ class Tracker:
         config, objects = self._config, self._objects
         is_confirmed = (objects.number == 0) & (objects.hits >= config.confirm_hits)
         is_confirmed &= objects.last_ns - objects.first_ns >= config.confirm_s * 1e9
+        is_confirmed |= (objects.number == 0) & (objects.first_ns == self._start_ns)
         count = int(is_confirmed.sum())
         objects.number[is_confirmed] = np.arange(self._next, self._next + count)
         self._next += count
@@ -196,7 +200,9 @@ class Tracker:
 
     def _tracks(self, pose: np.ndarray, stamp_ns: int) -> Tracks:
         """The confirmed ones, seen from the detector."""
-        objects, chosen = self._objects, np.flatnonzero(self._objects.number)
+        objects = self._objects
+        is_told = stamp_ns - objects.last_ns <= self._config.coast_s * 1e9
+        chosen = np.flatnonzero((objects.number > 0) & is_told)
         mean, trail = objects.mean[chosen], objects.trail[chosen]
         detector_from_tracking = np.linalg.inv(pose)
         places = transform(trail.reshape(-1, 3), detector_from_tracking)
