@@ -143,7 +143,7 @@ def _boxes(message: Any) -> ObjectBoxes:
         from_ros(np.array(centers), np.array(quaternions), np.array(sizes)),
         tuple(names),
         np.array(scores, np.float64),
-        ids if any(ids) else (),
+        ids=ids if any(ids) else (),
     )
 
 

@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 
 from kd3d_core.geometry import boxes as box_geometry
+from kd3d_core.geometry.points import transform
 from kd3d_core.messages.cdr import CdrWriter, header_block
 from kd3d_core.messages.types import ObjectBoxes
 
@@ -36,14 +37,17 @@ def encode_markers(objects: ObjectBoxes, color_of: Callable[[str], tuple[int, in
         color_of: RGB, 0 to 255, of a class.
     """
     boxes = np.asarray(objects.boxes, np.float64)
-    lines, above = _lines(boxes), _above(boxes).tolist()
+    lines, above, paths = _lines(boxes), _above(boxes), _paths(boxes, objects.velocities)
+    if objects.frame_from_boxes is not None:
+        lines, above, paths = (
+            transform(places, objects.frame_from_boxes) for places in (lines, above, paths)
+        )
     names = np.array(objects.names, object)
     header = header_block(objects.stamp_ns, objects.frame_id)
     present = dict.fromkeys(objects.names)
     colors = {name: [*(part / 255 for part in color_of(name)), 1.0] for name in present}
 
     writer = CdrWriter()
-    paths = _paths(boxes, objects.velocities)
     writer.numbers("I", 1 + len(colors) + len(boxes) + bool(len(paths)))
     _write(writer, header, action=_DELETEALL)
     for number, (name, color) in enumerate(colors.items()):
@@ -67,7 +71,7 @@ def encode_markers(objects: ObjectBoxes, color_of: Callable[[str], tuple[int, in
             color=_PATH_COLOR,
             points=paths,
         )
-    rows = zip(above, objects.names, objects.captions, strict=True)
+    rows = zip(above.tolist(), objects.names, objects.captions, strict=True)
     for number, (place, name, caption) in enumerate(rows):
         _write(
             writer,

@@ -61,14 +61,16 @@ class Drive:
     def pose(self, time_s: float) -> np.ndarray:
         """4x4 `world_from_lidar` at a time."""
         sway = 0.05 * np.sin(0.5 * time_s)
-        x, y, heading = self.street.line.place(
-            np.array(self._speed * time_s), np.array(self._offset + sway)
-        )
+        s = self._speed * time_s
+        x, y, z, heading = self.street.line.place(np.array(s), np.array(self._offset + sway))
         yaw = heading + self._yaw * np.cos(0.5 * time_s)
         cos, sin = np.cos(yaw), np.sin(yaw)
+        turned = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+        climb = np.arctan(self.street.line.grade(s))
+        cos, sin = np.cos(climb), np.sin(climb)
         pose = np.eye(4)
-        pose[:3, :3] = [[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]
-        pose[:3, 3] = x, y, KITTI_LIDAR_HEIGHT
+        pose[:3, :3] = turned @ np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
+        pose[:3, 3] = np.array([x, y, z]) + KITTI_LIDAR_HEIGHT * pose[:3, 2]
         return pose
 
     def places(self, time_s: float) -> np.ndarray:
@@ -77,8 +79,8 @@ class Drive:
 
     def _place(self, actor: Actor, time_s: float) -> tuple[float, float, float, float]:
         """x, y, z and yaw in the world."""
-        x, y, heading = self.street.line.place(*actor.place(time_s))
-        return float(x), float(y), actor.z, float(heading) + actor.heading
+        x, y, z, heading = self.street.line.place(*actor.place(time_s))
+        return float(x), float(y), float(z + actor.z), float(heading) + actor.heading
 
     def moment(self, time_s: float = 0.0) -> Moment:
         """The world around the ego car at a time."""
