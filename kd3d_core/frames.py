@@ -6,7 +6,10 @@ from functools import cached_property, lru_cache
 import cv2
 import numpy as np
 
+from kd3d_core.geometry.boxes import image_boxes
 from kd3d_core.geometry.camera import PinholeCamera, rectification_grid
+from kd3d_core.geometry.lens import Distortion
+from kd3d_core.geometry.points import transform
 from kd3d_core.messages.types import (
     CameraInfo,
     CompressedImage,
@@ -15,8 +18,11 @@ from kd3d_core.messages.types import (
     PointCloud,
     Transform,
 )
+from kd3d_core.messages.vision import ImageObjects
+from kd3d_core.models.box_errors import BoxErrors, box_covariances
 from kd3d_core.models.card import Caveat
 from kd3d_core.runtime.detections import Detections
+from kd3d_core.tracking import Tracker, Tracks
 from kd3d_core.visual.frame import Scene, draw_frame, draw_image
 
 
@@ -34,6 +40,8 @@ class Frame:
         truth: annotated objects in the frame of the results, if there are any.
         camera_frame: name of the camera's optical frame; empty if it isn't known.
         recorded: the image as the message it was recorded in, where there is one.
+        world_from_detector: 4x4, where the frame of the results is in one that stands still; None
+            if it isn't known.
     """
 
     name: str
@@ -44,6 +52,7 @@ class Frame:
     truth: ObjectBoxes | None = None
     camera_frame: str = ""
     recorded: Image | CompressedImage | None = None
+    world_from_detector: np.ndarray | None = None
 
     @property
     def image_message(self) -> Image | CompressedImage:
@@ -61,12 +70,20 @@ class Frame:
         """The image as `camera.projection` sees it, and as boxes are drawn on it."""
         if self.camera.distortion is None:
             return self.image
-        columns, rows = _rectification_maps(self.camera)
+        camera = self.camera
+        columns, rows = _rectification_maps(
+            camera.distortion, camera.projection.tobytes(), camera.width, camera.height
+        )
         return cv2.remap(np.ascontiguousarray(self.image), columns, rows, cv2.INTER_LINEAR)
 
 
 @lru_cache(maxsize=1)
-def _rectification_maps(camera: PinholeCamera) -> tuple[np.ndarray, np.ndarray]:
+def _rectification_maps(
+    lens: Distortion, projection: bytes, width: int, height: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Not by camera: one that moves in its frame is another one for each image."""
+    matrix = np.frombuffer(projection).reshape(3, 4)
+    camera = PinholeCamera(matrix, width, height, np.eye(4), lens)
     grid = (rectification_grid(camera) + 1) / 2
     return grid[..., 0] * (camera.width - 1), grid[..., 1] * (camera.height - 1)
 
@@ -81,6 +98,10 @@ class FrameResult:
         class_names: of its labels.
         frame_id: of points and boxes.
         caveat: what to say beside the answer; None if nothing speaks against it.
+        frame_from_detector: 4x4 from the detector's frame into `frame_id`; None if that is it.
+        is_colored: whether points have the colours of the image.
+        box_errors: how far boxes are off, by their distance; empty if that isn't known.
+        tracks: the objects that the detections belong to; None if they aren't followed.
     """
 
     frame: Frame
@@ -88,6 +109,19 @@ class FrameResult:
     class_names: tuple[str, ...]
     frame_id: str
     caveat: Caveat | None = None
+    frame_from_detector: np.ndarray | None = None
+    is_colored: bool = False
+    box_errors: tuple[BoxErrors, ...] = ()
+    tracks: Tracks | None = None
+
+    def tracked(self, tracker: Tracker) -> "FrameResult":
+        """The same with the tracks that a tracker, which has had the frames before, makes of it."""
+        found = self.detections
+        frame = self.frame
+        tracks = tracker.step(
+            found.boxes, found.scores, self.names, frame.stamp_ns, frame.world_from_detector
+        )
+        return replace(self, tracks=tracks)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,18 +131,51 @@ class FrameResult:
     @property
     def cloud(self) -> PointCloud:
         """The points as a message."""
-        return PointCloud(self.frame.stamp_ns, self.frame_id, self.detections.points)
+        points = self.detections.points
+        rgb = self._colors(points) if self.is_colored else None
+        if self.frame_from_detector is not None:
+            places = transform(points[:, :3].astype(np.float64), self.frame_from_detector)
+            points = np.column_stack([places.astype(np.float32), points[:, 3]])
+        return PointCloud(self.frame.stamp_ns, self.frame_id, points, rgb=rgb)
 
     @cached_property
     def found(self) -> ObjectBoxes:
-        """The boxes as a message."""
+        """The boxes as a message, those that are followed with id and velocity."""
+        boxes, camera, tracks = self.detections.boxes, self.frame.camera, self.tracks
         return ObjectBoxes(
             self.frame.stamp_ns,
             self.frame_id,
-            self.detections.boxes,
+            boxes,
             self.names,
             self.detections.scores.astype(np.float64),
+            self.frame_from_detector,
+            box_covariances(self.box_errors, boxes, camera.lidar_from_camera[:2, 3]),
+            ids=() if tracks is None else tracks.ids_of_detections(len(boxes)),
+            velocities=None if tracks is None else tracks.velocities_of_detections(len(boxes)),
         )
+
+    @property
+    def in_image(self) -> ImageObjects:
+        """The boxes in the rectified image as a message, those that are in it."""
+        camera = self.frame.camera
+        size = camera.height, camera.width
+        rectangles = image_boxes(self.detections.boxes, camera.image_from_lidar, size)
+        keep = np.flatnonzero((rectangles[:, 2:] > rectangles[:, :2]).all(1))  # not NaN
+        return ImageObjects(
+            self.frame.stamp_ns,
+            self.frame.camera_frame,
+            rectangles[keep],
+            tuple(self.names[index] for index in keep),
+            self.detections.scores[keep],
+        )
+
+    def _colors(self, points: np.ndarray) -> np.ndarray:
+        """`(N, 3)` uint8: of the rectified image, at each of the points that were made of it."""
+        image, camera = self.frame.rectified_image, self.frame.camera
+        pixels, _ = camera.project(points.astype(np.float64))
+        last = camera.width - 1, camera.height - 1
+        column, row = np.clip(np.rint(pixels), 0, last).astype(int).T
+        return image[row, column]
 
     @cached_property
     def scene(self) -> Scene:
@@ -120,6 +187,7 @@ class FrameResult:
             self.found,
             self.frame.truth,
             self.caveat.short if self.caveat else "",
+            self.tracks,
         )
 
     @cached_property

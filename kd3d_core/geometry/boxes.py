@@ -98,8 +98,28 @@ def _ground_rotation(lidar_from_camera: np.ndarray) -> np.ndarray:
     return plane
 
 
-def to_ros(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def moved(boxes: np.ndarray, to_from: np.ndarray) -> np.ndarray:
+    """Boxes `(N, 7)` in frame `to`, by the 4x4 rigid transform `to_from`; float64.
+
+    Headings are turned by the full rotation and seen from above. Where it tilts, so should the
+    boxes, which they can't: they stay upright.
+
+    >>> quarter_turn = np.array([[0, -1, 0, 5], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    >>> moved(np.array([[10.0, 0, -1.7, 4, 1.6, 1.5, 0]]), quarter_turn).round(2).tolist()
+    [[5.0, 10.0, -1.7, 4.0, 1.6, 1.5, 1.57]]
+    """
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 7)
+    heading = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6])], -1) @ to_from[:2, :2].T
+    yaw = np.arctan2(heading[:, 1], heading[:, 0])
+    return np.column_stack([transform(boxes[:, :3], to_from), boxes[:, 3:6], yaw])
+
+
+def to_ros(
+    boxes: np.ndarray, frame_from_boxes: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Geometric centres `(N, 3)`, quaternions x, y, z, w `(N, 4)` and sizes `(N, 3)`.
+
+    They are in the boxes' own frame, or in another one, which may be tilted, by its 4x4.
 
     >>> center, quaternion, size = to_ros(np.array([[20, -2, -1.7, 4, 1.6, 1.5, np.pi]]))
     >>> center.round(2).tolist(), quaternion.round(2).tolist(), size.tolist()
@@ -110,7 +130,14 @@ def to_ros(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     center[:, 2] += boxes[:, 5] / 2
     zero = np.zeros(len(boxes))
     half = boxes[:, 6] / 2
-    return center, np.column_stack([zero, zero, np.sin(half), np.cos(half)]), boxes[:, 3:6].copy()
+    quaternion = np.column_stack([zero, zero, np.sin(half), np.cos(half)])
+    if frame_from_boxes is not None and len(boxes):
+        from scipy.spatial.transform import Rotation
+
+        center = center @ frame_from_boxes[:3, :3].T + frame_from_boxes[:3, 3]
+        turn = Rotation.from_matrix(frame_from_boxes[:3, :3])
+        quaternion = (turn * Rotation.from_quat(quaternion)).as_quat()
+    return center, quaternion, boxes[:, 3:6].copy()
 
 
 def from_ros(center: ArrayLike, quaternion: ArrayLike, size: ArrayLike) -> np.ndarray:

@@ -139,6 +139,7 @@ class PointCloud:
     Attributes:
         points: `(N, 4)` float32: x, y, z in metres, intensity from 0 to 1 (0 where the cloud has
             none).
+        rgb: `(N, 3)` uint8 colour of each point; None where the cloud has none.
         times_s: `(N,)` float64: when each point was measured, seconds after the header stamp
             (before it where negative); None where the cloud doesn't say.
         not_finite, zero: points that were recorded but measure nothing, and are not in `points`:
@@ -152,6 +153,7 @@ class PointCloud:
     times_s: np.ndarray | None = None
     not_finite: int = 0
     zero: int = 0
+    rgb: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +199,14 @@ class ObjectBoxes:
     Attributes:
         boxes: `(N, 7)` float32, bottom centres, as in `kd3d_core.geometry.boxes`.
         scores: `(N,)` float64.
+        frame_from_boxes: 4x4 from the frame in which boxes are upright into `frame_id`; None if
+            that is it.
+        covariances: `(N, 6, 6)` of x, y, z (m) and the turns about them (rad), in the boxes' own
+            frame; 0 where it isn't known, None if it is nowhere.
+        ids: `(N,)` of the objects, the same over time; empty for one that isn't followed, or if
+            none is.
+        velocities: `(N, 3)` metres per second in the boxes' frame, NaN where it isn't known; None
+            if it is nowhere. The message has no place for them, markers show them.
     """
 
     ros_type: ClassVar[str] = "vision_msgs/msg/Detection3DArray"
@@ -205,6 +215,24 @@ class ObjectBoxes:
     boxes: np.ndarray
     names: tuple[str, ...]
     scores: np.ndarray
+    frame_from_boxes: np.ndarray | None = None
+    covariances: np.ndarray | None = None
+    ids: tuple[str, ...] = ()
+    velocities: np.ndarray | None = None
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """What pictures and markers write above each box: class, id if there is one, score.
+
+        >>> box = np.zeros((1, 7), np.float32)
+        >>> ObjectBoxes(0, "velodyne", box, ("Car",), np.array([0.9]), ("12",)).captions
+        ('Car 12 0.90',)
+        """
+        ids = self.ids or ("",) * len(self.names)
+        return tuple(
+            " ".join(filter(None, (name, number, f"{score:.2f}")))
+            for name, number, score in zip(self.names, ids, self.scores.tolist(), strict=True)
+        )
 
 
 Message = Image | CompressedImage | CameraInfo | PointCloud | Transforms | Odometry | ObjectBoxes
