@@ -109,18 +109,18 @@ class _FaultError(Exception):
 class FrameMaker:
     """Makes the frames of a recording's plan; a context manager."""
 
-    def __init__(self, plan: RecordingPlan) -> None:
-        """`DataError` if the recording can't be read."""
+    def __init__(self, plan: RecordingPlan, unpacked: Path | None = None) -> None:
+        """`DataError` if the recording can't be read; `unpacked` as `BagReader` has it."""
         self._plan = plan
         self._rectify = Rectifier()
         self._model = lru_cache(maxsize=16)(self._model_of)  # most frames have one and the same
         self._stack = ExitStack()
-        self._reader = self._stack.enter_context(BagReader(plan.path))
+        self._reader = self._stack.enter_context(BagReader(plan.path, unpacked))
         self._motion: MotionCorrection | None = None
         if plan.correct_motion:
             by_record = plan.clock == "record"
-            transforms = self._stack.enter_context(BagTransforms(Path(plan.path), by_record))
-            self._motion = MotionCorrection(transforms)
+            transforms = BagTransforms(Path(plan.path), by_record, unpacked)
+            self._motion = MotionCorrection(self._stack.enter_context(transforms))
 
     def __enter__(self) -> "FrameMaker":
         return self

@@ -1,6 +1,7 @@
 """Looks at a few frames of a recording, for its report: pictures, and checks of the calibration."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -18,10 +19,13 @@ _EVERY_PICTURE = 2
 _TRIES = 10
 
 
-def look_around(plan: RecordingPlan) -> dict[int, list[Look]]:
-    """Looks at frames spread over a recording, by number of the camera."""
+def look_around(plan: RecordingPlan, unpacked: Path | None = None) -> dict[int, list[Look]]:
+    """Looks at frames spread over a recording, by number of the camera.
+
+    `unpacked` is as `BagReader` has it.
+    """
     looks: dict[int, list[Look]] = {}
-    with FrameMaker(plan) as maker:
+    with FrameMaker(plan, unpacked) as maker:
         for camera in range(len(plan.cameras)):
             refs = [
                 ref._replace(images={camera: ref.images[camera]})

@@ -304,7 +304,8 @@ def plan_recording(
         DataError: nothing says when or with which camera its images were taken.
         CalibrationError: nothing says where its cameras were.
     """
-    with BagTransforms(reader.path, by_record=config.clock == "record") as transforms:
+    by_record = config.clock == "record"
+    with BagTransforms(reader.path, by_record, reader.unpacked) as transforms:
         require_transforms(reader, topics, config, transforms)
         index = index_recording(reader, topics, on_message)
         for camera in topics.cameras:

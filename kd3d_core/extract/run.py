@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from kd3d_core import __version__
@@ -98,10 +99,12 @@ def _extract(
         start_early("kd3d_core.extract.work")
     plans = _plans(folder, bags, config, settings)
     _refuse_no_frames(plans)
+    look = partial(look_around, unpacked=folder.unpacked)
     if check:
         unwritten = [_unwritten(plan) for plan in plans]
-        report = _report(plans, unwritten, list(map(look_around, plans)), settings, False)
+        report = _report(plans, unwritten, list(map(look, plans)), settings, False)
         write_report(report, folder.out)
+        rmtree(folder.unpacked, ignore_errors=True)
         return Outcome(report)
     blocks = _blocks(plans)
     total = sum(blocks.values())
@@ -111,7 +114,7 @@ def _extract(
         # Looks are had beside the workers, for which this process would only wait.
         beside = ThreadPoolExecutor(1)
         stack.callback(beside.shutdown, cancel_futures=True)
-        looks = beside.map(look_around, plans)
+        looks = beside.map(look, plans)
         step = stack.enter_context(progress_of("extracting", total))
         done = work_through(work, [*blocks], folder.path, folder.is_done, workers, ray_address)
         for _, size in zip(done, blocks.values(), strict=True):
@@ -124,6 +127,7 @@ def _extract(
         complete_sets(folder, plans, written, settings, config.val_share)
         report = _report(plans, found, seen, settings, True)
         write_report(report, folder.out)
+        rmtree(folder.unpacked, ignore_errors=True)
         write_whole(_mark(folder), digest.encode())
     return Outcome(report, kept)
 
@@ -195,7 +199,7 @@ def _plans(
             )
     plans = []
     with ExitStack() as stack:
-        readers = [stack.enter_context(BagReader(bag)) for bag in bags]
+        readers = [stack.enter_context(BagReader(bag, folder.unpacked)) for bag in bags]
         topics = [choose_topics(reader, config) for reader in readers]
         names = set_names(
             list(dict.fromkeys(camera.images for each in topics for camera in each.cameras))

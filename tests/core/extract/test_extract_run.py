@@ -25,7 +25,7 @@ from small_recording import (
     write,
 )
 
-from kd3d_core.data.bag import BagReader
+from kd3d_core.data.bag import BagReader, compression
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.splits import read_split
 from kd3d_core.errors import DataError, Kd3dError
@@ -307,6 +307,49 @@ def test_a_second_run_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(DataError, match="frames of other recordings or settings"):
         extract([bag], tmp_path / "out", ExtractConfig(every=2))
     assert tree(tmp_path / "out") == before
+
+
+def _compressed(bag: Path, folder: Path) -> Path:
+    """The file of a bag as a recorder compresses it."""
+    folder.mkdir()
+    (file,) = bag.glob("*.mcap")
+    (folder / f"{file.name}.zstd").write_bytes(compression.zstd.compress(file.read_bytes()))
+    return folder
+
+
+def test_a_compressed_file_is_unpacked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked = []
+    unzstd_file = compression.unzstd_file
+    monkeypatch.setattr(
+        compression, "unzstd_file", lambda *args: unpacked.append(args) or unzstd_file(*args)
+    )
+    plain = write(tmp_path / "bag", drive(20))
+    bag = _compressed(plain, tmp_path / "compressed")
+    for out, workers in ((tmp_path / "one", 1), (tmp_path / "two", 2)):
+        extract([bag], out, PLAIN, workers=workers)
+        assert len(unpacked) == workers  # of both runs
+        assert not list(out.rglob("*.mcap"))
+    extract([plain], tmp_path / "plain", PLAIN)
+    for out in ("one", "two"):
+        assert tree(tmp_path / out / "training") == tree(tmp_path / "plain" / "training")
+
+
+def test_a_compressed_file_that_is_cut_off_says_so_however_often_it_is_opened(
+    tmp_path: Path,
+) -> None:
+    bag = _compressed(write(tmp_path / "bag", drive(20)), tmp_path / "compressed")
+    (file,) = bag.iterdir()
+    file.write_bytes(file.read_bytes()[:-40_000])
+    stops = set()
+    for _ in range(2):
+        with BagReader(bag, tmp_path / "unpacked") as reader:
+            stops.add(reader.stopped)
+    assert len(stops) == 1
+    report = report_of(bag, tmp_path / "out")
+    assert report.recordings[0].stopped in stops
+    assert 0 < report.frame_count < 20
 
 
 def test_checking_extracts_nothing_and_other_settings_may_follow(tmp_path: Path) -> None:
