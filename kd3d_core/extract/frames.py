@@ -19,6 +19,7 @@ from kd3d_core.extract.plan import FrameRef, ImageRef, MessageRef, RecordingPlan
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.camera_info import camera_from_info
 from kd3d_core.geometry.virtual_frame import camera_height
+from kd3d_core.messages.pixels import PixelsError
 from kd3d_core.messages.types import CompressedImage, Image, ObjectBoxes, PointCloud
 from kd3d_core.runtime.bag_transforms import BagTransforms
 
@@ -215,9 +216,15 @@ class FrameMaker:
         message = self._decoded(raw)
         assert isinstance(message, Image | CompressedImage)
         try:
+            if isinstance(message, Image):
+                message = message.with_bits(self._plan.image_bits)
             pixels = message.rgb()
             height, width, _ = pixels.shape
             model = self._model(camera, image.info, image.pose, (width, height))
+        except PixelsError as error:
+            is_dim = error.kind == "unusable_pixels" and isinstance(message, Image)
+            hint = "; --image-bits says how many bits a camera uses" if is_dim else ""
+            raise _FaultError(f"{error}{hint}") from None
         except (ImageError, CalibrationError) as error:
             raise _FaultError(str(error)) from None
         return self._rectify(pixels, model)

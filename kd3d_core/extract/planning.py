@@ -229,6 +229,7 @@ class _Planner:
             poses=tuple(self.places.poses),
             frames=tuple(frames),
             clock=self.config.clock,
+            image_bits=self.config.image_bits,
             correct_motion=self.config.correct_motion and self.scans is not None and moves,
             start_ns=self.reader.start_ns,
             end_ns=self.reader.end_ns,

@@ -309,6 +309,33 @@ def test_a_second_run_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert tree(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_a_camera_of_12_bits_in_16(tmp_path: Path, order: str) -> None:
+    grey = np.random.default_rng(0).integers(0, 4096, (24, 48)).astype(np.uint16)
+    recorded: list[tuple[str, int, Message]] = []
+    for topic, at_ns, message in drive(2):
+        changed = message
+        if topic == "/camera/image_raw":
+            data = grey.astype(order).view(np.uint8).reshape(-1)
+            wide = {"encoding": "mono16", "step": 96, "is_bigendian": order == ">u2"}
+            changed = replace(message, data=data, **wide)
+        recorded.append((topic, at_ns, changed))
+    bag = write(tmp_path / "bag", recorded)
+    found = camera_of(bag, tmp_path / "out", ExtractConfig(image_bits=12))
+    assert len(found.frames) == 2
+    pixels = KittiDataset(tmp_path / "out")[0].image()
+    for channel in range(3):
+        expected = grey.astype(float) / 4095 * 255
+        assert np.abs(pixels[..., channel] - expected).max() <= 1
+    for bits, words in ((16, "it is one of 14 bits or less"), (10, "more than 10 bits")):
+        config = ExtractConfig(image_bits=bits)
+        (reason,) = (
+            camera_of(bag, tmp_path / str(bits), config).tallies["/camera/image_raw"].rejected
+        )
+        assert words in reason
+        assert "--image-bits" in reason
+
+
 def _compressed(bag: Path, folder: Path) -> Path:
     """The file of a bag as a recorder compresses it."""
     folder.mkdir()
