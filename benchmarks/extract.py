@@ -102,7 +102,9 @@ def benchmark(
                     shutil.rmtree(Path(folder) / output, ignore_errors=True)
                 found.append((cost(loop), cost(command)))
                 check(Path(folder), frames)
-            plain, ours = (min(each, key=lambda cost: cost.wall_s) for each in zip(*found))
+            plain, ours = (
+                min(each, key=lambda cost: cost.wall_s) for each in zip(*found, strict=True)
+            )
             written = [megabytes_in(Path(folder) / output) for output in ("plain", "out/training")]
         table.add_row(
             size,

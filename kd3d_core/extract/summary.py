@@ -6,14 +6,17 @@ extraction (`--clock`), `recorded_ns` by that of the bag.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kd3d_core.data.bag.choice import CameraTopics
-from kd3d_core.data.calibration_check import Finding
 from kd3d_core.data.labels import Label
 from kd3d_core.geometry.camera import PinholeCamera
-from kd3d_core.visual.page import Frame
+
+if TYPE_CHECKING:  # of what draws reports, which workers don't
+    from kd3d_core.data.calibration_check import Finding
+    from kd3d_core.visual.page import Frame
 
 REPORT_NAMES = ("report.json", "report.html")
 """Files of a report."""
@@ -160,9 +163,9 @@ class Look:
     """
 
     name: str
-    findings: tuple[Finding, ...] = ()
+    findings: "tuple[Finding, ...]" = ()
     edge_scores: list[float] | None = None
-    picture: Frame | None = None
+    picture: "Frame | None" = None
 
 
 @dataclass(frozen=True, eq=False)
