@@ -22,6 +22,7 @@ from kd3d_core.messages.vision import ImageObjects
 from kd3d_core.models.box_errors import BoxErrors, box_covariances
 from kd3d_core.models.card import Caveat
 from kd3d_core.runtime.detections import Detections
+from kd3d_core.tracking import Tracker, Tracks
 from kd3d_core.visual.distinct import one_per_object
 from kd3d_core.visual.frame import Scene, draw_frame, draw_image
 
@@ -40,6 +41,8 @@ class Frame:
         truth: annotated objects in the frame of the results, if there are any.
         camera_frame: name of the camera's optical frame; empty if it isn't known.
         recorded: the image as the message it was recorded in, where there is one.
+        world_from_detector: 4x4, where the frame of the results is in one that stands still; None
+            if it isn't known.
         notes: how the camera is known, where nobody has calibrated it; stands in pictures.
         doubt: what speaks against that, in a sentence; empty if nothing does.
     """
@@ -52,6 +55,7 @@ class Frame:
     truth: ObjectBoxes | None = None
     camera_frame: str = ""
     recorded: Image | CompressedImage | None = None
+    world_from_detector: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     doubt: str = ""
 
@@ -102,6 +106,7 @@ class FrameResult:
         frame_from_detector: 4x4 from the detector's frame into `frame_id`; None if that is it.
         is_colored: whether points have the colours of the image.
         box_errors: how far boxes are off, by their distance; empty if that isn't known.
+        tracks: the objects that the detections belong to; None if they aren't followed.
         all_boxes: whether pictures show boxes of several classes on one object.
     """
 
@@ -113,6 +118,17 @@ class FrameResult:
     frame_from_detector: np.ndarray | None = None
     is_colored: bool = False
     box_errors: tuple[BoxErrors, ...] = ()
+    tracks: Tracks | None = None
+
+    def tracked(self, tracker: Tracker) -> "FrameResult":
+        """The same with the tracks that a tracker, which has had the frames before, makes of it."""
+        found = self.detections
+        frame = self.frame
+        tracks = tracker.step(
+            found.boxes, found.scores, self.names, frame.stamp_ns, frame.world_from_detector
+        )
+        return replace(self, tracks=tracks)
+
     all_boxes: bool = False
 
     @property
@@ -132,8 +148,8 @@ class FrameResult:
 
     @cached_property
     def found(self) -> ObjectBoxes:
-        """The boxes as a message."""
-        boxes, camera = self.detections.boxes, self.frame.camera
+        """The boxes as a message, those that are followed with id and velocity."""
+        boxes, camera, tracks = self.detections.boxes, self.frame.camera, self.tracks
         return ObjectBoxes(
             self.frame.stamp_ns,
             self.frame_id,
@@ -142,6 +158,8 @@ class FrameResult:
             self.detections.scores.astype(np.float64),
             self.frame_from_detector,
             box_covariances(self.box_errors, boxes, camera.lidar_from_camera[:2, 3]),
+            ids=() if tracks is None else tracks.ids_of_detections(len(boxes)),
+            velocities=None if tracks is None else tracks.velocities_of_detections(len(boxes)),
         )
 
     @property
@@ -178,6 +196,7 @@ class FrameResult:
             self.frame.truth,
             self.caveat.short if self.caveat else "",
             self.frame.notes,
+            self.tracks,
         )
 
     @cached_property

@@ -13,6 +13,7 @@ from kd3d_core.devices import Precision
 from kd3d_core.errors import DataError, Kd3dError
 
 if TYPE_CHECKING:
+    from kd3d_core.offline.inputs import InputSettings
     from kd3d_core.offline.run import Outcome
     from kd3d_core.offline.sinks import Sink
     from kd3d_core.offline.source import Source
@@ -28,6 +29,9 @@ def detect(
     bag_images: bool = False,
     html: Path | None = None,
     rerun: Path | None = None,
+    tracks: Path | None = None,
+    track: bool = False,
+    poses: Path | None = None,
     show: bool = False,
     model: str = "demo",
     device: str = "auto",
@@ -65,6 +69,13 @@ def detect(
         html: file for a page with pictures to play, latencies, and precision and recall where there
             are labels.
         rerun: file for the Rerun viewer; needs the package rerun-sdk.
+        tracks: file of the objects' tracks: .txt in the format of KITTI's tracking set, or .csv
+            with velocities. Implies --track.
+        track: follow objects over the frames, which must be of one drive and in its order: the
+            outputs have ids, velocities and trails. Where the camera was makes it better: a bag's
+            /tf or odometry, or --poses.
+        poses: of the camera at the images of a folder, in the format of KITTI's odometry set: a
+            line of 12 numbers for each.
         show: show pictures as they come, with frames per second and latency: in a window where this
             OpenCV has any, else on a page of this machine, whose address is printed.
         model: a name in config/models or weights, or a YAML file.
@@ -106,6 +117,7 @@ def detect(
     from kd3d_core.offline.run import detect_frames
     from kd3d_core.offline.store import ResultStore, model_digest
     from kd3d_core.progress import progress_of
+    from kd3d_core.tracking import Tracker
     from kd3d_core.weights import resolve
 
     for weights in load_model_config(model).weights.values():
@@ -119,6 +131,7 @@ def detect(
         if folder is not None and folder.resolve() in _folders_read(paths):
             raise Kd3dError(f"{option} {folder} is where the input lies: give another folder")
     numbers = frame_slice(frames)
+    track = track or tracks is not None
     settings = InputSettings(
         slice(numbers.start, numbers.stop, every),
         rate,
@@ -132,11 +145,14 @@ def detect(
         image_topic,
         info_topic,
         detector_frame,
+        track,
     )
     source = find_source(inputs, settings)
+    if poses is not None:
+        source = _with_poses(source, poses, settings)
     if source.count == 0:
         raise DataError(f"--frames {frames} selects none of the frames in {inputs[0]}")
-    outputs = _Outputs(kitti, png, mp4, bag, bag_images, html, rerun, show, overwrite)
+    outputs = _Outputs(kitti, png, mp4, bag, bag_images, html, rerun, tracks, show, overwrite)
     facts = {"from": public_name(inputs[0]), "model": model, "trained on": card.trained_on}
     sinks = _sinks(outputs, source, facts)
 
@@ -149,7 +165,14 @@ def detect(
         store = ResultStore(results, model_digest(detector.model.config, detector.description))
     with exit_on_sigterm(), progress_of("detecting", source.count) as step:
         outcome = detect_frames(
-            source, detector, store, sinks, score_threshold, step, all_boxes=all_boxes
+            source,
+            detector,
+            store,
+            sinks,
+            score_threshold,
+            step,
+            Tracker() if track else None,
+            all_boxes=all_boxes,
         )
     _report(outcome, source)
     print(f"the model was trained on: {card.trained_on}")
@@ -185,6 +208,17 @@ def _paths(inputs: Sequence[str]) -> list[Path]:
     return paths
 
 
+def _with_poses(source: "Source", poses: Path, settings: "InputSettings") -> "Source":
+    """The source with the poses of a file."""
+    from kd3d_core.offline.poses import with_poses
+
+    if not isinstance(source.references, list):
+        raise Kd3dError("--poses is for images in files; a bag has /tf or odometry")
+    if not settings.with_poses:
+        raise Kd3dError("--poses are for objects that are followed: give --track or --tracks FILE")
+    return with_poses(source, poses, settings.wanted)
+
+
 def _folders_read(paths: Sequence[Path]) -> set[Path]:
     """Where files of the inputs lie, which outputs must not replace."""
     parts = [f"{root}{part}" for root in ("", "training/") for part in ("image_2", "label_2")]
@@ -201,6 +235,7 @@ class _Outputs:
     bag_images: bool
     html: Path | None
     rerun: Path | None
+    tracks: Path | None
     show: bool
     overwrite: bool
 
@@ -226,13 +261,18 @@ def _sinks(outputs: _Outputs, source: "Source", facts: dict[str, str]) -> "list[
         sinks.append(ReportSink(outputs.html, "kd3d-detect", facts, source.rate_hz))
     if outputs.rerun is not None:
         sinks.append(RerunSink(outputs.rerun))
+    if outputs.tracks is not None:
+        from kd3d_core.offline.track_sink import TrackSink
+
+        sinks.append(TrackSink(outputs.tracks))
     if outputs.show:
         from kd3d_core.offline.live_sink import LiveSink
 
         sinks.append(LiveSink(source.is_live))
     if not sinks:
         raise Kd3dError(
-            "nothing to write: give any of --kitti, --png, --mp4, --bag, --html, --rerun, --show"
+            "nothing to write: give any of --kitti, --png, --mp4, --bag, --html, --rerun, "
+            "--tracks, --show"
         )
     return sinks
 
@@ -277,6 +317,8 @@ def main() -> int:
             "kd3d-detect dashcam.mp4 --every 3 --mp4 out/dashcam.mp4 --show",
             "kd3d-detect 0 --hfov 78 --show",
             "kd3d-detect drive.mcap --bag out/detections --mp4 out/drive.mp4 --html out/drive.html",
+            "kd3d-detect drive.mcap --tracks out/tracks.csv --mp4 out/drive.mp4",
+            "kd3d-detect data/drive --poses data/drive/poses.txt --tracks out/tracks.txt",
             "kd3d-detect drive.mcap --bag out/with_images --bag-images",
             "kd3d-detect out/bag --detector-frame velodyne --rerun out/drive.rrd",
             "kd3d-detect photos/ --calib front.yaml --raw-images --camera-height 0.6 --png out/png",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from kd3d_core.messages.pixels import decode_compressed, decode_rgb
+from kd3d_core.messages.pixels import decode_compressed, decode_rgb, spread_bits, value_bytes
 
 if TYPE_CHECKING:  # it imports torch, which reading bags doesn't need
     from kd3d_core.geometry.camera import PinholeCamera
@@ -51,6 +51,18 @@ class Image:
         return decode_rgb(
             self.height, self.width, self.step, self.encoding, self.data, self.is_bigendian
         )
+
+    def with_bits(self, bits: int) -> "Image":
+        """The same image with its 16-bit values, of which a camera uses `bits`, scaled to all 16.
+
+        Images with 8 bits stay as they are. `ImageError` as `spread_bits` and `decode_rgb` have it.
+        """
+        size = self.step * self.height
+        if bits == 16 or value_bytes(self.encoding) != 2 or self.step % 2 or len(self.data) < size:
+            return self  # what is wrong with it is said once it is decoded
+        values = self.data[:size].view(">u2" if self.is_bigendian else "<u2")
+        spread = spread_bits(self.encoding, values, bits)
+        return replace(self, data=spread.astype("<u2").view(np.uint8), is_bigendian=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +215,10 @@ class ObjectBoxes:
             that is it.
         covariances: `(N, 6, 6)` of x, y, z (m) and the turns about them (rad), in the boxes' own
             frame; 0 where it isn't known, None if it is nowhere.
+        ids: `(N,)` of the objects, the same over time; empty for one that isn't followed, or if
+            none is.
+        velocities: `(N, 3)` metres per second in the boxes' frame, NaN where it isn't known; None
+            if it is nowhere. The message has no place for them, markers show them.
     """
 
     ros_type: ClassVar[str] = "vision_msgs/msg/Detection3DArray"
@@ -213,11 +229,35 @@ class ObjectBoxes:
     scores: np.ndarray
     frame_from_boxes: np.ndarray | None = None
     covariances: np.ndarray | None = None
+    ids: tuple[str, ...] = ()
+    velocities: np.ndarray | None = None
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """What pictures and markers write above each box: class, id if there is one, score.
+
+        >>> box = np.zeros((1, 7), np.float32)
+        >>> ObjectBoxes(0, "velodyne", box, ("Car",), np.array([0.9]), ("12",)).captions
+        ('Car 12 0.90',)
+        """
+        ids = self.ids or ("",) * len(self.names)
+        return tuple(
+            " ".join(filter(None, (name, number, f"{score:.2f}")))
+            for name, number, score in zip(self.names, ids, self.scores.tolist(), strict=True)
+        )
 
     def select(self, index: np.ndarray) -> "ObjectBoxes":
         """Those at some places `(M,)`, in that order."""
         names = tuple(self.names[each] for each in index.tolist())
-        return replace(self, boxes=self.boxes[index], names=names, scores=self.scores[index])
+        return replace(
+            self,
+            boxes=self.boxes[index],
+            names=names,
+            scores=self.scores[index],
+            covariances=None if self.covariances is None else self.covariances[index],
+            ids=tuple(self.ids[each] for each in index.tolist()) if self.ids else (),
+            velocities=None if self.velocities is None else self.velocities[index],
+        )
 
 
 Message = Image | CompressedImage | CameraInfo | PointCloud | Transforms | Odometry | ObjectBoxes

@@ -39,9 +39,10 @@ class InputSettings:
         height_m: of the camera over the ground; None: not known.
         pitch_deg: by which it looks down; None: not known.
         rectified: whether the images are.
-        image_topic: of a bag, as `BagSettings` has it; so are the next two.
+        image_topic: of a bag, as `BagSettings` has it; so are the next three.
         info_topic: of a bag.
         detector_frame: of a bag.
+        with_poses: of a bag.
     """
 
     wanted: slice
@@ -56,6 +57,7 @@ class InputSettings:
     image_topic: str = ""
     info_topic: str = ""
     detector_frame: str = ""
+    with_poses: bool = False
 
     def __post_init__(self) -> None:
         if self.hfov_deg is not None:
@@ -88,7 +90,12 @@ class InputSettings:
     def bag(self) -> BagSettings:
         """What is for bags."""
         return BagSettings(
-            self.image_topic, self.info_topic, self.detector_frame, self._height_m, self.rectified
+            self.image_topic,
+            self.info_topic,
+            self.detector_frame,
+            self._height_m,
+            self.rectified,
+            self.with_poses,
         )
 
 

@@ -14,6 +14,7 @@ from kd3d_core.offline.sinks import Sink
 from kd3d_core.offline.source import FrameReference, Source
 from kd3d_core.offline.store import ResultStore
 from kd3d_core.runtime.detections import Detector
+from kd3d_core.tracking import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ def detect_frames(
     sinks: Sequence[Sink],
     score_threshold: float | None = None,
     on_frame: Callable[[], None] = lambda: None,
+    tracker: Tracker | None = None,
     all_boxes: bool = False,
 ) -> Outcome:
     """Detect in all frames, and give what was found to the sinks, in the frames' order.
@@ -57,6 +59,7 @@ def detect_frames(
             error cuts off leaves none of the outputs that are one file.
         score_threshold: boxes with a lower score are kept in `store` only; default: the model's
             own thresholds, by class.
+        tracker: follows the objects; None: each frame is on its own.
         on_frame: called after each frame.
         all_boxes: whether pictures show boxes of several classes on one object.
 
@@ -64,7 +67,7 @@ def detect_frames(
         Kd3dError: an output can't be written, the source breaks off, or no frame at all could be
             used.
     """
-    run = _Run(source, detector, store, sinks, score_threshold, all_boxes)
+    run = _Run(source, detector, store, sinks, score_threshold, tracker, all_boxes)
     with ExitStack() as stack:
         for sink in sinks:
             stack.enter_context(sink)
@@ -94,6 +97,7 @@ class _Run:
         store: ResultStore | None,
         sinks: Sequence[Sink],
         score_threshold: float | None,
+        tracker: Tracker | None,
         all_boxes: bool,
     ) -> None:
         self.detected = self.kept = 0
@@ -101,7 +105,7 @@ class _Run:
         self.interrupted = False
         self._source, self._detector, self._store, self._sinks = source, detector, store, sinks
         self._thresholds = detector.card.thresholds(detector.class_names, score_threshold)
-        self._all_boxes = all_boxes
+        self._tracker, self._all_boxes = tracker, all_boxes
         self._place = Placer(detector, store, source.place) if source.place else None
         self._warn, self._tell = Once(log.warning), Once(log.info)
 
@@ -131,6 +135,8 @@ class _Run:
             caveat(self._detector.trained, self._detector.card),
             all_boxes=self._all_boxes,
         )
+        if self._tracker is not None:
+            result = result.tracked(self._tracker)
         for sink in self._sinks:
             sink.add(result)
 

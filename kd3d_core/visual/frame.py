@@ -8,9 +8,11 @@ import numpy as np
 
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.messages.types import ObjectBoxes
+from kd3d_core.tracking import Tracks
 from kd3d_core.visual.bev import BevView, draw_cloud, draw_footprints
 from kd3d_core.visual.colors import OTHER_COLOR, TRUTH_COLOR, Color, class_color
 from kd3d_core.visual.image import draw_boxes, line_width, text_size, write, write_remarks
+from kd3d_core.visual.trails import draw_trails_above, draw_trails_in_image
 
 _WIDE = 2.0
 """Width by height of an image from which the view from above stands below it."""
@@ -30,6 +32,7 @@ class Scene:
         truth: labels, drawn in white.
         caveat: why not to trust the detections, written into the corner of the image.
         notes: how the camera is known, written below that.
+        tracks: objects that are followed, whose trails are drawn.
     """
 
     image: np.ndarray
@@ -39,6 +42,7 @@ class Scene:
     truth: ObjectBoxes | None = None
     caveat: str = ""
     notes: tuple[str, ...] = ()
+    tracks: Tracks | None = None
 
 
 def draw_frame(scene: Scene, title: str = "") -> np.ndarray:
@@ -62,10 +66,15 @@ def draw_image(scene: Scene) -> np.ndarray:
     if truth is not None:
         colors = [TRUTH_COLOR] * len(truth.boxes)
         draw_boxes(picture, truth.boxes, camera, colors, filled=False)
+    if scene.tracks is not None:
+        draw_trails_in_image(picture, scene.tracks, camera)
     found = scene.found.select(_farthest_first(scene.found))
+    ids = found.ids or ("",) * len(found.names)
     texts = [
-        f"{name} {distance:.0f} m {score:.2f}"
-        for name, distance, score in zip(found.names, _distances(found), found.scores, strict=True)
+        f"{' '.join(filter(None, (name, number)))} {distance:.0f} m {score:.2f}"
+        for name, number, distance, score in zip(
+            found.names, ids, _distances(found), found.scores, strict=True
+        )
     ]
     draw_boxes(picture, found.boxes, camera, [class_color(name) for name in found.names], texts)
     write_remarks(picture, scene.caveat, scene.notes)
@@ -79,6 +88,8 @@ def draw_above(view: BevView, scene: Scene, title: str = "") -> np.ndarray:
     if truth is not None:
         colors = [TRUTH_COLOR] * len(truth.boxes)
         draw_footprints(picture, view, truth.boxes, colors, filled=False)
+    if scene.tracks is not None:
+        draw_trails_above(picture, scene.tracks, view)
     found = scene.found.select(_farthest_first(scene.found))
     colors = [class_color(name) for name in found.names]
     texts = [f"{distance:.0f} m" for distance in _distances(found)]
