@@ -10,6 +10,7 @@ log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 """What a user may ask for; `auto` suits the device."""
@@ -84,4 +85,27 @@ def autocast(precision: FixedPrecision, device: "torch.device") -> AbstractConte
 
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)
+    return torch.autocast(device.type, _dtype(precision))
+
+
+def cast_weights(network: "nn.Module", precision: FixedPrecision) -> None:
+    """Keep the weights that `autocast` would cast in each frame in that precision; no answer changes.
+
+    Only for networks that don't learn. Modules that switch autocast off for their own numbers say
+    so by an attribute `computes_in_fp32`, and stay as they are, with all that is in them.
+    """
+    from torch import nn
+    from torch.nn.modules.conv import _ConvNd
+
+    if precision == "fp32" or getattr(network, "computes_in_fp32", False):
+        return
+    if isinstance(network, nn.Linear | _ConvNd):
+        network.to(_dtype(precision))
+    for child in network.children():
+        cast_weights(child, precision)
+
+
+def _dtype(precision: FixedPrecision) -> "torch.dtype":
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
