@@ -85,11 +85,11 @@ def autocast(precision: FixedPrecision, device: "torch.device") -> AbstractConte
 
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(device.type, _dtype(precision))
+    return torch.autocast(device.type, dtype_of(precision))
 
 
 def cast_weights(network: "nn.Module", precision: FixedPrecision) -> None:
-    """Keep the weights that `autocast` would cast in each frame in that precision; no answer changes.
+    """Keep weights that `autocast` would cast in each frame in that precision; answers stay equal.
 
     Only for networks that don't learn. Modules that switch autocast off for their own numbers say
     so by an attribute `computes_in_fp32`, and stay as they are, with all that is in them.
@@ -100,12 +100,13 @@ def cast_weights(network: "nn.Module", precision: FixedPrecision) -> None:
     if precision == "fp32" or getattr(network, "computes_in_fp32", False):
         return
     if isinstance(network, nn.Linear | _ConvNd):
-        network.to(_dtype(precision))
+        network.to(dtype_of(precision))
     for child in network.children():
         cast_weights(child, precision)
 
 
-def _dtype(precision: FixedPrecision) -> "torch.dtype":
+def dtype_of(precision: FixedPrecision) -> "torch.dtype":
+    """What products are computed in."""
     import torch
 
     return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

@@ -26,8 +26,8 @@ def box_iou_rotated(
         aligned: compare box i with other i only.
 
     Returns:
-        (..., N, M), or (..., N) if `aligned`, in [0, 1]; 0 where a box has no area. Memory: about 25 times
-        the result (100 MB for 1000 x 1000 in float32).
+        (..., N, M), or (..., N) if `aligned`, in [0, 1]; 0 where a box has no area. Memory: about
+        25 times the result (100 MB for 1000 x 1000 in float32).
 
     >>> car = torch.tensor([[0.0, 0.0, 4.0, 2.0, 0.0]])
     >>> others = torch.tensor([[1.0, 0.0, 4.0, 2.0, 0.0], [0.0, 0.0, 4.0, 2.0, torch.pi / 2]])
