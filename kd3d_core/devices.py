@@ -87,9 +87,9 @@ def _has_units(precision: FixedPrecision) -> bool:
 @cache
 def _warn_of_slow(precision: FixedPrecision) -> None:
     log.warning(
-        "precision is %s, and this CPU has no units for it: fp32 is several times as fast: use auto",
-        precision,
-    )
+        "precision is %s, and this CPU has no units for it: fp32 is several times as fast; use "
+        "auto", precision,
+    )  # fmt: skip
 
 
 def autocast(precision: FixedPrecision, device: "torch.device") -> AbstractContextManager:

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 
+from torch import nn
+
 from kd3d_core.bench.measure import Frame
+from kd3d_core.models.chain import Model, PseudoLidarModel
 from kd3d_core.runtime.pipeline import CameraDetector
 
 _STAGES = {"upload": "depth", "pseudo_lidar": "points", "detect": "boxes", "download": "boxes"}
@@ -20,3 +23,11 @@ class OurChain:
             name = _STAGES.get(stage, stage)
             times[name] = times.get(name, 0.0) + ms
         return times
+
+
+def count_parameters(model: Model) -> int:
+    """Of all networks of a model."""
+    networks: list[nn.Module] = [model.detector]
+    if isinstance(model, PseudoLidarModel):
+        networks.append(model.pseudo_lidar.network)
+    return sum(parameter.numel() for network in networks for parameter in network.parameters())

@@ -49,8 +49,8 @@ def show(report: Report) -> None:
         table.add_row(f"{name}: ratio", *cells, "", cpu)
     console.print(table)
     console.print(
-        f"{1000 / report['chains'][OURS]['total']['median']:.1f} frames/s, {model['gflop']:.1f} "
-        f"GFLOP an image, in the fastest at {model['share_of_rate']:.0%} of the "
+        f"{1000 / report['chains'][OURS]['total']['median']:.1f} frames/s, "
+        f"{model['parameters'] / 1e6:.1f} M parameters, {model['gflop']:.1f} GFLOP an image, in the fastest at {model['share_of_rate']:.0%} of the "
         f"{machine['gflop_per_s']:.0f} GFLOP/s of a matrix product here; "
         f"{model['memory_gib']:.2f} GiB"
     )

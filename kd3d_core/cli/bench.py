@@ -112,7 +112,7 @@ def _measure(
         peak_rate,
         time_in_turn,
     )
-    from kd3d_core.bench.ours import OurChain
+    from kd3d_core.bench.ours import OurChain, count_parameters
     from kd3d_core.bench.report import OURS, chains_report
     from kd3d_core.devices import dtype_of, usable_device
     from kd3d_core.models.build import make_model
@@ -141,6 +141,7 @@ def _measure(
     report["machine"] = {**machine_report(place), "gflop_per_s": rate / 1e9, "beside": beside}
     report["model"] = {
         "description": detector.description,
+        "parameters": count_parameters(made),
         "gflop": flops / 1e9,
         "share_of_rate": flops / seconds / rate,
         "memory_gib": memory,

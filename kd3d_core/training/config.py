@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from kd3d_core.config import make_config, read_settings
+from kd3d_core.config import ADDED, make_config, read_settings
 from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.devices import Precision
 from kd3d_core.distill.config import DistillConfig, TeacherConfig

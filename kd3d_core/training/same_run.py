@@ -49,10 +49,10 @@ def check_same_run(
 ) -> None:
     """Refuse to go on with a run under other settings: its end would be that of neither.
 
-    How often to validate and to write checkpoints, the precision, the number of workers and threads, the run's
-    folder and whether the teacher's answers are cached may change. Digests that the checkpoint
-    `folder`, of which `meta` is, doesn't know are not compared. `ConfigError` names what differs,
-    and how to start anew.
+    How often to validate and to write checkpoints, the precision, the number of workers and
+    threads, the run's folder and whether the teacher's answers are cached may change. Digests that
+    the checkpoint `folder`, of which `meta` is, doesn't know are not compared. `ConfigError` names
+    what differs, and how to start anew.
     """
     old = _flat(asdict(make_train_config(meta.get("config", {}), folder)))
     new = _flat(asdict(config))
