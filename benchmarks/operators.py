@@ -1,7 +1,7 @@
 """Where the time of a frame goes: the operators that cost the most, and the waits of the host.
 
 .venv/bin/python benchmarks/operators.py
-.venv/bin/python benchmarks/operators.py --model mvxnet_kitti --device cuda --trace out/trace.json.gz
+    .venv/bin/python benchmarks/operators.py --device cuda --trace out/trace.json.gz
 """
 
 import sys

@@ -48,11 +48,12 @@ def show(report: Report) -> None:
         *cells, cpu = (f"{ratio[key]:.2f}" for key in keys)
         table.add_row(f"{name}: ratio", *cells, "", cpu)
     console.print(table)
+    rate = 1000 / report["chains"][OURS]["total"]["median"]
     console.print(
-        f"{1000 / report['chains'][OURS]['total']['median']:.1f} frames/s, "
-        f"{model['parameters'] / 1e6:.1f} M parameters, {model['gflop']:.1f} GFLOP an image, in the fastest at {model['share_of_rate']:.0%} of the "
-        f"{machine['gflop_per_s']:.0f} GFLOP/s of a matrix product here; "
-        f"{model['memory_gib']:.2f} GiB"
+        f"{rate:.1f} frames/s, {model['parameters'] / 1e6:.1f} M parameters, "
+        f"{model['memory_gib']:.2f} GiB, {model['gflop']:.1f} GFLOP an image: in the fastest "
+        f"{model['share_of_rate']:.0%} of the {machine['gflop_per_s']:.0f} GFLOP/s of a matrix "
+        "product here"
     )
 
 
@@ -60,7 +61,7 @@ def read_report(path: Path) -> Report:
     """A report that `--json` wrote; `DataError` if it is none."""
     try:
         report = json.loads(path.read_text())
-        if {"chains", "ratios", "model"} <= report.keys():
+        if {"chains", "ratios", "model", "machine"} <= report.keys():
             return report
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: not a report of kd3d-bench --json: {first_line(error)}") from None
@@ -70,14 +71,15 @@ def read_report(path: Path) -> Report:
 def worse(old: Report, new: Report, tolerance: float = TOLERANCE) -> list[str]:
     """A line for each ratio to the same other chain that is worse than it was.
 
-    Ratios of one run, and not times, since those of two runs or machines say little. By CPU time
-    where kd3d ran on a CPU, and by the clock on a GPU.
+    Ratios within a run, since times of two runs say little: on a CPU that of the CPU time, on which
+    other processes have the least influence; on a GPU those by the clock.
 
     >>> old = {"ratios": {"upstream": {"depth": 2.0, "cpu": 3.0}}, "machine": {"device": "cpu"}}
-    >>> new = {"ratios": {"upstream": {"depth": 2.0, "cpu": 2.4}}, "machine": {"device": "cpu"}}
+    >>> new = {"ratios": {"upstream": {"depth": 1.0, "cpu": 2.4}}, "machine": {"device": "cpu"}}
     >>> worse(old, new)
     ['upstream: cpu was 3.00 times ours and is 2.40']
     """
+    on_cpu = old["machine"]["device"] == "cpu"
     lines = []
     for name, ratio in old["ratios"].items():
         now = new["ratios"].get(name)
@@ -85,6 +87,6 @@ def worse(old: Report, new: Report, tolerance: float = TOLERANCE) -> list[str]:
             lines.append(f"{name}: isn't measured any more")
             continue
         for stage, before in ratio.items():
-            if now[stage] < before * (1 - tolerance):
+            if (stage == "cpu") == on_cpu and now[stage] < before * (1 - tolerance):
                 lines.append(f"{name}: {stage} was {before:.2f} times ours and is {now[stage]:.2f}")
     return lines

@@ -90,7 +90,7 @@ def report(tmp_path):
         "kd3d": Times({"depth": [1.0, 1.0], "boxes": [1.0, 1.0]}, [2.0, 2.0]),
         "upstream": Times({"depth": [2.0, 2.0], "boxes": [3.0, 3.0]}, [8.0, 8.0]),
     }
-    return {**chains_report(times), "model": {}}
+    return {**chains_report(times), "model": {}, "machine": {"device": "cuda"}}
 
 
 def test_what_a_report_says(report):
@@ -107,8 +107,17 @@ def test_a_ratio_that_is_worse_by_more_than_a_tenth_is_named(report, now, is_wor
     assert all(line == f"upstream: depth was 2.00 times ours and is {now:.2f}" for line in lines)
 
 
+def test_on_a_cpu_its_time_decides(report):
+    old = {**report, "machine": {"device": "cpu"}}
+    new = json.loads(json.dumps(old))
+    new["ratios"]["upstream"]["depth"] = 0.1
+    assert worse(old, new) == []
+    new["ratios"]["upstream"]["cpu"] = 3.0
+    assert worse(old, new) == ["upstream: cpu was 4.00 times ours and is 3.00"]
+
+
 def test_a_chain_that_is_gone_is_named(report):
-    assert worse(report, {"ratios": {}}) == ["upstream: isn't measured any more"]
+    assert worse(report, {**report, "ratios": {}}) == ["upstream: isn't measured any more"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"chains": {}}', None])
