@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from kd3d_core.bench.report import OURS, Report
 from kd3d_core.geometry.camera import PinholeCamera
 
 WARM_UP = 2
-STAGES = ("depth", "points", "boxes")
-"""What all chains do, one after another; an image that comes and answers that go count as well."""
 
 
 class Frame(NamedTuple):
@@ -96,6 +95,17 @@ def ratios(ours: Times, other: Times) -> dict[str, float]:
         name: round(statistics.median(b / a for a, b in zip(*both, strict=True)), 3)
         for name, both in pairs.items()
     }
+
+
+def chains_report(times: Mapping[str, Times]) -> Report:
+    """Milliseconds of each chain by stage, and of the others their ratios to ours."""
+    report: Report = {"chains": {}, "ratios": {}}
+    for name, chain in times.items():
+        stages = {**chain.stages, "total": chain.total, "cpu": chain.cpu}
+        report["chains"][name] = {stage: summary(ms) for stage, ms in stages.items()}
+        if name != OURS:
+            report["ratios"][name] = ratios(times[OURS], chain)
+    return report
 
 
 def count_flops(chain: Chain, frame: Frame) -> int:

@@ -1,34 +1,24 @@
 """What was measured, as plain values: printed, kept in a file, and compared with an earlier one."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from kd3d_core.bench.measure import STAGES, Times, ratios, summary
 from kd3d_core.errors import DataError, first_line
 
 Report = dict[str, Any]
+
+STAGES = ("depth", "points", "boxes")
+"""What all chains do, one after another; an image that comes and answers that go count as well."""
 
 OURS = "kd3d"
 """Name of our chain."""
 
 TOLERANCE = 0.10
 """What a ratio may be worse by."""
-
-
-def chains_report(times: Mapping[str, Times]) -> Report:
-    """Milliseconds of each chain by stage, and of the others their ratios to ours."""
-    report: Report = {"chains": {}, "ratios": {}}
-    for name, chain in times.items():
-        stages = {**chain.stages, "total": chain.total, "cpu": chain.cpu}
-        report["chains"][name] = {stage: summary(ms) for stage, ms in stages.items()}
-        if name != OURS:
-            report["ratios"][name] = ratios(times[OURS], chain)
-    return report
 
 
 def show(report: Report) -> None:
@@ -38,7 +28,7 @@ def show(report: Report) -> None:
     table = Table(
         "chain", *STAGES, "total", "p95", "CPU",
         title=f"{model['description']}\n{report['images']}, {machine['name']}",
-        caption="median ms by the clock; CPU: of all threads; below, how many times ours they are",
+        caption="median ms by the clock; CPU: of all threads; ratio: to kd3d",
     )  # fmt: skip
     keys = (*STAGES, "total", "cpu")
     for name, chain in report["chains"].items():

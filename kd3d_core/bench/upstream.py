@@ -36,7 +36,7 @@ def upstream_chains(model: Model, device: torch.device) -> dict[str, Chain]:
 
 
 class UpstreamChain:
-    """See the module; stages as in `measure.STAGES`.
+    """See the module; stages as in `report.STAGES`.
 
     Attributes:
         answer: boxes, scores and labels of the last frame.

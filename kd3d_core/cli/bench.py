@@ -108,12 +108,13 @@ def _measure(
     from kd3d_core.bench.measure import (
         Chain,
         beside_busy,
+        chains_report,
         count_flops,
         peak_rate,
         time_in_turn,
     )
     from kd3d_core.bench.ours import OurChain, count_parameters
-    from kd3d_core.bench.report import OURS, chains_report
+    from kd3d_core.bench.report import OURS
     from kd3d_core.devices import dtype_of, usable_device
     from kd3d_core.models.build import make_model
     from kd3d_core.runtime.pipeline import CameraDetector

@@ -13,11 +13,12 @@ from kd3d_core.bench.measure import (
     Frame,
     Times,
     beside_busy,
+    chains_report,
     count_flops,
     peak_rate,
     time_in_turn,
 )
-from kd3d_core.bench.report import chains_report, read_report, worse
+from kd3d_core.bench.report import read_report, worse
 from kd3d_core.cli.bench import main
 from kd3d_core.detectors.build import random_detector
 from kd3d_core.detectors.config import DetectorConfig
