@@ -27,7 +27,7 @@ Services
 Parameters, explained in config/detector.yaml
     score_threshold, score_threshold_CLASS, sampling_ratio, min_range, max_range, remove_ground,
     points_rgb, max_rate, stale_after, tf_timeout, lazy: may be changed at any time.
-    model, device, precision, detector_frame, target_frame, virtual_frame, camera_height,
+    model, device, precision, threads, detector_frame, target_frame, virtual_frame, camera_height,
     camera_pitch, gravity_frame, image_is_rectified, image_transport, image_reliability: may be
     changed while the node is unconfigured; `configure` reads them.
     autostart, qos_overrides./TOPIC.subscription.POLICY (or .publisher.): at start only.
@@ -60,6 +60,7 @@ from kd3d_core.messages.vision import LabelInfo
 from kd3d_core.models.card import caveat
 from kd3d_core.runtime.cameras import CameraSource
 from kd3d_core.runtime.detections import Detector
+from kd3d_core.threads import use_threads
 from kd3d_ros import diagnostics, health
 from kd3d_ros.declare import LiveParameters, unknown_overrides
 from kd3d_ros.frames import FrameListener
@@ -178,6 +179,7 @@ class DetectorNode(LoadingNode):
                 image_is_rectified=settings.image_is_rectified,
                 image_topic=self.intake.topic,
             )
+            use_threads(settings.threads)
             detector = self._load_detector(settings.model, settings.device, settings.precision)
         except Exception as error:  # rclpy would swallow it without a word
             expected = isinstance(error, Kd3dError)

@@ -60,6 +60,12 @@ class DetectorParameters:
     precision: Precision = _setting(  # noqa: RUF009 - a field
         "auto", "Numbers the networks compute with: auto (suits the device), fp32, bf16 or fp16."
     )
+    threads: int = _setting(
+        0,
+        "CPU threads that the networks compute with. 0: OMP_NUM_THREADS, else one for each CPU "
+        "that the process may use.",
+        bounds=(0, 1024),
+    )
     detector_frame: str = _setting(
         "",
         "Frame in which the model sees: x forward, y left, z up, 1.73 m over the ground, as it "
@@ -192,12 +198,14 @@ class DetectorParameters:
             if spec.metadata["bounds"]:
                 low, high = spec.metadata["bounds"]
                 value = getattr(self, spec.name)
-                if type(value) not in (int, float) or not low <= value <= high:
+                kind: type[int | float] = int if type(spec.default) is int else float
+                is_number = type(value) in (int, float)
+                if not is_number or not low <= value <= high or kind(value) != value:
                     raise ConfigError(
-                        f"parameter {spec.name} is {shown(repr(value))}: give a number from "
-                        f"{low:g} to {high:g}"
+                        f"parameter {spec.name} is {shown(repr(value))}: give a "
+                        f"{'whole ' if kind is int else ''}number from {low:g} to {high:g}"
                     )
-                object.__setattr__(self, spec.name, float(value))
+                object.__setattr__(self, spec.name, kind(value))
         if 0 < self.max_range <= self.min_range:
             raise ConfigError(
                 f"parameter max_range is {self.max_range:g}, and min_range {self.min_range:g}: "

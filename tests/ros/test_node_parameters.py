@@ -95,6 +95,7 @@ def test_the_virtual_frame_is_named_after_namespace_and_node(make_node: MakeNode
         ("camera_height", 100, "camera_height is 100: give a number from 0.01 to 99"),
         ("camera_height", "two", "camera_height is 'two': give a number"),
         ("camera_height", True, "camera_height is True: give a number"),
+        ("threads", 1.5, "threads is 1.5: give a whole number from 0 to 1024"),
         ("model", " ", "model is empty"),
         ("precision", "int8", "auto or fp32 or bf16 or fp16"),
         ("image_reliability", "maybe", "auto or best_effort or reliable"),
