@@ -35,7 +35,7 @@ from kd3d_core.extract.work import (
 )
 from kd3d_core.files import claimed, read_json, write_json, write_whole
 from kd3d_core.progress import progress_of
-from kd3d_core.workers import start_early, work_through
+from kd3d_core.workers import work_through
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,6 @@ def _extract(
     digest = settings_digest(settings)
     if not check and _is_complete(folder, digest):
         return Outcome(None)
-    if workers > 1 and not ray_address and not check:
-        start_early("kd3d_core.extract.work")
     plans = _plans(folder, bags, config, settings)
     _refuse_no_frames(plans)
     look = partial(look_around, unpacked=folder.unpacked)
