@@ -349,7 +349,7 @@ class DetectorNode(LoadingNode):
             reliability=images.reliability if images else "",
             camera_frame=self._cameras.frame_of("") if self._cameras else "",
             closed_by=self.gate.closed_by(),
-            device_memory=health.device_memory(),
+            device_memory=health.device_memory() if self._detector else "",
             conflict=self._frames.conflict(self._outputs.frames.detector, own_parents),
             trouble=self._complaints.last if self._detector else self._why_unconfigured,
             detector=self._detector,
