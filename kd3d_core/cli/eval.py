@@ -1,4 +1,4 @@
-"""`kd3d-eval`: detections by KITTI's average precision, and depth maps against LiDAR."""
+"""`kd3d-eval`: detections by KITTI's average precision, tracks, and depth maps against LiDAR."""
 
 import json as jsonlib
 import logging
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kd3d_core.cli.app import run
 from kd3d_core.cli.check import check
+from kd3d_core.cli.eval_tracking import tracking
 from kd3d_core.cli.table import print_table
 from kd3d_core.errors import Kd3dError
 from kd3d_core.files import write_whole
@@ -286,9 +287,18 @@ def _write_json(path: Path, content: Any) -> None:
 def main() -> int:
     """Entry point."""
     return run(
-        {"kitti": kitti, "depth": depth, "report": report, "errors": errors, "check": check},
+        {
+            "kitti": kitti,
+            "depth": depth,
+            "report": report,
+            "errors": errors,
+            "tracking": tracking,
+            "check": check,
+        },
         prog="kd3d-eval",
-        description="Evaluate detections and depth maps with the metrics that papers report.",
+        description=(
+            "Evaluate detections, tracks and depth maps with the metrics that papers report."
+        ),
         examples=[
             "kd3d-eval kitti --labels data/kitti/training/label_2 --detections out/detections",
             "kd3d-eval kitti --labels LABELS --detections DETECTIONS --ids val.txt --json ap.json",
@@ -298,6 +308,7 @@ def main() -> int:
             "kd3d-eval report --labels LABELS --detections RUN --data data/kitti --model demo "
             "--out report.html",
             "kd3d-eval report --labels LABELS --detections RUN --other RUN2 --out both.html",
+            "kd3d-eval tracking --labels data/kitti/training/label_02 --tracks out/tracks",
             "kd3d-eval errors --labels LABELS --detections RUN --model demo --origin 'my garage'",
             "kd3d-eval check data/kitti --every 100 --html calibration.html",
         ],

@@ -221,23 +221,6 @@ def read_labels(path: Path | str) -> list[Label]:
     return [label for _, label in _numbered_labels(path)]
 
 
-def read_tracking_labels(path: Path | str) -> dict[int, list[Label]]:
-    """Labels of a sequence of KITTI's tracking set, by frame: frame and track id, then a label.
-
-    `DataError` as `read_labels`. Tracks are not kept.
-    """
-    labels: dict[int, list[Label]] = {}
-    for number, line in enumerate(read_text(path, _MOST_BYTES).splitlines(), 1):
-        if not line.strip():
-            continue
-        frame, _, rest = line.strip().partition(" ")
-        track, _, rest = rest.strip().partition(" ")
-        if not frame.isdecimal() or not track.removeprefix("-").isdecimal():
-            raise DataError(f"{path}:{number}: a tracking label begins with frame and track id")
-        labels.setdefault(int(frame), []).append(Label.parse(rest, f"{path}:{number}"))
-    return labels
-
-
 def read_detections(path: Path | str) -> list[Label]:
     """As `read_labels`, for files whose every line must have a score."""
     detections = []
@@ -300,6 +283,14 @@ def box_labels(
 
     Their 2D boxes are clipped to the camera's image. Boxes outside of it are left out.
     """
+    labels = all_box_labels(detected, scores, names, camera)
+    return [label for label in labels if label.has_image_box]
+
+
+def all_box_labels(
+    detected: np.ndarray, scores: Sequence[float], names: Sequence[str], camera: PinholeCamera
+) -> list[Label]:
+    """As `box_labels`, N of them: boxes outside of the image have no 2D box."""
     location, dimensions, rotation_y = boxes.to_kitti(detected, camera.lidar_from_camera)
     labels = [
         Label(
@@ -315,7 +306,7 @@ def box_labels(
         )
         for i in range(len(detected))
     ]
-    return [label for label in _seen(labels, detected, camera) if label.has_image_box]
+    return _seen(labels, detected, camera)
 
 
 def with_image_boxes(labels: Sequence[Label], camera: PinholeCamera) -> list[Label]:
