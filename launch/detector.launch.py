@@ -39,6 +39,8 @@ ARGUMENTS = {
     "points_rgb": ("", f"true: points have the image's colours. {CHOSEN}"),
     "stale_after": ("", f"Seconds after which an image is too old; 0: never. {CHOSEN}"),
     "lazy": ("", f"false: work while nobody subscribes to a result, too. {CHOSEN}"),
+    "tracking": ("", f"true: follow objects from image to image. {CHOSEN}"),
+    "tracking_frame": ("", f"Frame that stands still, in which they are followed. {CHOSEN}"),
     "max_rate": ("", f"Images per second that are worked on at most; 0: all. {CHOSEN}"),
     "autostart": ("", f"true: configure and activate at start. {CHOSEN}"),
     "namespace": ("", "Namespace of the node and of its relative topics."),
@@ -50,13 +52,13 @@ ARGUMENTS = {
 # Parameters of the node that arguments of the same name set.
 TEXTS = (
     *("model", "device", "image_transport", "image_reliability"),
-    *("detector_frame", "target_frame", "gravity_frame"),
+    *("detector_frame", "target_frame", "gravity_frame", "tracking_frame"),
 )
 NUMBERS = (
     *("camera_height", "camera_pitch", "sampling_ratio", "max_range", "remove_ground"),
     *("max_rate", "stale_after"),
 )
-SWITCHES = ("autostart", "lazy", "points_rgb")
+SWITCHES = ("autostart", "lazy", "points_rgb", "tracking")
 
 
 def generate_launch_description() -> LaunchDescription:
