@@ -174,6 +174,7 @@ class FrameResult:
             rectangles[keep],
             tuple(self.names[index] for index in keep),
             self.detections.scores[keep],
+            tuple(self.found.ids[index] for index in keep) if self.found.ids else (),
         )
 
     def _colors(self, points: np.ndarray) -> np.ndarray:

@@ -130,6 +130,16 @@ class DetectorParameters:
     score_threshold_car: float = _class_threshold("Car")
     score_threshold_pedestrian: float = _class_threshold("Pedestrian")
     score_threshold_cyclist: float = _class_threshold("Cyclist")
+    tracking: bool = _setting(
+        False,
+        "True: objects are followed from image to image: detections have ids, markers velocities.",
+        changeable="always",
+    )
+    tracking_frame: str = _setting(
+        "",
+        "A frame that stands still, best one that never jumps (odom): by /tf, objects are followed "
+        "in it. Empty: in the frame in which the model sees, velocities relative to it.",
+    )
     max_rate: float = _setting(
         0.0,
         "Images per second that are worked on at most; others are skipped. 0: as many as come.",
@@ -239,7 +249,8 @@ class DetectorParameters:
     @property
     def needs_tf(self) -> bool:
         """Whether a frame is named that others publish."""
-        return bool(self.detector_frame or self.target_frame or self.gravity_frame)
+        named = self.detector_frame, self.target_frame, self.gravity_frame, self.tracking_frame
+        return any(named)
 
     def thresholds(self, card: ModelCard, classes: Sequence[str]) -> tuple[float, ...]:
         """The score of each class from which on boxes are published.

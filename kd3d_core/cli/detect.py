@@ -271,8 +271,8 @@ def _sinks(outputs: _Outputs, source: "Source", facts: dict[str, str]) -> "list[
         sinks.append(LiveSink(source.is_live))
     if not sinks:
         raise Kd3dError(
-            "nothing to write: give any of --kitti, --png, --mp4, --bag, --html, --rerun, --tracks, "
-            "--show"
+            "nothing to write: give any of --kitti, --png, --mp4, --bag, --html, --rerun, "
+            "--tracks, --show"
         )
     return sinks
 

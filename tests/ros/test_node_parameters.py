@@ -200,3 +200,10 @@ def test_a_range_without_room_is_refused_and_both_can_be_set_at_once(make_node: 
     both = [Parameter("min_range", value=20.0), Parameter("max_range", value=30.0)]
     assert node.set_parameters_atomically(both).successful
     assert (node.settings.min_range, node.settings.max_range) == (20.0, 30.0)
+
+
+def test_the_file_for_nav2_holds_parameters_that_the_node_has() -> None:
+    text = (ROOT / "config" / "nav2" / "detector.yaml").read_text()
+    values = yaml.safe_load(text)["/**"]["ros__parameters"]
+    assert vars(DetectorParameters(**values)).items() >= values.items()
+    assert 0 < values["remove_ground"] < values["camera_height"]
