@@ -8,9 +8,11 @@ import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from kd3d_core.data.augment_config import AugmentConfig
+from kd3d_core.data.batch import collate
 from kd3d_core.data.kitti import KittiFrame
+from kd3d_core.data.mixed_samples import MixedSamples
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
-from kd3d_core.data.samples import FrameSamples, MixedSamples, collate
+from kd3d_core.data.samples import FrameSamples
 from kd3d_core.depth.config import DepthConfig
 from kd3d_core.depth.glpn import random_glpn
 from kd3d_core.errors import ConfigError, DataError

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from noise_task import InterruptedRunError, Network, Noise, StopsAt, config
 
-from kd3d_core.data.samples import Batch
+from kd3d_core.data.batch import Batch
 from kd3d_core.distill.config import DistillConfig, FeatureConfig, TeacherConfig
 from kd3d_core.distill.schedule import Phase
 from kd3d_core.distill.teacher import Teacher

@@ -7,7 +7,8 @@ import yaml
 from PIL import Image
 
 from kd3d_core.data.kitti_calib import kitti_camera
-from kd3d_core.data.labels import box_labels, write_labels
+from kd3d_core.data.label_boxes import box_labels
+from kd3d_core.data.labels import write_labels
 
 HEIGHT, WIDTH = 96, 320
 CALIB = """\

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from small_street import MODEL
 
 from kd3d_core.config import plain
+from kd3d_core.data.batch import collate
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.samples import collate
 from kd3d_core.distill.config import DistillConfig, FeatureConfig, TeacherConfig
 from kd3d_core.distill.depth_config import LearnDepthConfig
 from kd3d_core.distill.schedule import Phase

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from kd3d_core.cli import train as command
+from kd3d_core.data.batch import Batch
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.samples import Batch
 from kd3d_core.errors import DataError
 from kd3d_core.models.config import load_model_config, save_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
