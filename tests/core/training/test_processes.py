@@ -47,7 +47,7 @@ def folders(tmp_path_factory, street, small_model) -> tuple[Path, Path]:
     for name, launcher, batch_size in (("two", TORCHRUN, "1"), ("one", [sys.executable], "2")):
         out = tmp_path_factory.mktemp(name)
         (out / "two.txt").write_text("000000\n000001\n")  # with one car and with four
-        write_what_distills(out, street)
+        write_what_distills(out, street, small_model)
         words = [*launcher, str(JOBS), str(out), str(street), str(small_model), batch_size]
         running.append((start(words, out / "log"), out))
     for process, out in running:
@@ -55,15 +55,13 @@ def folders(tmp_path_factory, street, small_model) -> tuple[Path, Path]:
     return running[0][1], running[1][1]
 
 
-def write_what_distills(out: Path, street: Path) -> None:
-    """The street with one frame that has no labels, and models of student and teacher."""
+def write_what_distills(out: Path, street: Path, model: Path) -> None:
+    """The street with one frame that has no labels, and a teacher for the model."""
     shutil.copytree(street, out / "street")
     (out / "street" / "training" / "label_2" / "000001.txt").unlink()
-    detector = {**MODEL["detector"], "point_cloud_range": [0.0, -12.8, -3.0, 25.6, 12.8, 1.0]}
-    (out / "student.yaml").write_text(yaml.safe_dump({**MODEL, "detector": detector}))
-    network = random_detector(load_model_config(out / "student.yaml").detector, 3).network
+    network = random_detector(load_model_config(model).detector, 3).network
     save_file(network.state_dict(), out / "teacher.safetensors")
-    taught_by = {**MODEL, "detector": {**detector, "weights": "./teacher.safetensors"}}
+    taught_by = {**MODEL, "detector": {**MODEL["detector"], "weights": "./teacher.safetensors"}}
     (out / "teacher.yaml").write_text(yaml.safe_dump(taught_by))
 
 
