@@ -134,8 +134,8 @@ def test_detecting_imports_nothing_of_mmdet3d():
 def clouds(count: int) -> list[torch.Tensor]:
     """Points around and beyond the detector's range."""
     generator = torch.Generator().manual_seed(5)
-    low = torch.tensor([-5.0, -45.0, -4.0, 0.0])
-    span = torch.tensor([80.0, 90.0, 6.0, 1.0])
+    low = torch.tensor([-3.0, -16.0, -4.0, 0.0])
+    span = torch.tensor([32.0, 32.0, 6.0, 1.0])
     return [torch.rand(3000 + 500 * i, 4, generator=generator) * span + low for i in range(count)]
 
 
@@ -144,11 +144,11 @@ def clouds(count: int) -> list[torch.Tensor]:
 def test_features_and_boxes_equal_mmdet3d(kind):
     from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 
-    ours = random_detector(config(kind), 0)
+    ours = random_detector(replace(config(kind), point_cloud_range=mmdet3d.NEAR), 0)
     assert isinstance(ours, FusionDetector)
     torch.manual_seed(0)
     _scramble(ours)
-    theirs = mmdet3d.network(kind)
+    theirs = mmdet3d.network(kind, is_near=True)
     theirs.load_state_dict(ours.network.state_dict())
 
     batch = clouds(2)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from process_jobs import all_gradients
 from safetensors.torch import save_file
 from small_street import MODEL
 
@@ -43,16 +44,17 @@ def wait(process: subprocess.Popen, log: Path) -> None:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, street, small_model) -> tuple[Path, Path]:
     """What two processes with one frame each wrote, and one with both frames."""
-    running = []
-    for name, launcher, batch_size in (("two", TORCHRUN, "1"), ("one", [sys.executable], "2")):
-        out = tmp_path_factory.mktemp(name)
+    two, one = (tmp_path_factory.mktemp(name) for name in ("two", "one"))
+    for out in (two, one):
         (out / "two.txt").write_text("000000\n000001\n")  # with one car and with four
         write_what_distills(out, street, small_model)
-        words = [*launcher, str(JOBS), str(out), str(street), str(small_model), batch_size]
-        running.append((start(words, out / "log"), out))
-    for process, out in running:
-        wait(process, out / "log")
-    return running[0][1], running[1][1]
+    words = [*TORCHRUN, str(JOBS), str(two), str(street), str(small_model)]
+    running = start(words, two / "log")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KD3D_CACHE", str(one / "cache"))
+        all_gradients(one, str(street), str(small_model), batch_size=2)
+    wait(running, two / "log")
+    return two, one
 
 
 def write_what_distills(out: Path, street: Path, model: Path) -> None:
