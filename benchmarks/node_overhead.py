@@ -40,7 +40,8 @@ from kd3d_core.models.card import ModelCard
 from kd3d_core.runtime.detections import Detections
 from kd3d_ros.detector_node import DetectorNode, main
 from kd3d_ros.diagnostics import StageTimes
-from kd3d_ros.worker import ReceivedImage
+from kd3d_ros.inputs import ReceivedImage
+from kd3d_ros.intake import Intake
 
 WIDTH, HEIGHT, FOCAL = 1242, 375, 721.5
 STAGES = {
@@ -159,6 +160,7 @@ class _InstantDetector:
     trained = True
     description = "an instant detector"
     card = ModelCard()
+    sampling_ratio = 0.1
 
     def __init__(self, points: int, boxes: int) -> None:
         random = np.random.default_rng(0)
@@ -177,21 +179,22 @@ class _InstantDetector:
         return {}
 
 
-class _TimedNode(DetectorNode):
-    """Counts a frame's time from its arrival in DDS, not from when rclpy has taken it."""
+def _timed(intake: Intake) -> None:
+    """Let a frame's time count from its arrival in DDS, not from when rclpy has taken it."""
 
-    def _on_image(  # type: ignore[override]
-        self, data: bytes, info: dict[str, int]
-    ) -> None:
+    def on_image(data: bytes, info: dict[str, int]) -> None:
         taking_s = 1e-9 * (time.time_ns() - info["received_timestamp"])
-        self.receive(ReceivedImage(data, time.perf_counter() - taking_s))
+        intake.receive(ReceivedImage(data, time.perf_counter() - taking_s))
+
+    intake.on_image = on_image  # type: ignore[method-assign,assignment]
 
 
 def _run_node(out: str, points: str, boxes: str) -> int:
     stages = StageTimes(window=100_000)
 
     def make() -> DetectorNode:
-        node = _TimedNode(lambda *_: _InstantDetector(int(points), int(boxes)))
+        node = DetectorNode(lambda *_: _InstantDetector(int(points), int(boxes)))
+        _timed(node.intake)
         node.stages = stages
         return node
 

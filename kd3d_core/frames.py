@@ -6,7 +6,10 @@ from functools import cached_property, lru_cache
 import cv2
 import numpy as np
 
+from kd3d_core.geometry.boxes import image_boxes
 from kd3d_core.geometry.camera import PinholeCamera, rectification_grid
+from kd3d_core.geometry.lens import Distortion
+from kd3d_core.geometry.points import transform
 from kd3d_core.messages.types import (
     CameraInfo,
     CompressedImage,
@@ -15,6 +18,8 @@ from kd3d_core.messages.types import (
     PointCloud,
     Transform,
 )
+from kd3d_core.messages.vision import ImageObjects
+from kd3d_core.models.box_errors import BoxErrors, box_covariances
 from kd3d_core.models.card import Caveat
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.visual.frame import Scene, draw_frame, draw_image
@@ -61,12 +66,20 @@ class Frame:
         """The image as `camera.projection` sees it, and as boxes are drawn on it."""
         if self.camera.distortion is None:
             return self.image
-        columns, rows = _rectification_maps(self.camera)
+        camera = self.camera
+        columns, rows = _rectification_maps(
+            camera.distortion, camera.projection.tobytes(), camera.width, camera.height
+        )
         return cv2.remap(np.ascontiguousarray(self.image), columns, rows, cv2.INTER_LINEAR)
 
 
 @lru_cache(maxsize=1)
-def _rectification_maps(camera: PinholeCamera) -> tuple[np.ndarray, np.ndarray]:
+def _rectification_maps(
+    lens: Distortion, projection: bytes, width: int, height: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Not by camera: one that moves in its frame is another one for each image."""
+    matrix = np.frombuffer(projection).reshape(3, 4)
+    camera = PinholeCamera(matrix, width, height, np.eye(4), lens)
     grid = (rectification_grid(camera) + 1) / 2
     return grid[..., 0] * (camera.width - 1), grid[..., 1] * (camera.height - 1)
 
@@ -81,6 +94,9 @@ class FrameResult:
         class_names: of its labels.
         frame_id: of points and boxes.
         caveat: what to say beside the answer; None if nothing speaks against it.
+        frame_from_detector: 4x4 from the detector's frame into `frame_id`; None if that is it.
+        is_colored: whether points have the colours of the image.
+        box_errors: how far boxes are off, by their distance; empty if that isn't known.
     """
 
     frame: Frame
@@ -88,6 +104,9 @@ class FrameResult:
     class_names: tuple[str, ...]
     frame_id: str
     caveat: Caveat | None = None
+    frame_from_detector: np.ndarray | None = None
+    is_colored: bool = False
+    box_errors: tuple[BoxErrors, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -97,18 +116,49 @@ class FrameResult:
     @property
     def cloud(self) -> PointCloud:
         """The points as a message."""
-        return PointCloud(self.frame.stamp_ns, self.frame_id, self.detections.points)
+        points = self.detections.points
+        rgb = self._colors(points) if self.is_colored else None
+        if self.frame_from_detector is not None:
+            places = transform(points[:, :3].astype(np.float64), self.frame_from_detector)
+            points = np.column_stack([places.astype(np.float32), points[:, 3]])
+        return PointCloud(self.frame.stamp_ns, self.frame_id, points, rgb=rgb)
 
     @cached_property
     def found(self) -> ObjectBoxes:
         """The boxes as a message."""
+        boxes, camera = self.detections.boxes, self.frame.camera
         return ObjectBoxes(
             self.frame.stamp_ns,
             self.frame_id,
-            self.detections.boxes,
+            boxes,
             self.names,
             self.detections.scores.astype(np.float64),
+            self.frame_from_detector,
+            box_covariances(self.box_errors, boxes, camera.lidar_from_camera[:2, 3]),
         )
+
+    @property
+    def in_image(self) -> ImageObjects:
+        """The boxes in the rectified image as a message, those that are in it."""
+        camera = self.frame.camera
+        size = camera.height, camera.width
+        rectangles = image_boxes(self.detections.boxes, camera.image_from_lidar, size)
+        keep = np.flatnonzero((rectangles[:, 2:] > rectangles[:, :2]).all(1))  # not NaN
+        return ImageObjects(
+            self.frame.stamp_ns,
+            self.frame.camera_frame,
+            rectangles[keep],
+            tuple(self.names[index] for index in keep),
+            self.detections.scores[keep],
+        )
+
+    def _colors(self, points: np.ndarray) -> np.ndarray:
+        """`(N, 3)` uint8: of the rectified image, at each of the points that were made of it."""
+        image, camera = self.frame.rectified_image, self.frame.camera
+        pixels, _ = camera.project(points.astype(np.float64))
+        last = camera.width - 1, camera.height - 1
+        column, row = np.clip(np.rint(pixels), 0, last).astype(int).T
+        return image[row, column]
 
     @cached_property
     def scene(self) -> Scene:

@@ -9,6 +9,7 @@ from kd3d_core.messages.encode import encode, encode_float
 from kd3d_core.messages.markers import encode_markers
 from kd3d_core.messages.qos import LATCHED, QosProfile
 from kd3d_core.messages.types import FLOAT64, MARKER_ARRAY, ObjectBoxes, PointCloud, Transforms
+from kd3d_core.messages.vision import LabelInfo, encode_label_info
 from kd3d_core.visual.colors import class_color
 
 Content = TypeVar("Content")
@@ -58,4 +59,9 @@ TIME_OUTPUTS: tuple[Output[FrameTimes], ...] = (
     Output("~/debug/pipeline_latency_ms", FLOAT64, lambda times: encode_float(times.latency_ms)),
 )
 
+LABEL_INFO: Output[LabelInfo] = Output(
+    "~/label_info", LabelInfo.ros_type, encode_label_info, LATCHED
+)
+
+TRANSFORMS: Output[Transforms] = Output("/tf", Transforms.ros_type, encode)
 STATIC_TRANSFORMS: Output[Transforms] = Output("/tf_static", Transforms.ros_type, encode, LATCHED)

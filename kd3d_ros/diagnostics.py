@@ -1,4 +1,4 @@
-"""What the node counts and measures, and how it tells `/diagnostics`."""
+"""What the node counts and measures, and what it says once."""
 
 import traceback
 from collections import Counter, deque
@@ -6,13 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
 
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
-
 from kd3d_core.errors import Once, shown
 from kd3d_core.messages.pixels import PixelsError
-from kd3d_core.models.card import UNTRAINED
-from kd3d_core.paths import share_dir
-from kd3d_core.runtime.detections import Detector
 from kd3d_core.runtime.rejection import RejectedError
 
 LINE = 1000
@@ -24,15 +19,16 @@ _DETAILS = 8000
 class FrameCounters:
     """Every image that reached the node while it was active ends up in exactly one of these.
 
-    Each number is written by one thread only; read while frames are on their way, `received` may
-    exceed the sum of the others by those.
+    Each number, by reason, is written by one thread only; read while frames are on their way,
+    `received` may exceed the sum of the others by those.
 
     Attributes:
         received: images taken from the subscription.
         processed: went through the detector, and what was asked for was published.
         dropped: overtaken in the mailbox by a newer one, or left in it at the end.
-        skipped: not looked at, by reason: `disabled` (by `~/enable`), `unwatched` (`lazy`, and
-            nobody subscribed to a result) or `max_rate`.
+        skipped: not looked at, by reason: `max_rate`; `stale` (`stale_after`); `disabled` (by
+            `~/enable`) or `unwatched` (`lazy`, and nobody subscribed to a result), of which there
+            are few, because then the node doesn't subscribe to images.
         rejected: could not be used, by kind.
         failed: the detector, or publishing its results, raised an exception.
         noticed: oddities by kind that cost no frame, such as `stamp_went_back`.
@@ -137,132 +133,3 @@ class Complaints:
         self.last = text = shown(text, LINE)
         hint = f"(said once; /diagnostics counts {counter})"
         self._warn(f"{text} {hint}\n{details}".rstrip(), once or counter)
-
-
-@dataclass(frozen=True)
-class Health:
-    """What one diagnostics message is made of.
-
-    Attributes:
-        state: lifecycle state, such as `active`.
-        counters: `FrameCounters.values()` now.
-        before: the same when diagnostics were last published.
-        interval_s: time since then.
-        stages_ms: median of each stage.
-        topic: where images are expected.
-        publishers: how many publish there.
-        connected: from how many of them this node gets images.
-        reliability: of the subscription to images.
-        camera_frame: frame of the latest image; empty before the first.
-        conflict: who else publishes the frame of the results; empty if nobody does.
-        trouble: the last error, or why configuring failed; empty if there was none.
-        detector: None before one is loaded.
-        camera_notices: how the camera differs from those of the training.
-    """
-
-    state: str
-    counters: dict[str, int]
-    before: dict[str, int]
-    interval_s: float
-    stages_ms: dict[str, float]
-    topic: str
-    publishers: int
-    connected: int
-    reliability: str
-    camera_frame: str
-    conflict: str
-    trouble: str
-    detector: Detector | None
-    camera_notices: tuple[str, ...]
-
-    @property
-    def trained(self) -> bool:
-        """False if the detector's weights are random."""
-        return self.detector is None or self.detector.trained
-
-    def since(self, name: str) -> int:
-        """How much a counter grew since the last message."""
-        return self.counters.get(name, 0) - self.before.get(name, 0)
-
-
-def status(node_name: str, health: Health) -> DiagnosticStatus:
-    """The state of the node in one DiagnosticStatus: worst problem first, then all numbers.
-
-    Args:
-        node_name: with its namespace, so that each node's status has a name of its own.
-        health: the state.
-    """
-    problems = _problems(health)
-    rates = {
-        name: health.since(counter) / max(health.interval_s, 1e-3)
-        for name, counter in (("input_rate_hz", "received"), ("output_rate_hz", "processed"))
-    }
-    fine = f"{rates['input_rate_hz']:.1f} images/s in, {rates['output_rate_hz']:.1f} processed"
-    values = {
-        "state": health.state,
-        "detector": health.detector.description if health.detector else "",
-        "weights": "trained" if health.trained else "UNTRAINED",
-        "trained_on": health.detector.card.trained_on if health.detector else "",
-        "camera": "; ".join(health.camera_notices),
-        "image_topic": health.topic,
-        "image_publishers": str(health.connected),
-        "image_reliability": health.reliability,
-        "camera_frame": health.camera_frame,
-        **{name: f"{rate:.2f}" for name, rate in rates.items()},
-        **{name: str(count) for name, count in health.counters.items()},
-        **{f"median_ms/{name}": f"{value:.2f}" for name, value in health.stages_ms.items()},
-        "last_error": health.trouble,
-    }
-    return DiagnosticStatus(
-        level=max((level for level, _ in problems), default=DiagnosticStatus.OK),
-        name=f"{node_name.lstrip('/')}: detector",
-        message=shown("; ".join(text for _, text in sorted(problems, reverse=True)) or fine, LINE),
-        hardware_id=shown(" ".join(filter(None, (health.topic, health.camera_frame))), LINE),
-        values=[KeyValue(key=key, value=shown(value, LINE)) for key, value in values.items()],
-    )
-
-
-def _problems(health: Health) -> list[tuple[bytes, str]]:
-    """Levels and texts of what is wrong."""
-    warn, error = DiagnosticStatus.WARN, DiagnosticStatus.ERROR
-    if health.state != "active":
-        if health.state == "unconfigured" and health.trouble:
-            return [(error, f"{health.state}: {health.trouble}")]
-        return [(warn, health.state)]
-    problems = []
-    if health.since("failed"):
-        problems.append((error, f"{health.since('failed')} failed: {health.trouble}"))
-    if health.since("rejected"):
-        problems.append((warn, f"{health.since('rejected')} rejected: {health.trouble}"))
-    if not health.since("received"):
-        problems.append((warn, f"no images on {shown(health.topic)}: {_why_none(health)}"))
-    elif health.since("lost"):
-        came = health.since("received")
-        lost = f"{health.since('lost')} images lost by DDS, {came} received"
-        problems.append((warn, f"{lost}: {_how_to_keep()}"))
-    if health.conflict:
-        problems.append((error, health.conflict))
-    if not health.trained:
-        problems.append((warn, UNTRAINED.text))
-    problems += [(warn, text) for text in health.camera_notices]
-    return problems
-
-
-def _why_none(health: Health) -> str:
-    if health.publishers == 0:
-        return "nobody publishes there"
-    if health.connected == 0:
-        return "they are published with another QoS: set image_reliability to auto"
-    if health.since("lost"):
-        return f"{health.since('lost')} lost by DDS: {_how_to_keep()}"
-    if health.since("camera_infos"):
-        return f"CameraInfo comes, so they aren't sent, or lost by DDS: {_how_to_keep()}"
-    return "they have stopped"
-
-
-def _how_to_keep() -> str:
-    return (
-        "under Fast DDS start the camera driver with FASTDDS_DEFAULT_PROFILES_FILE="
-        f"{share_dir() / 'config' / 'fastdds.xml'} or let it publish reliably; in Docker give its "
-        "container --ipc=host or a larger --shm-size"
-    )

@@ -14,15 +14,16 @@ from kd3d_core.messages.qos import LATCHED, QosProfile
 from kd3d_core.messages.types import Transforms
 from kd3d_ros.diagnostics import Complaints
 from kd3d_ros.inputs import Input, parsed
+from kd3d_ros.qos import QosOverrides
 
 _HISTORY_NS = 10 * 10**9  # as tf2 keeps it
 _DEPTH = 100
 
 
 class FrameListener:
-    """Learns transforms where results are in a frame that others publish, as a LiDAR's.
+    """Learns transforms where frames are named that others publish, as a LiDAR's.
 
-    Where the frame of the results is the node's own, it hears whether others publish it too.
+    Of a frame that the node makes up, it hears whether others publish it too.
 
     Attributes:
         transforms: what has been learnt.
@@ -39,23 +40,41 @@ class FrameListener:
         self._on_change = on_change
         self._parents: set[str] = set()
 
-    def listen(self, node: Node, frame: str, *, is_own: bool) -> dict[str, Input]:
-        """Subscribe, for results in `frame`; `is_own` if the node itself publishes it."""
+    def listen(
+        self, node: Node, overrides: QosOverrides, *, own_frame: str, learns: bool
+    ) -> dict[str, Input]:
+        """Subscribe.
+
+        Args:
+            node: that listens.
+            overrides: of the QoS.
+            own_frame: that the node itself publishes; empty if there is none.
+            learns: whether transforms are looked up at all.
+        """
         self._parents = set()
         static = replace(LATCHED, depth=_DEPTH)
-        if is_own:
-            topics = {"/tf_static": (partial(self._note_parents, frame), static)}
-        else:
-            topics = {
-                "/tf_static": (partial(self._learn, True), static),
-                "/tf": (partial(self._learn, False), QosProfile(depth=_DEPTH)),
-            }
+        topics = {"/tf_static": (True, static)}
+        if learns:
+            topics["/tf"] = (False, QosProfile(depth=_DEPTH))
         kind = Transforms.ros_type
+
+        def on_message(is_fixed: bool, message: TFMessage) -> None:
+            if own_frame:
+                self._note_parents(own_frame, message)
+            if learns:
+                self._learn(is_fixed, message)
+
         return {
             topic: Input(
-                node, kind, topic, parsed(kind, callback, self._complaints), qos, is_fixed=True
+                node,
+                overrides,
+                kind,
+                topic,
+                parsed(kind, partial(on_message, is_fixed), self._complaints),
+                qos,
+                is_fixed=True,
             )
-            for topic, (callback, qos) in topics.items()
+            for topic, (is_fixed, qos) in topics.items()
         }
 
     def conflict(self, frame: str, own: set[str]) -> str:

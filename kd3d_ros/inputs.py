@@ -4,6 +4,7 @@ As bytes, because rclpy drops a message that it can't read without a word.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from inspect import signature
 from typing import Any, TypeVar
 
@@ -20,10 +21,24 @@ except ImportError:  # Humble
 from kd3d_core.errors import first_line
 from kd3d_core.messages.decode import decode
 from kd3d_core.messages.qos import QosProfile
-from kd3d_core.messages.types import Message
+from kd3d_core.messages.types import CompressedImage, Image, Message
 from kd3d_core.runtime.rejection import RejectedError
 from kd3d_ros.diagnostics import Complaints
+from kd3d_ros.qos import QosOverrides
 from kd3d_ros.raw import message_class, offered_qos, ros_qos
+
+
+@dataclass(frozen=True)
+class ReceivedImage:
+    """An image message in CDR, and `time.perf_counter()` when it arrived.
+
+    `kind` is `Image` or `CompressedImage`.
+    """
+
+    data: bytes
+    arrived: float
+    kind: type[Image] | type[CompressedImage] = Image
+
 
 OurMessage = TypeVar("OurMessage", bound=Message)
 
@@ -79,6 +94,7 @@ class Input:
     def __init__(
         self,
         node: Node,
+        overrides: QosOverrides,
         ros_type: str,
         topic: str,
         callback: Callable[[bytes], None],
@@ -90,22 +106,26 @@ class Input:
         """
         Args:
             node: that listens.
+            overrides: policies that the user has set.
             ros_type: of the messages.
             topic: before remapping.
             callback: gets each message in CDR.
             qos: to ask for as long as there is no publisher.
-            is_fixed: whether to ask for `qos` whatever is offered.
+            is_fixed: whether to ask for `qos` whatever is offered, but for the overrides.
             on_lost: told how many messages DDS has lost, where it counts them.
         """
         self._node, self._ros_type, self._topic = node, ros_type, topic
         self._callback, self._on_lost = callback, on_lost
-        self._qos, self._is_fixed = qos, is_fixed
+        self._overrides = overrides
+        self._qos = self._wanted = qos
+        self._is_fixed = is_fixed
         self._subscription: Subscription | None = None
         self.follow()
 
     def follow(self) -> None:
         """Subscribe, and again if the publishers offer another QoS than before."""
-        qos = self._offered()
+        topic = self._node.resolve_topic_name(self._topic)
+        qos = self._overrides.of(topic, "subscription", self._offered())
         if self._subscription is not None and qos == self._qos:
             return
         self.close()
@@ -140,9 +160,9 @@ class Input:
 
     def _offered(self) -> QosProfile:
         if self._is_fixed:
-            return self._qos
+            return self._wanted
         publishers = self._node.get_publishers_info_by_topic(self._topic)
-        return offered_qos(publishers, self._qos.depth) if publishers else self._qos
+        return offered_qos(publishers, self._wanted.depth) if publishers else self._qos
 
     def _subscribe(self, events: Any) -> Subscription:
         return self._node.create_subscription(

@@ -45,10 +45,12 @@ class LoadingNode(LifecycleNode):
         start: Any = self._start  # rclpy awaits it
         self._starter = self.create_timer(0.001, start, self._waiting, clock=self.steady_clock)
 
-    def finish_loading(self) -> None:
-        """Wait until a transition that is under way is over."""
+    def finish(self) -> None:
+        """Shut down from any state; what is being loaded is loaded to the end first."""
         if self._loader is not None:
             self._loader.join()
+        if self.state != "finalized":
+            self.trigger_shutdown()
 
     async def _start(self) -> None:
         """Ends early if nobody spins the executor any more."""

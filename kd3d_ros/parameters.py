@@ -1,13 +1,8 @@
-"""The parameters of the node: declared, described, checked, and read as one frozen dataclass."""
+"""The parameters of the node: described, checked, and read as one frozen dataclass."""
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
-
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.node import Node
 
 from kd3d_core.devices import Precision
 from kd3d_core.errors import ConfigError, shown
@@ -39,6 +34,19 @@ def _class_threshold(name: str) -> Any:
 
 
 @dataclass(frozen=True)
+class ResultFrames:
+    """Names of frames.
+
+    Attributes:
+        detector: in which the model sees, and boxes are upright.
+        results: `frame_id` of points and boxes.
+    """
+
+    detector: str
+    results: str
+
+
+@dataclass(frozen=True)
 class DetectorParameters:
     """What a user can set; the descriptions are those of `ros2 param describe`.
 
@@ -54,9 +62,20 @@ class DetectorParameters:
     )
     detector_frame: str = _setting(
         "",
-        "Frame of all results: x forward, y left, z up, 1.73 m over the ground, as the models "
+        "Frame in which the model sees: x forward, y left, z up, 1.73 m over the ground, as it "
         "learned it. Its transform to the camera's frame is taken from /tf_static and /tf. "
         "Empty: virtual_frame.",
+    )
+    target_frame: str = _setting(
+        "",
+        "Frame of all results, such as base_link or odom, by /tf and /tf_static at the image's "
+        "stamp. Empty: the frame in which the model sees.",
+    )
+    tf_timeout: float = _setting(
+        0.1,
+        "Seconds to wait for a transform or CameraInfo that an image needs; then it is rejected.",
+        bounds=(0.0, 10.0),
+        changeable="always",
     )
     virtual_frame: str = _setting(
         "",
@@ -69,6 +88,16 @@ class DetectorParameters:
         1.65,
         "Height of the camera over the ground in metres, for the virtual frame.",
         bounds=(0.01, 99.0),
+    )
+    camera_pitch: float = _setting(
+        0.0,
+        "By how much the camera looks down, in radians, for the virtual frame.",
+        bounds=(-1.5, 1.5),
+    )
+    gravity_frame: str = _setting(
+        "",
+        "A frame whose z points up, such as odom or an IMU's: by /tf it says how the camera is "
+        "tilted, in place of camera_pitch, and the virtual frame stays level. Empty: not used.",
     )
     image_is_rectified: bool = _setting(
         True,
@@ -101,9 +130,47 @@ class DetectorParameters:
         bounds=(0.0, 1000.0),
         changeable="always",
     )
+    stale_after: float = _setting(
+        0.0,
+        "Images older than this many seconds, by their stamp and this node's clock, are skipped. "
+        "0: however old.",
+        bounds=(0.0, 3600.0),
+        changeable="always",
+    )
+    sampling_ratio: float = _setting(
+        0.0,
+        "Share of the depth map's pixels that become points, which the model reads as well. 0: as "
+        "the model has it.",
+        bounds=(0.0, 1.0),
+        changeable="always",
+    )
+    min_range: float = _setting(
+        0.0,
+        "Points and boxes nearer to the camera than this, in metres over ground, are left out.",
+        bounds=(0.0, 1000.0),
+        changeable="always",
+    )
+    max_range: float = _setting(
+        0.0,
+        "Points and boxes farther from the camera than this are left out. 0: however far.",
+        bounds=(0.0, 1000.0),
+        changeable="always",
+    )
+    remove_ground: float = _setting(
+        0.0,
+        "Points lower than this, in metres over the ground, are left out, as costmaps need it. 0: "
+        "with the ground.",
+        bounds=(0.0, 10.0),
+        changeable="always",
+    )
+    points_rgb: bool = _setting(
+        False,
+        "True: points have the image's colours too, in a field rgb.",
+        changeable="always",
+    )
     lazy: bool = _setting(
         True,
-        "True: no inference while nobody subscribes to a result, such as points or detections.",
+        "True: no inference, and no images received, while nobody subscribes to a result.",
         changeable="always",
     )
     autostart: bool = _setting(
@@ -131,18 +198,40 @@ class DetectorParameters:
                         f"{low:g} to {high:g}"
                     )
                 object.__setattr__(self, spec.name, float(value))
+        if 0 < self.max_range <= self.min_range:
+            raise ConfigError(
+                f"parameter max_range is {self.max_range:g}, and min_range {self.min_range:g}: "
+                "nothing lies between; set both at once, or first the one that gives room"
+            )
+        if self.gravity_frame and (self.detector_frame or self.camera_pitch):
+            other = "detector_frame" if self.detector_frame else "camera_pitch"
+            raise ConfigError(
+                f"parameters gravity_frame and {other} are both set, and each says how the camera "
+                "is tilted: leave one out"
+            )
+        if self.detector_frame and self.camera_pitch:
+            raise ConfigError(
+                "parameters camera_pitch and detector_frame are both set, and TF says where the "
+                "camera is in detector_frame: leave one out"
+            )
 
-    def results_frame(self, namespace: str = "/", node_name: str = NODE_NAME) -> str:
-        """`frame_id` of everything that a node publishes.
+    def frames(self, namespace: str = "/", node_name: str = NODE_NAME) -> ResultFrames:
+        """The frames of a node with these parameters.
 
-        >>> DetectorParameters().results_frame()
-        'kd3d_lidar'
-        >>> DetectorParameters().results_frame("/front", "left")
-        'front/left/kd3d_lidar'
+        >>> DetectorParameters().frames()
+        ResultFrames(detector='kd3d_lidar', results='kd3d_lidar')
+        >>> DetectorParameters(target_frame="odom").frames("/front", "left")
+        ResultFrames(detector='front/left/kd3d_lidar', results='odom')
         """
         named = (self.detector_frame or self.virtual_frame).lstrip("/")
         own = "" if node_name == NODE_NAME else node_name
-        return named or "/".join(filter(None, (namespace.strip("/"), own, VIRTUAL_FRAME)))
+        detector = named or "/".join(filter(None, (namespace.strip("/"), own, VIRTUAL_FRAME)))
+        return ResultFrames(detector, self.target_frame.lstrip("/") or detector)
+
+    @property
+    def needs_tf(self) -> bool:
+        """Whether a frame is named that others publish."""
+        return bool(self.detector_frame or self.target_frame or self.gravity_frame)
 
     def thresholds(self, card: ModelCard, classes: Sequence[str]) -> tuple[float, ...]:
         """The score of each class from which on boxes are published.
@@ -174,49 +263,3 @@ class DetectorParameters:
             "`ros2 lifecycle set` it to deactivate and cleanup, then set the parameter, then "
             "configure and activate"
         )
-
-
-def declare(node: Node) -> None:
-    """Declare every parameter on `node`, with description, range and read-only flag.
-
-    Raises:
-        ConfigError: when a value given at start (file or command line) is refused.
-    """
-    for spec in fields(DetectorParameters):
-        bounds = spec.metadata["bounds"]
-        descriptor = ParameterDescriptor(
-            name=spec.name,
-            description=spec.metadata["description"],
-            read_only=spec.metadata["changeable"] == "never",
-            # A whole number is an integer to ROS, and refused for a static float.
-            dynamic_typing=bounds is not None,
-        )
-        if bounds:
-            descriptor.floating_point_range = [
-                FloatingPointRange(from_value=bounds[0], to_value=bounds[1], step=0.0)
-            ]
-        try:
-            node.declare_parameter(spec.name, spec.default, descriptor)
-        except (InvalidParameterTypeException, InvalidParameterValueException) as error:
-            raise ConfigError(shown(f"parameter {spec.name}: {error}", 300)) from None
-
-
-def unknown_overrides(node: Node) -> list[str]:
-    """One line for each parameter given at start that the node doesn't have; rclpy says nothing.
-
-    They are no error: a file for all nodes (`/**`) may hold the parameters of others.
-    """
-    names = [spec.name for spec in fields(DetectorParameters)]
-    lines = []
-    for given in getattr(node, "_parameter_overrides", {}):
-        if node.has_parameter(given):
-            continue
-        near = difflib.get_close_matches(given[:80], names, 1)
-        if given.startswith("qos_overrides."):
-            hint = ": of its QoS only image_reliability can be set"
-        elif near:
-            hint = f": did you mean {near[0]}?"
-        else:
-            hint = f"; it has {', '.join(names)}"
-        lines.append(f"parameter {shown(repr(given))} is none of this node's{hint}")
-    return lines

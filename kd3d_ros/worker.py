@@ -2,39 +2,25 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from threading import Event, Thread
+from threading import Thread
+
+import numpy as np
 
 from kd3d_core.frames import Frame, FrameResult
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.messages.pixels import PixelsError
-from kd3d_core.messages.types import CompressedImage, Image, Transform, Transforms
+from kd3d_core.messages.types import CompressedImage, Image
 from kd3d_core.models.card import caveat
 from kd3d_core.outputs import FrameTimes
-from kd3d_core.runtime.cameras import CameraSource
-from kd3d_core.runtime.detections import Detector
-from kd3d_core.runtime.rejection import NotYetError, RejectedError
+from kd3d_core.runtime.detections import Detections, Detector
+from kd3d_core.runtime.rejection import RejectedError
 from kd3d_ros.diagnostics import Complaints, FrameCounters, StageTimes
-from kd3d_ros.inputs import read
+from kd3d_ros.inputs import ReceivedImage, read
 from kd3d_ros.mailbox import Mailbox
 from kd3d_ros.parameters import DetectorParameters
+from kd3d_ros.placement import Placement
 from kd3d_ros.results import NodeOutputs
-
-_PATIENCE_S = 1.0
-"""How long the first frame waits for its CameraInfo and extrinsics: bags and drivers often send
-the image first, and it would be a pity to lose it."""
-
-
-@dataclass(frozen=True)
-class ReceivedImage:
-    """An image message in CDR, and `time.perf_counter()` when it arrived.
-
-    `kind` is `Image` or `CompressedImage`.
-    """
-
-    data: bytes
-    arrived: float
-    kind: type[Image] | type[CompressedImage] = Image
+from kd3d_ros.sampling import Sampling
 
 
 class FrameWorker:
@@ -44,13 +30,13 @@ class FrameWorker:
     which the detector raises, is counted and complained about once; the thread goes on.
 
     Attributes:
-        parents: camera frames of which the virtual frame was published as a child.
+        camera_notices: how the camera differs from those of the model's training, by kind.
     """
 
     def __init__(
         self,
         detector: Detector,
-        cameras: CameraSource,
+        placement: Placement,
         outputs: NodeOutputs,
         counters: FrameCounters,
         stages: StageTimes,
@@ -62,36 +48,32 @@ class FrameWorker:
         """
         Args:
             detector: what to run.
-            cameras: which camera took an image.
+            placement: which camera took an image, and where results go.
             outputs: where answers go.
-            counters: filled here, apart from `received` and `skipped`.
+            counters: filled here, apart from what never reaches the mailbox.
             stages: filled here.
             complaints: told about frames that can't be used.
             settings: asked for each frame, as they may change.
             now_ns: time on the clock that stamps are compared with.
         """
         self._detector = detector
-        self._cameras = cameras
+        self._placement = placement
         self._outputs = outputs
         self._counters = counters
         self._stages = stages
         self._complaints = complaints
         self._settings = settings
         self._now_ns = now_ns
+        self._sampling = Sampling(detector, complaints)
         self._mailbox: Mailbox[ReceivedImage] = Mailbox()
-        self._calibration_changed = Event()
-        self._patience_ends: float | None = None
-        self._virtual_frame_of: str | None = None
         self._last_stamp_ns = 0
-        self.parents: set[str] = set()
-        self._doubts: tuple[str, ...] = ()
         self.camera_notices: dict[str, str] = {}
         self._dropped_before = counters.dropped
         self._thread: Thread | None = None
 
     def start(self) -> None:
         """Begin to work."""
-        self._patience_ends = None
+        self._placement.open()
         self._mailbox.open()
         self._thread = Thread(target=self._work, name="detector", daemon=True)
         self._thread.start()
@@ -99,20 +81,17 @@ class FrameWorker:
     def stop(self) -> None:
         """Finish the frame in the detector, drop one that waits, and end the thread."""
         self._mailbox.close()
-        self._calibration_changed.set()
+        self._placement.close()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+        self._sampling.restore()
         self._count_drops()
 
     def put(self, image: ReceivedImage) -> None:
         """Work on `image` next, instead of one that waits already. Never blocks."""
         self._mailbox.put(image)
         self._count_drops()
-
-    def calibration_changed(self) -> None:
-        """Say that a CameraInfo or a transform has come: a frame may be waiting for it."""
-        self._calibration_changed.set()
 
     def _count_drops(self) -> None:
         self._counters.dropped = self._dropped_before + self._mailbox.dropped
@@ -122,6 +101,8 @@ class FrameWorker:
             try:
                 self._process(received)
                 self._counters.processed += 1
+            except _StaleError:
+                self._counters.skipped["stale"] += 1
             except (RejectedError, PixelsError) as error:
                 self._complaints.reject(error)
             except Exception as error:  # whatever it is, the next frame may be better
@@ -129,34 +110,26 @@ class FrameWorker:
 
     def _process(self, received: ReceivedImage) -> None:
         taken = time.perf_counter()
+        settings = self._settings()
         image = read(received.data, received.kind)
-        stamp = image.stamp_ns
-        self._check_order(stamp)
+        self._check_order(image.stamp_ns)
+        age_ns = self._now_ns() - image.stamp_ns
+        if 0 < 1e9 * settings.stale_after < age_ns:
+            raise _StaleError
         pixels = image.rgb()
-        camera = self._camera_of(image, (pixels.shape[1], pixels.shape[0]))
-        camera_frame = self._cameras.frame_of(image.frame_id)
-        self._tell_doubts()
+        camera = self._placement.camera(image, (pixels.shape[1], pixels.shape[0]))
         self._tell_notices(camera)
-        self._publish_virtual_frame(stamp, camera_frame, camera)
         converted = time.perf_counter()
-        detections = self._detector(pixels, camera)
+        detections = self._sampling.detect(pixels, camera, settings.sampling_ratio)
         detected = time.perf_counter()
-        card, class_names = self._detector.card, self._detector.class_names
-        self._outputs.results.publish(
-            FrameResult(
-                Frame(str(stamp), stamp, pixels, camera, camera_frame=camera_frame),
-                detections.above(self._settings().thresholds(card, class_names)),
-                class_names,
-                self._outputs.frame_id,
-                caveat(self._detector.trained, card),
-            )
-        )
+        self._outputs.results.publish(self._result(image, pixels, camera, detections, settings))
         published = time.perf_counter()
 
         total_ms = 1e3 * (published - received.arrived)
         detector_ms = 1e3 * (detected - converted)
         self._stages.add(
             {
+                "input_age": 1e-6 * age_ns,
                 "wait": 1e3 * (taken - received.arrived),
                 "convert": 1e3 * (converted - taken),
                 "detector": detector_ms,
@@ -166,7 +139,34 @@ class FrameWorker:
                 "total": total_ms,
             }
         )
-        self._outputs.times.publish(FrameTimes(total_ms, 1e-6 * (self._now_ns() - stamp)))
+        self._outputs.times.publish(FrameTimes(total_ms, 1e-6 * (self._now_ns() - image.stamp_ns)))
+
+    def _result(
+        self,
+        image: Image | CompressedImage,
+        pixels: np.ndarray,
+        camera: PinholeCamera,
+        detections: Detections,
+        settings: DetectorParameters,
+    ) -> FrameResult:
+        """What is published of a frame."""
+        card, class_names = self._detector.card, self._detector.class_names
+        camera_frame = self._placement.camera_frame(image)
+        chosen = (
+            detections.above(settings.thresholds(card, class_names))
+            .between(settings.min_range, settings.max_range, camera)
+            .without_ground(settings.remove_ground)
+        )
+        return FrameResult(
+            Frame(str(image.stamp_ns), image.stamp_ns, pixels, camera, camera_frame=camera_frame),
+            chosen,
+            class_names,
+            self._outputs.frames.results,
+            caveat(self._detector.trained, card),
+            self._placement.frame_from_detector(image, camera),
+            settings.points_rgb,
+            card.box_errors,
+        )
 
     def _check_order(self, stamp: int) -> None:
         if stamp < self._last_stamp_ns:
@@ -174,26 +174,6 @@ class FrameWorker:
                 "stamp_went_back", "an image is older than the one before: bag restarted?"
             )
         self._last_stamp_ns = stamp
-
-    def _camera_of(self, image: Image | CompressedImage, size: tuple[int, int]) -> PinholeCamera:
-        while True:
-            self._calibration_changed.clear()
-            try:
-                return self._cameras.camera(image.frame_id, *size, image.stamp_ns)
-            except NotYetError:
-                now = time.monotonic()
-                if self._patience_ends is None:
-                    self._patience_ends = now + _PATIENCE_S
-                if now >= self._patience_ends or not self._mailbox.is_open:
-                    raise
-                self._calibration_changed.wait(self._patience_ends - now)
-
-    def _tell_doubts(self) -> None:
-        """Say what the camera leaves open, whenever that changes."""
-        if self._cameras.doubts != self._doubts:
-            self._doubts = self._cameras.doubts
-            for doubt in self._doubts:
-                self._complaints.notice("camera_info", doubt, once=doubt)
 
     def _tell_notices(self, camera: PinholeCamera) -> None:
         """Say how the camera differs from those of the model's training, whenever that changes."""
@@ -203,19 +183,6 @@ class FrameWorker:
             for kind, text in notices.items():
                 self._complaints.notice(kind, text)
 
-    def _publish_virtual_frame(self, stamp: int, parent: str, camera: PinholeCamera) -> None:
-        """Tell TF where the virtual frame is, whenever the camera's frame has another name."""
-        if not self._cameras.is_virtual or parent == self._virtual_frame_of:
-            return
-        self._virtual_frame_of = parent
-        child = self._outputs.frame_id
-        if parent:
-            self.parents.add(parent)
-            transform = Transform(stamp, parent, child, camera.camera_from_lidar)
-            self._outputs.static_transforms.publish(Transforms((transform,)))
-        else:
-            self._complaints.notice(
-                "empty_frame_id",
-                "neither image nor CameraInfo has a frame_id, so TF can't join the camera and "
-                f"{child!r}: set it in the camera driver",
-            )
+
+class _StaleError(Exception):
+    """An image is older than `stale_after`."""

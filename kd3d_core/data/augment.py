@@ -7,6 +7,7 @@ model) sees the same changed world, and every point still projects to the pixel 
 import math
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 import torch
 
@@ -14,6 +15,7 @@ from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.data.photometric import change_light
 from kd3d_core.data.photometric_config import PhotometricConfig
 from kd3d_core.geometry.boxes import wrap_angle
+from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.window import ImageWindow
 
 
@@ -21,7 +23,8 @@ from kd3d_core.geometry.window import ImageWindow
 class Augmentation:
     """A change that was drawn; the default changes nothing.
 
-    In the detector frame: mirror y, then turn about +z, then scale about the origin.
+    In the detector frame: mirror y, then turn about +z, then scale about the origin. Before all
+    that, `turned_view` turns the camera by `pitch` (down if positive) and `roll`, radians.
     """
 
     flip: bool = False
@@ -31,6 +34,8 @@ class Augmentation:
     brightness: float = 1.0
     contrast: float = 1.0
     saturation: float = 1.0
+    pitch: float = 0.0
+    roll: float = 0.0
     photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
     light_seed: int = 0
 
@@ -98,11 +103,42 @@ class Augmentation:
         return image.clamp(0, 255)
 
 
+def turned_view(
+    image: torch.Tensor, camera: PinholeCamera, change: Augmentation
+) -> tuple[torch.Tensor, PinholeCamera, np.ndarray]:
+    """What a camera sees after it was turned by `change`'s pitch and roll.
+
+    Args:
+        image: `(C, H, W)` float32.
+        camera: of that image.
+
+    Returns:
+        Image and camera, of the same size, and an `(H, W)` bool of the pixels that the old image
+        showed; the others are filled with its mirrored border.
+    """
+    height, width = image.shape[-2:]
+    if not change.pitch and not change.roll:
+        return image, camera, np.ones((height, width), bool)
+    sin, cos = math.sin(change.pitch), math.cos(change.pitch)
+    down = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
+    sin, cos = math.sin(change.roll), math.cos(change.roll)
+    lean = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    lens, turn = camera.projection[:, :3], lean @ down
+    new_from_old = lens @ turn @ np.linalg.inv(lens)
+    rows_last = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    warped = cv2.warpPerspective(
+        rows_last, new_from_old, (width, height), borderMode=cv2.BORDER_REFLECT_101
+    )
+    seen = cv2.warpPerspective(np.ones((height, width), np.uint8), new_from_old, (width, height))
+    turned = torch.from_numpy(warped).permute(2, 0, 1)
+    return turned, camera.turned(turn), seen.astype(bool)
+
+
 def draw_augmentation(config: AugmentConfig, seed: int, epoch: int, index: int) -> Augmentation:
     """The change of one sample in one epoch, from these four alone."""
     (state,) = np.random.SeedSequence((seed, epoch, index)).generate_state(1, np.uint64)
     generator = torch.Generator().manual_seed(int(state >> 1))
-    uniform = torch.rand(7, generator=generator, dtype=torch.float64).tolist()
+    uniform = torch.rand(9, generator=generator, dtype=torch.float64).tolist()
 
     def between(low: float, high: float, draw: float) -> float:
         return low + (high - low) * draw
@@ -115,6 +151,8 @@ def draw_augmentation(config: AugmentConfig, seed: int, epoch: int, index: int) 
         brightness=1 + between(-config.brightness, config.brightness, uniform[4]),
         contrast=1 + between(-config.contrast, config.contrast, uniform[5]),
         saturation=1 + between(-config.saturation, config.saturation, uniform[6]),
+        pitch=between(-config.pitch, config.pitch, uniform[7]),
+        roll=between(-config.roll, config.roll, uniform[8]),
         photometric=config.photometric,
         light_seed=0 if config.photometric == PhotometricConfig() else int(state >> 2),
     )

@@ -18,6 +18,8 @@ class AugmentConfig:
         image_scale: smallest and largest zoom of the image about its centre, within 0.1 to 10.
         brightness, contrast, saturation: largest relative change of each, below 1: at 0.2 the
             factor is drawn from 0.8 to 1.2.
+        pitch, roll: largest turn of the camera about its centre, radians, up to 0.2: it looks
+            further up or down, or leans. The image is warped, and its horizon lies elsewhere.
         photometric: strong changes of light and camera, besides.
         sample_objects: by class, how many objects a frame is filled up to with labelled ones of
             other frames (ground-truth sampling); for detectors that read true LiDAR alone.
@@ -31,6 +33,8 @@ class AugmentConfig:
     brightness: float = 0.2
     contrast: float = 0.2
     saturation: float = 0.2
+    pitch: float = 0.0
+    roll: float = 0.0
     photometric: PhotometricConfig = field(default_factory=PhotometricConfig)
     sample_objects: dict[str, int] = field(default_factory=dict)
     min_object_points: int = 5
@@ -49,6 +53,12 @@ class AugmentConfig:
             raise ConfigError(
                 f"rotation is {self.rotation}: give the largest turn in radians, 0 to pi"
             )
+        for name in ("pitch", "roll"):
+            if not 0 <= getattr(self, name) <= 0.2:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)}: give the camera's largest turn in radians, "
+                    "0 to 0.2 (11 degrees); beyond, most of the image would be made up"
+                )
         for name in ("brightness", "contrast", "saturation"):
             change = getattr(self, name)
             if not 0 <= change < 1:

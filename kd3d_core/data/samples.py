@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from kd3d_core.data.augment import draw_augmentation
+from kd3d_core.data.augment import Augmentation, draw_augmentation, turned_view
 from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.data.batch import Batch, Sample, collate
 from kd3d_core.data.depth_view import DepthView, ViewConfig, augmented, depth_view
@@ -69,6 +69,10 @@ class FrameSamples(Dataset):
             )
         if learns_depth and augment is not None and augment.image_scale != (1.0, 1.0):
             raise ConfigError("image_scale must be [1, 1] for depth: a zoom changes what is metric")
+        if view is not None and augment is not None and (augment.pitch or augment.roll):
+            raise ConfigError(
+                "augment.pitch and roll must be 0 where depth learns in the detector's step"
+            )
         self.frames = frames
         self._window = window
         self._points = points
@@ -96,13 +100,17 @@ class FrameSamples(Dataset):
         """A frame as it is changed in the draw of that number, which is the epoch's by default."""
         frame = self.frames[index]
         image, camera = windowed(frame, self._window)
+        change = Augmentation()
+        if self._augment is not None:
+            change = draw_augmentation(self._augment, self._seed, draw, index)
+        image, camera, seen = turned_view(image, camera, change)
         labelled, found, kinds = self._boxes(frame, camera)
         cloud = np.zeros((0, 4), np.float32) if self._points is None else self._points(frame)
         if self._sampler is not None:
             rng = np.random.default_rng((self._seed, draw, index))
             cloud, found, kinds = self._sampler(cloud, found, kinds, camera, rng)
         points, boxes, labels = (torch.from_numpy(part) for part in (cloud, found, kinds))
-        depth = self._true_depth(frame, camera) if self._depth else None
+        depth = self._true_depth(frame, camera, seen) if self._depth else None
         view = self._depth_view(frame, image, camera, index)
         taught = None
         if self._teacher_points is not None:
@@ -112,7 +120,6 @@ class FrameSamples(Dataset):
             answers = self._teacher_answers(frame) or {}
         projection = torch.from_numpy(camera.image_from_lidar).float()
         if self._augment is not None:
-            change = draw_augmentation(self._augment, self._seed, draw, index)
             image, projection = change.image(image, projection)
             points, boxes = change.points(points), change.boxes(boxes)
             taught = None if taught is None else change.points(taught)
@@ -138,10 +145,14 @@ class FrameSamples(Dataset):
         kinds = np.array([classes[label.type] for label in objects], np.int64)
         return labelled, label_boxes(objects, camera.lidar_from_camera), kinds
 
-    def _true_depth(self, frame: KittiFrame, camera: PinholeCamera) -> torch.Tensor:
+    def _true_depth(
+        self, frame: KittiFrame, camera: PinholeCamera, seen: np.ndarray
+    ) -> torch.Tensor:
+        """Where an image was `seen`; 0 elsewhere."""
         points = lidar_points(frame)
         size = self._window.size
-        return torch.from_numpy(point_geometry.depth_map(points, camera.image_from_lidar, size))
+        measured = point_geometry.depth_map(points, camera.image_from_lidar, size)
+        return torch.from_numpy(np.where(seen, measured, 0))
 
     def _depth_view(
         self, frame: KittiFrame, image: torch.Tensor, camera: PinholeCamera, index: int

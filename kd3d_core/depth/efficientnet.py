@@ -51,19 +51,30 @@ class EfficientNetLite0(nn.Module):
         channels: of the five features, which are 2, 4, 8, 16 and 32 times smaller than the image.
     """
 
-    channels = (16, 24, 40, 112, 320)
+    channels: tuple[int, ...] = (16, 24, 40, 112, 320)
 
-    def __init__(self) -> None:
+    def __init__(self, levels: slice = slice(0, 5), *, frozen: bool = False) -> None:
+        """
+        Args:
+            levels: which of the features are given; blocks after the last aren't made.
+            frozen: training leaves weights and the norms' statistics as they are.
+        """
         super().__init__()
+        self._levels, self.frozen = levels, frozen
         self._conv_stem = _SameConv(3, _STEM, 3, stride=2)
         self._bn0 = _norm(_STEM)
         blocks, width = [], _STEM
-        for stage in _STAGES:
+        ends = [i for i, stage in enumerate(_STAGES[1:], 1) if stage.stride == 2] + [len(_STAGES)]
+        for stage in _STAGES[: ends[levels.stop - 1]]:
             for index in range(stage.blocks):
                 stride = stage.stride if index == 0 else 1
                 blocks.append(_Block(width, stage.channels, stage.kernel, stride, stage.expansion))
                 width = stage.channels
         self._blocks = nn.ModuleList(blocks)
+        self.requires_grad_(not frozen)
+
+    def train(self, mode: bool = True) -> "EfficientNetLite0":
+        return super().train(mode and not self.frozen)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The features, from the largest to the smallest."""
@@ -75,7 +86,7 @@ class EfficientNetLite0(nn.Module):
             if smaller.shape[-1] != x.shape[-1]:
                 features.append(x)
             x = smaller
-        return [*features, x]
+        return [*features, x][self._levels]
 
 
 class _Block(nn.Module):

@@ -41,6 +41,10 @@ class PyramidDepth(nn.Module):
             nn.Conv2d(channels, width, 1)
             for channels, width in zip(self.encoder.channels, _WIDTHS, strict=True)
         )
+        # Where in the image a pixel is: with the horizon, that is how far the ground is there.
+        self.places = nn.ModuleList(nn.Conv2d(2, width, 1, bias=False) for width in _WIDTHS)
+        for layer in self.places:
+            nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
         # What all of the image says, such as where its horizon is.
         self.overview = nn.Conv2d(_WIDTHS[-1], _WIDTHS[-1], 1)
         self.narrow = nn.ModuleList(
@@ -58,7 +62,10 @@ class PyramidDepth(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         features = self.encoder(images)
-        smaller = [layer(x) for layer, x in zip(self.inputs, features, strict=True)]
+        smaller = [
+            layer(x) + place(_grid(x))
+            for layer, place, x in zip(self.inputs, self.places, features, strict=True)
+        ]
         x = smaller[-1]
         x = functional.relu(x + self.overview(x.mean((2, 3), keepdim=True)))
         for level in reversed(range(len(_WIDTHS) - 1)):
@@ -107,6 +114,16 @@ def upsample_by_weights(values: torch.Tensor, weights: torch.Tensor) -> torch.Te
     neighbours = neighbours.view(batch, 9, 1, height, width)
     shares = weights.view(batch, 9, 4, height, width).softmax(1)
     return functional.pixel_shuffle((shares * neighbours).sum(1), 2)
+
+
+def _grid(like: torch.Tensor) -> torch.Tensor:
+    """`(1, 2, H, W)`: column and row of each pixel of `(B, C, H, W)`, -1 to 1."""
+    height, width = like.shape[-2:]
+    rows, columns = (
+        torch.linspace(-1, 1, size, dtype=like.dtype, device=like.device)
+        for size in (height, width)
+    )
+    return torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)])[None]
 
 
 def _doubled(x: torch.Tensor) -> torch.Tensor:

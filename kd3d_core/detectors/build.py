@@ -11,6 +11,7 @@ from kd3d_core.detectors.cmkd.assistant import cmkd_assistant_lite, cmkd_assista
 from kd3d_core.detectors.cmkd.start import start_image_side
 from kd3d_core.detectors.cmkd.student import cmkd_kitti, cmkd_lite, cmkd_tiny
 from kd3d_core.detectors.config import DetectorConfig
+from kd3d_core.detectors.edge import edge
 from kd3d_core.detectors.lite import lite
 from kd3d_core.detectors.mvxnet import mvxnet
 from kd3d_core.detectors.pointpillars import pointpillars
@@ -33,14 +34,15 @@ _DESIGNS: dict[str, Callable[..., AnchorDetector]] = {
     "cmkd_teacher_lite": cmkd_teacher_lite,
     "cmkd_teacher_tiny": cmkd_teacher_tiny,
 }
-_LIFTING: dict[str, Callable[..., AnchorDetector]] = {
+_WITH_IMAGE_SIDE: dict[str, Callable[..., AnchorDetector]] = {
+    "edge": edge,
     "cmkd_kitti": cmkd_kitti,
     "cmkd_lite": cmkd_lite,
     "cmkd_tiny": cmkd_tiny,
     "cmkd_assistant_lite": cmkd_assistant_lite,
     "cmkd_assistant_tiny": cmkd_assistant_tiny,
 }
-"""Those that lift an image, and are told what reads it."""
+"""Those that are told what reads the image."""
 
 
 def random_detector(config: DetectorConfig, seed: int) -> AnchorDetector:
@@ -63,8 +65,9 @@ def untrained_detector(config: DetectorConfig, seed: int) -> AnchorDetector:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         detector.init_weights()
-    if config.type in _LIFTING:
-        start_image_side(detector.network["image_side"], config.used_image_side)
+    if config.type in _WITH_IMAGE_SIDE:
+        name = "img_backbone" if config.type == "edge" else "image_side"
+        start_image_side(detector.network[name], config.used_image_side)
     return detector
 
 
@@ -81,9 +84,9 @@ def load_detector(path: Path, config: DetectorConfig) -> AnchorDetector:
 
 def _build(config: DetectorConfig) -> AnchorDetector:
     wanted = [] if config.point_cloud_range is None else [config.point_cloud_range]
-    if config.type in _LIFTING:
+    if config.type in _WITH_IMAGE_SIDE:
         side = config.used_image_side
-        detector = _LIFTING[config.type](config.decoding, side, *wanted)
+        detector = _WITH_IMAGE_SIDE[config.type](config.decoding, side, *wanted)
     else:
         detector = _DESIGNS[config.type](config.decoding, *wanted)
     if config.class_loss is not None:

@@ -16,6 +16,7 @@ ClassLoss = Literal["focal", "quality_focal"]
 DetectorType = Literal[
     "mvxnet",
     "lite",
+    "edge",
     "second",
     "pointpillars",
     "cmkd_kitti",
@@ -30,6 +31,7 @@ DetectorType = Literal[
 ]
 _LIGHT = ("resnet18", "efficientnet_lite0", "glpn_b0")
 _ENCODERS = {
+    "edge": ("efficientnet_lite0",),
     "cmkd_kitti": ("resnet50",),
     "cmkd_lite": _LIGHT,
     "cmkd_tiny": _LIGHT,
@@ -41,11 +43,12 @@ _ENCODERS = {
 
 @dataclass(frozen=True)
 class ImageSideConfig:
-    """The camera's half of a student of CMKD.
+    """What reads the image: the camera's half of a student of CMKD, and of `edge`.
 
     Attributes:
-        encoder: `resnet50` for `cmkd_kitti`; `resnet18`, `efficientnet_lite0` or `glpn_b0` for the
-            others. `glpn_b0` is a whole depth network, whose answer the distribution begins with.
+        encoder: `resnet50` for `cmkd_kitti`; `efficientnet_lite0` for `edge`; `resnet18`,
+            `efficientnet_lite0` or `glpn_b0` for the others. `glpn_b0` is a whole depth network,
+            whose answer the distribution begins with.
         weights: what a training of random detector weights starts with here: `random`, `imagenet`
             for `efficientnet_lite0`, a name from `config/weights.yaml` or a file of torchvision's
             for ResNets, a folder with a GLPN of size B0 for `glpn_b0`. Weights of a trained
@@ -94,7 +97,7 @@ class DetectorConfig:
             neither learnt nor found.
         class_loss: what scores learn from labels: `focal`, whether an object is there, or
             `quality_focal`, how much the box found there overlaps it. None is the design's own.
-        image_side: what reads the image, for students of CMKD and their assistants.
+        image_side: what reads the image, for `edge`, students of CMKD and their assistants.
     """
 
     type: DetectorType
@@ -142,7 +145,7 @@ class DetectorConfig:
 
     @property
     def used_image_side(self) -> ImageSideConfig:
-        """The `image_side`, or that which a student of CMKD has by default."""
+        """The `image_side`, or that which the type has by default."""
         return self.image_side or ImageSideConfig(_ENCODERS[self.type][0])  # type: ignore[arg-type]
 
     def with_weights(self, weights: str) -> "DetectorConfig":

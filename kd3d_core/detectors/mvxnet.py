@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import torch
 
+from kd3d_core.depth.efficientnet import EfficientNetLite0
 from kd3d_core.detectors.anchor_detector import AnchorDetector, BevInput, DetectorInput
 from kd3d_core.detectors.anchors import Anchors
 from kd3d_core.detectors.bev import BevBackbone, BevNeck
@@ -55,7 +56,7 @@ class FusionDetector(AnchorDetector):
         backbone: BevBackbone,
         neck: BevNeck,
         head: AnchorHead,
-        image_backbone: ResNet,
+        image_backbone: ResNet | EfficientNetLite0,
         image_neck: FPN,
     ) -> None:
         middle = {} if middle_encoder is None else {"pts_middle_encoder": middle_encoder}

@@ -98,8 +98,12 @@ def _ground_rotation(lidar_from_camera: np.ndarray) -> np.ndarray:
     return plane
 
 
-def to_ros(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def to_ros(
+    boxes: np.ndarray, frame_from_boxes: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Geometric centres `(N, 3)`, quaternions x, y, z, w `(N, 4)` and sizes `(N, 3)`.
+
+    They are in the boxes' own frame, or in another one, which may be tilted, by its 4x4.
 
     >>> center, quaternion, size = to_ros(np.array([[20, -2, -1.7, 4, 1.6, 1.5, np.pi]]))
     >>> center.round(2).tolist(), quaternion.round(2).tolist(), size.tolist()
@@ -110,7 +114,14 @@ def to_ros(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     center[:, 2] += boxes[:, 5] / 2
     zero = np.zeros(len(boxes))
     half = boxes[:, 6] / 2
-    return center, np.column_stack([zero, zero, np.sin(half), np.cos(half)]), boxes[:, 3:6].copy()
+    quaternion = np.column_stack([zero, zero, np.sin(half), np.cos(half)])
+    if frame_from_boxes is not None and len(boxes):
+        from scipy.spatial.transform import Rotation
+
+        center = center @ frame_from_boxes[:3, :3].T + frame_from_boxes[:3, 3]
+        turn = Rotation.from_matrix(frame_from_boxes[:3, :3])
+        quaternion = (turn * Rotation.from_quat(quaternion)).as_quat()
+    return center, quaternion, boxes[:, 3:6].copy()
 
 
 def from_ros(center: ArrayLike, quaternion: ArrayLike, size: ArrayLike) -> np.ndarray:

@@ -146,6 +146,45 @@ possible; calibrate the camera at this size
                 "camera at this size"
             )
 
+    def has_lens_of(self, other: "PinholeCamera") -> bool:
+        """Whether raw images of both are rectified alike, wherever the cameras are.
+
+        >>> projection = np.array([[500.0, 0, 319.5, 0], [0, 500, 239.5, 0], [0, 0, 1, 0]])
+        >>> camera = PinholeCamera(projection, 640, 480, np.eye(4))
+        >>> camera.has_lens_of(replace(camera, lidar_from_camera=np.diag([-1.0, -1, 1, 1])))
+        True
+        >>> camera.has_lens_of(camera.resized(0.5))
+        False
+        """
+        return (
+            (self.width, self.height) == (other.width, other.height)
+            and np.array_equal(self.projection, other.projection)
+            and self.distortion is other.distortion
+        )
+
+    def turned(self, new_from_old: np.ndarray) -> "PinholeCamera":
+        """The camera turned about its centre, seen through the same lens.
+
+        Args:
+            new_from_old: 3x3 rotation, from the old optical axes to the new.
+
+        >>> projection = np.array([[100.0, 0, 50, 0], [0, 100, 50, 0], [0, 0, 1, 0]])
+        >>> down = np.array([[1.0, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]])
+        >>> turned = PinholeCamera(projection, 101, 101, np.eye(4)).turned(down)
+        >>> straight_ahead = turned.image_from_lidar @ [0, 0, 1, 1]  # is further up now
+        >>> (straight_ahead[:2] / straight_ahead[2]).round(6).tolist()
+        [50.0, -25.0]
+        """
+        lens = self.projection[:, :3]
+        center = np.linalg.solve(lens, self.projection[:, 3])
+        old_from_new = np.eye(4)
+        old_from_new[:3, :3] = new_from_old.T
+        return replace(
+            self,
+            projection=np.column_stack([lens, lens @ new_from_old @ center]),
+            lidar_from_camera=self.lidar_from_camera @ old_from_new,
+        )
+
     def resized(self, scale: float) -> "PinholeCamera":
         """The camera of the rectified image scaled by `scale` in both directions.
 

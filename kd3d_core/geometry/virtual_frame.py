@@ -12,22 +12,54 @@ KITTI_LIDAR_HEIGHT = 1.73
 VIRTUAL_FRAME = "kd3d_lidar"
 """Its name, where nothing else is said."""
 
+_STEEPEST = 0.02
+"""Cosine of the steepest pitch: closer than a degree to the vertical, ahead is noise."""
 
-def virtual_lidar_from_camera(camera_height: float) -> np.ndarray:
+
+def virtual_lidar_from_camera(camera_height: float, camera_pitch: float = 0.0) -> np.ndarray:
     """4x4 `lidar_from_camera` of a robot without a LiDAR: level, and over the ground as KITTI's.
 
     The camera is `camera_height` metres over the ground and looks straight ahead: the rotation is
-    that between an optical frame and x forward, y left, z up (REP 103). `CalibrationError` unless
-    the height is between 0 and 100 m.
+    that between an optical frame and x forward, y left, z up (REP 103).
+
+    Args:
+        camera_height: metres.
+        camera_pitch: by how much the camera looks down, radians.
+
+    Raises:
+        CalibrationError: the height isn't between 0 and 100 m, or the camera looks straight up or
+            down.
 
     >>> lidar_from_camera = virtual_lidar_from_camera(1.65)
     >>> (lidar_from_camera @ [2, 1.65, 10, 1]).round(2).tolist()  # on the road, 2 m to the right
     [10.0, -2.0, -1.73, 1.0]
+    >>> lidar_from_camera = virtual_lidar_from_camera(1.0, math.radians(45))
+    >>> (lidar_from_camera @ [0, 0, math.sqrt(2), 1]).round(2).tolist()  # where it looks at
+    [1.0, 0.0, -1.73, 1.0]
+    """
+    sin, cos = math.sin(camera_pitch), math.cos(camera_pitch)
+    return level_lidar_from_camera(np.array([0.0, -cos, -sin]), camera_height)
+
+
+def level_lidar_from_camera(up: np.ndarray, camera_height: float) -> np.ndarray:
+    """As `virtual_lidar_from_camera`, of a camera whose pitch and roll gravity tells.
+
+    >>> level_lidar_from_camera(np.array([-1.0, 0, 0]), 1.73)[:3, :3].tolist()  # lies on its side
+    [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]
+
+    Args:
+        up: `(3,)` where up is in the camera's optical frame, a unit vector.
+        camera_height: metres over the ground.
     """
     if not 0 < camera_height < 100:
         raise CalibrationError(f"camera_height is {camera_height} m: give metres over the ground")
+    ahead = np.array([0.0, 0.0, 1.0]) - up[2] * up
+    length = float(np.linalg.norm(ahead))
+    if not length > _STEEPEST:
+        raise CalibrationError("the camera looks straight up or down: ahead can't be told there")
+    ahead /= length
     matrix = np.eye(4)
-    matrix[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]
+    matrix[:3, :3] = np.stack([ahead, np.cross(up, ahead), up]) + 0.0  # no -0.0
     matrix[2, 3] = camera_height - KITTI_LIDAR_HEIGHT
     return matrix
 

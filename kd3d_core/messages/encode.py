@@ -22,7 +22,6 @@ from kd3d_core.messages.types import (
     Transforms,
 )
 
-POINT_FIELDS = ("x", "y", "z", "intensity", "time")
 _FLOAT32 = 7  # of sensor_msgs/PointField
 
 
@@ -73,14 +72,20 @@ def _camera_info(writer: CdrWriter, info: CameraInfo) -> None:
 
 
 def _points(writer: CdrWriter, cloud: PointCloud) -> None:
-    """16 bytes per point, or 20 with the time."""
-    columns = np.asarray(cloud.points, np.float32)
+    """16 bytes per point, and 4 each for its time and its colour, as PCL packs it."""
+    columns, names = np.asarray(cloud.points, np.float32), ["x", "y", "z", "intensity"]
     if cloud.times_s is not None:
         columns = np.column_stack([columns, cloud.times_s.astype(np.float32)])
+        names.append("time")
+    if cloud.rgb is not None:
+        red, green, blue = cloud.rgb.astype(np.uint32).T
+        packed = red << 16 | green << 8 | blue
+        columns = np.column_stack([columns, packed.view(np.float32)])
+        names.append("rgb")
     count, fields = columns.shape
     writer.header(cloud.stamp_ns, cloud.frame_id)
     writer.numbers("2I", 1, count)  # height and width
-    writer.block(4, _point_fields(fields))
+    writer.block(4, _point_fields(*names))
     writer.numbers("?", False)  # is_bigendian
     writer.numbers("2I", 4 * fields, 4 * fields * count)  # point_step and row_step
     writer.numbers("I", 4 * fields * count)
@@ -89,10 +94,10 @@ def _points(writer: CdrWriter, cloud: PointCloud) -> None:
 
 
 @cache
-def _point_fields(count: int) -> bytes:
+def _point_fields(*names: str) -> bytes:
     writer = CdrWriter()
-    writer.numbers("I", count)
-    for index, name in enumerate(POINT_FIELDS[:count]):
+    writer.numbers("I", len(names))
+    for index, name in enumerate(names):
         writer.text(name)
         writer.numbers("I", 4 * index)  # offset
         writer.numbers("B", _FLOAT32)
@@ -122,11 +127,10 @@ def _boxes(writer: CdrWriter, message: ObjectBoxes) -> None:
     """Geometric centres, `id` left empty; the pose is in each result as well."""
     from kd3d_core.geometry.boxes import to_ros  # imports torch
 
-    centers, quaternions, sizes = to_ros(message.boxes)
+    centers, quaternions, sizes = to_ros(message.boxes, message.frame_from_boxes)
     poses = np.column_stack([centers, quaternions])
-    no_covariances = np.zeros((len(poses), 36))
     # All that is float64 in a Detection3D stands together.
-    rows = np.column_stack([message.scores, poses, no_covariances, poses, sizes])
+    rows = np.column_stack([message.scores, poses, _covariances(message), poses, sizes])
     header = header_block(message.stamp_ns, message.frame_id)
     writer.block(4, header)
     writer.numbers("I", len(rows))
@@ -136,6 +140,18 @@ def _boxes(writer: CdrWriter, message: ObjectBoxes) -> None:
         writer.text(name)
         writer.array(row)
         writer.text("")  # id
+
+
+def _covariances(message: ObjectBoxes) -> np.ndarray:
+    """`(N, 36)` in the message's frame; zeros, which say nothing, where there is none."""
+    covariances = message.covariances
+    if covariances is None:
+        return np.zeros((len(message.boxes), 36))
+    if message.frame_from_boxes is not None:
+        turn = np.zeros((6, 6))
+        turn[:3, :3] = turn[3:, 3:] = message.frame_from_boxes[:3, :3]
+        covariances = turn @ covariances @ turn.T
+    return covariances.reshape(-1, 36)
 
 
 _ENCODERS: dict[type, Callable[[CdrWriter, Any], None]] = {

@@ -6,6 +6,7 @@ from functools import cache
 import numpy as np
 
 from kd3d_core.geometry import boxes as box_geometry
+from kd3d_core.geometry.points import transform
 from kd3d_core.messages.cdr import CdrWriter, header_block
 from kd3d_core.messages.types import ObjectBoxes
 
@@ -34,7 +35,9 @@ def encode_markers(objects: ObjectBoxes, color_of: Callable[[str], tuple[int, in
         color_of: RGB, 0 to 255, of a class.
     """
     boxes = np.asarray(objects.boxes, np.float64)
-    lines, above = _lines(boxes), _above(boxes).tolist()
+    lines, above = _lines(boxes), _above(boxes)
+    if objects.frame_from_boxes is not None:
+        lines, above = (transform(places, objects.frame_from_boxes) for places in (lines, above))
     names = np.array(objects.names, object)
     header = header_block(objects.stamp_ns, objects.frame_id)
     present = dict.fromkeys(objects.names)
@@ -54,7 +57,7 @@ def encode_markers(objects: ObjectBoxes, color_of: Callable[[str], tuple[int, in
             color=color,
             points=lines[names == name],
         )
-    rows = zip(above, objects.names, objects.scores.tolist(), strict=True)
+    rows = zip(above.tolist(), objects.names, objects.scores.tolist(), strict=True)
     for number, (place, name, score) in enumerate(rows):
         _write(
             writer,

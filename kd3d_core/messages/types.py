@@ -139,6 +139,7 @@ class PointCloud:
     Attributes:
         points: `(N, 4)` float32: x, y, z in metres, intensity from 0 to 1 (0 where the cloud has
             none).
+        rgb: `(N, 3)` uint8 colour of each point; None where the cloud has none.
         times_s: `(N,)` float64: when each point was measured, seconds after the header stamp
             (before it where negative); None where the cloud doesn't say.
         not_finite, zero: points that were recorded but measure nothing, and are not in `points`:
@@ -152,6 +153,7 @@ class PointCloud:
     times_s: np.ndarray | None = None
     not_finite: int = 0
     zero: int = 0
+    rgb: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +199,10 @@ class ObjectBoxes:
     Attributes:
         boxes: `(N, 7)` float32, bottom centres, as in `kd3d_core.geometry.boxes`.
         scores: `(N,)` float64.
+        frame_from_boxes: 4x4 from the frame in which boxes are upright into `frame_id`; None if
+            that is it.
+        covariances: `(N, 6, 6)` of x, y, z (m) and the turns about them (rad), in the boxes' own
+            frame; 0 where it isn't known, None if it is nowhere.
     """
 
     ros_type: ClassVar[str] = "vision_msgs/msg/Detection3DArray"
@@ -205,6 +211,8 @@ class ObjectBoxes:
     boxes: np.ndarray
     names: tuple[str, ...]
     scores: np.ndarray
+    frame_from_boxes: np.ndarray | None = None
+    covariances: np.ndarray | None = None
 
 
 Message = Image | CompressedImage | CameraInfo | PointCloud | Transforms | Odometry | ObjectBoxes

@@ -5,12 +5,15 @@ Training writes it into `model.yaml`, packing keeps it. About a file without a c
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
+from kd3d_core.config import ADDED
 from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.virtual_frame import camera_height, camera_pitch_deg
+from kd3d_core.models.box_errors import BoxErrors
 
 NOT_KNOWN = "not known"
 
@@ -106,17 +109,24 @@ class ModelCard:
         score_thresholds: by class, the score from which on a detection is worth showing; all
             detections of a class that has none are.
         thresholds_from: how they were chosen, and on what.
+        box_errors: how far boxes are off, in rows of rising distance; empty if not measured.
+        box_errors_from: on what they were measured.
     """
 
     depth: TrainingFrames | None = None
     detector: TrainingFrames | None = None
     score_thresholds: dict[str, float] = field(default_factory=dict)
     thresholds_from: str = ""
+    box_errors: tuple[BoxErrors, ...] = field(default=(), metadata=ADDED)
+    box_errors_from: str = field(default="", metadata=ADDED)
 
     def __post_init__(self) -> None:
         for name, score in self.score_thresholds.items():
             if not 0 <= score <= 1:
                 raise ConfigError(f"score_thresholds.{name} is {score:g}: give a score, 0 to 1")
+        distances = [row.to_m for row in self.box_errors]
+        if any(after <= before for before, after in pairwise(distances)):
+            raise ConfigError(f"box_errors: to_m is {distances}: give rising distances")
 
     @property
     def trained_on(self) -> str:

@@ -139,6 +139,8 @@ class Model(ABC):
     """Whether it needs points of a true LiDAR."""
     depth_window: WindowConfig | None = None
     """What the network that says depth sees of the image; None without one."""
+    cloud: PseudoLidarConfig
+    """How depth becomes points; models that read true points have none."""
 
     def __init__(
         self, config: ModelConfig, detector: AnchorDetector, precision: FixedPrecision
@@ -208,6 +210,15 @@ class PseudoLidarModel(Model):
         self._window = config.detector.window
 
     @property
+    def cloud(self) -> PseudoLidarConfig:
+        """How depth becomes points."""
+        return self.pseudo_lidar.settings
+
+    @cloud.setter
+    def cloud(self, settings: PseudoLidarConfig) -> None:
+        self.pseudo_lidar.settings = settings
+
+    @property
     def description(self) -> str:
         depth, detector = self.config.weights.values()
         return f"depth {depth}, {self.config.detector.type} {detector}"
@@ -268,7 +279,7 @@ class CmkdModel(Model):
         self.depth_window = self._window = config.detector.window
         # What is beyond the bins lies on their far end, and becomes no point.
         farthest = min(config.pseudo_lidar.max_depth, detector.bins.high)
-        self._settings = replace(config.pseudo_lidar, max_depth=farthest)
+        self.cloud = replace(config.pseudo_lidar, max_depth=farthest)
 
     @property
     def description(self) -> str:
@@ -300,7 +311,7 @@ class CmkdModel(Model):
         assert features.depth_logits is not None
         distribution = features.depth_logits.softmax(1)
         depth = self._expected(distribution)
-        points, valid = pseudo_lidar(depth, view, self._settings, window.inside(camera))
+        points, valid = pseudo_lidar(depth, view, self.cloud, window.inside(camera))
         mark("points")
         return ModelOutput(points, valid, boxes, depth, distribution[0])
 

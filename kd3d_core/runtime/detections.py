@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from kd3d_core.geometry.camera import PinholeCamera
+from kd3d_core.geometry.virtual_frame import KITTI_LIDAR_HEIGHT
 from kd3d_core.geometry.window import ImageWindow
 from kd3d_core.models.card import ModelCard
 
@@ -48,6 +49,37 @@ class Detections:
         depth[depth <= 0] = np.nan
         return depth
 
+    def between(self, nearest_m: float, farthest_m: float, camera: PinholeCamera) -> "Detections":
+        """The same without points and boxes that are nearer or farther, on the ground.
+
+        Args:
+            nearest_m: from the camera.
+            farthest_m: from the camera; 0: however far.
+            camera: of the image.
+        """
+        if nearest_m <= 0 and farthest_m <= 0:
+            return self
+        place = camera.lidar_from_camera[:2, 3]
+        near_points, near_boxes = (
+            (distance >= nearest_m) & (distance < (farthest_m or np.inf))
+            for distance in (
+                np.hypot(*(rows[:, :2] - place).T) for rows in (self.points, self.boxes)
+            )
+        )
+        return replace(
+            self,
+            points=self.points[near_points],
+            boxes=self.boxes[near_boxes],
+            scores=self.scores[near_boxes],
+            labels=self.labels[near_boxes],
+        )
+
+    def without_ground(self, height_m: float) -> "Detections":
+        """The same without points lower than this over the ground; 0: with all."""
+        if height_m <= 0:
+            return self
+        return replace(self, points=self.points[self.points[:, 2] >= height_m - KITTI_LIDAR_HEIGHT])
+
     def above(self, thresholds: Sequence[float]) -> "Detections":
         """The same without boxes of a lower score; a threshold for each class of the detector."""
         keep = self.scores >= np.asarray(thresholds, self.scores.dtype)[self.labels]
@@ -65,6 +97,8 @@ class Detector(Protocol):
     trained: bool
     description: str
     card: ModelCard
+    sampling_ratio: float
+    """Share of the depth map's pixels that become points; may be set between two images."""
 
     def __call__(self, image: np.ndarray, camera: PinholeCamera) -> Detections: ...
 

@@ -5,6 +5,7 @@ once as bytes, everything else happens there, and one copy comes back.
 """
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,15 @@ class CameraDetector:
             )
         return self._noticed[1]
 
+    @property
+    def sampling_ratio(self) -> float:
+        """Share of the depth map's pixels that become points; may be set between two images."""
+        return self.model.cloud.keep_fraction
+
+    @sampling_ratio.setter
+    def sampling_ratio(self, ratio: float) -> None:
+        self.model.cloud = replace(self.model.cloud, keep_fraction=ratio)
+
     def warm_up(self) -> None:
         """Run once on a blank image, so that the first real one isn't held up by set-up work."""
         height, width = 375, 1242
@@ -138,7 +148,7 @@ class CameraDetector:
         return pixels.permute(2, 0, 1)[None].float()
 
     def _rectify(self, pixels: torch.Tensor, camera: PinholeCamera) -> torch.Tensor:
-        if self._rectify_grid is None or self._rectify_grid[0] is not camera:
+        if self._rectify_grid is None or not camera.has_lens_of(self._rectify_grid[0]):
             grid = torch.as_tensor(rectification_grid(camera), device=self.device)
             self._rectify_grid = (camera, grid)
         return functional.grid_sample(pixels, self._rectify_grid[1][None], align_corners=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,12 +25,14 @@ def card_of_run(
 
     Args:
         card: of the model before.
-        parts: what the run trains. Thresholds of before are those of other weights, and go.
+        parts: what the run trains. Thresholds and errors of before are those of other weights, and
+            go.
         data: frames of the run.
     """
     trained = training_frames([part.frames for part in data.train])
-    part = dict.fromkeys(parts, trained)
-    return replace(card, **part, score_thresholds={}, thresholds_from="")
+    part: dict[str, Any] = dict.fromkeys(parts, trained)
+    measured: dict[str, Any] = {"score_thresholds": {}, "thresholds_from": ""}
+    return replace(card, **part, **measured, box_errors=(), box_errors_from="")
 
 
 def training_frames(sets: Sequence[KittiDataset]) -> TrainingFrames:

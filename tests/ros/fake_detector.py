@@ -44,6 +44,7 @@ class FakeDetector:
 
     class_names = ("Car", "Pedestrian", "Cyclist")
     description = "a fake detector"
+    sampling_ratio = 0.1
 
     def __init__(
         self,

@@ -85,9 +85,14 @@ class Camera(Node):
             DiagnosticArray, "/diagnostics", self._on_diagnostics, 10
         )
 
-    def listen(self, kind: Any, topic: str, into: list[Any], qos: Any = 50) -> None:
-        """Collect the messages of a topic."""
+    def listen(self, kind: Any, topic: str, into: list[Any], qos: Any = 50) -> Any:
+        """Collect the messages of a topic; the subscription."""
         self._listeners.append(self.create_subscription(kind, topic, into.append, qos))
+        return self._listeners[-1]
+
+    def forget_listeners(self) -> None:
+        """Wait no more for publishers of what has been listened to."""
+        self._listeners.clear()
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         self.statuses += message.status

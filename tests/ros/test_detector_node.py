@@ -13,7 +13,7 @@ from tf2_msgs.msg import TFMessage
 
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.models.card import ONLY_RENDERED, ModelCard, TrainingFrames
-from kd3d_ros import worker
+from kd3d_ros import placement
 
 
 def test_results_of_one_image(start: Start) -> None:
@@ -156,7 +156,7 @@ def test_binning_is_honoured_and_what_cannot_be_told_is_said_once(
 def test_camera_info_that_never_comes(
     start: Start, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(worker, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(placement, "_PATIENCE_S", 0.05)
     setup = start()
     setup.connect()
     setup.send(image_message(), image_message(), image_message())

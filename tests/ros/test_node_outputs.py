@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 import torch
 from fake_detector import FakeDetector, answer
-from node_helpers import CAMERA_FRAME, image_message, stamp_of
+from node_helpers import CAMERA_FRAME, LATCHED, image_message, stamp_of
 from node_setup import Start
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import Float64
+from vision_msgs.msg import Detection2DArray, LabelInfo
 
+from kd3d_core.geometry.boxes import corners
 from kd3d_core.geometry.window import ImageWindow
 from kd3d_core.messages import types as messages
 from kd3d_core.messages.decode import decode
+from kd3d_core.models.box_errors import BoxErrors
 from kd3d_core.models.card import ModelCard
 from kd3d_ros import results
 
@@ -122,3 +125,91 @@ def test_times(start: Start) -> None:
     setup.fresh_status()
     assert float(setup.camera.value("median_ms/detector/depth")) == 1.5
     assert float(setup.camera.value("median_ms/total")) == pytest.approx(times[0].data, abs=0.01)
+
+
+def test_boxes_in_the_image_are_where_the_camera_sees_them(start: Start) -> None:
+    beside = answer(boxes=1).boxes.copy()
+    beside[0, 1] = 30.0  # out of view, to the left
+    ahead = answer(boxes=2)
+    boxes = np.concatenate([ahead.boxes, beside])
+    three = replace(
+        ahead, boxes=boxes, scores=np.array([0.9, 0.8, 0.7], np.float32), labels=np.array([0, 1, 2])
+    )
+    setup = start(FakeDetector(three), listen=False)
+    found: list[Detection2DArray] = []
+    setup.camera.listen(Detection2DArray, "/kd3d_detector/detections_2d", found)
+    setup.ready()
+    setup.send(image_message(stamp=4))
+    setup.spinner.until("boxes", lambda: found)
+    (message,) = found
+    assert (message.header.frame_id, stamp_of(message)) == (CAMERA_FRAME, (4, 0))
+    assert [each.results[0].hypothesis.class_id for each in message.detections] == [
+        "Car",
+        "Pedestrian",
+    ]
+    assert [each.results[0].hypothesis.score for each in message.detections] == pytest.approx(
+        [0.9, 0.8]
+    )
+    for each, box in zip(message.detections, ahead.boxes, strict=True):
+        # In the fake camera, 1 m to the left at 10 m is 6 pixels.
+        corner = corners(box[None].astype(float))[0]
+        u = 31.5 - 60 * corner[:, 1] / corner[:, 0]
+        v = 23.5 - 60 * (corner[:, 2] + 1.73 - 1.65) / corner[:, 0]
+        center, size = each.bbox.center.position, (each.bbox.size_x, each.bbox.size_y)
+        assert (center.x - size[0] / 2, center.x + size[0] / 2) == pytest.approx(
+            (max(u.min(), 0), min(u.max(), 63)), abs=1e-4
+        )
+        assert (center.y - size[1] / 2, center.y + size[1] / 2) == pytest.approx(
+            (max(v.min(), 0), min(v.max(), 47)), abs=1e-4
+        )
+
+
+def test_label_info_comes_to_late_subscribers_and_follows_the_thresholds(start: Start) -> None:
+    card = ModelCard(score_thresholds={"Car": 0.5, "Pedestrian": 0.25, "Cyclist": 0.75})
+    setup = start(FakeDetector(card=card)).ready()
+    infos: list[LabelInfo] = []
+    setup.camera.listen(LabelInfo, "/kd3d_detector/label_info", infos, LATCHED)
+    setup.spinner.until("the classes", lambda: infos)
+    classes = [(each.class_id, each.class_name) for each in infos[0].class_map]
+    assert classes == [(0, "Car"), (1, "Pedestrian"), (2, "Cyclist")]
+    assert infos[0].threshold == 0.25
+    setup.node.set_parameters([Parameter("score_threshold", value=0.5)])
+    setup.spinner.until("the threshold", lambda: infos[-1].threshold == 0.5)
+
+
+@pytest.mark.parametrize("is_measured", [True, False])
+def test_covariances_are_those_of_the_card_or_zero(
+    start: Start, capfd: pytest.CaptureFixture[str], is_measured: bool
+) -> None:
+    table = (BoxErrors(50.0, 9, along_m=2.0, across_m=0.5, up_m=0.25, yaw_rad=0.125),)
+    ahead = answer(boxes=1)
+    ahead.boxes[0, 1] = 0.0
+    card = ModelCard(box_errors=table, box_errors_from="9 boxes") if is_measured else ModelCard()
+    setup = start(FakeDetector(ahead, card=card)).ready()
+    setup.send(image_message())
+    setup.spinner.until("boxes", lambda: setup.camera.detections)
+    (found,) = setup.camera.detections[0].detections
+    covariance = found.results[0].pose.covariance.reshape(6, 6)
+    expected = [4.0, 0.25, 0.0625, 0.0, 0.0, 0.015625] if is_measured else [0.0] * 6
+    np.testing.assert_allclose(covariance, np.diag(expected), atol=1e-9)
+    setup.fresh_status()
+    origin = "9 boxes" if is_measured else "not measured: covariances are zero"
+    assert setup.camera.value("box_errors_from") == origin
+    assert ("pose covariances are zero" in capfd.readouterr().err) != is_measured
+
+
+def test_points_have_the_colours_of_the_image(start: Start) -> None:
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    pixels[:, :32] = (250, 100, 3)
+    pixels[:, 32:] = (1, 2, 200)
+    points = np.array([[10, 1, 0, 0.5], [10, -1, 0, 0.5]], np.float32)  # left and right
+    setup = start(FakeDetector(replace(answer(), points=points)), points_rgb=True).ready()
+    setup.send(image_message(pixels))
+    setup.spinner.until("points", lambda: setup.camera.points)
+    (message,) = setup.camera.points
+    assert [(field.name, field.offset) for field in message.fields] == [
+        ("x", 0), ("y", 4), ("z", 8), ("intensity", 12), ("rgb", 16),
+    ]  # fmt: skip
+    packed = np.frombuffer(message.data, np.uint32).reshape(2, 5)[:, 4]
+    assert [hex(value) for value in packed] == ["0xfa6403", "0x102c8"]
+    assert message.is_dense

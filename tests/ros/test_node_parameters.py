@@ -63,7 +63,7 @@ def test_values_given_at_start(make_node: MakeNode) -> None:
     assert node.settings == DetectorParameters(
         camera_height=0.4, lazy=False, detector_frame="/velodyne", precision="fp16"
     )
-    assert node.settings.results_frame() == "velodyne"
+    assert node.settings.frames().results == "velodyne"
 
 
 def test_a_whole_number_is_taken_for_a_float(make_node: MakeNode) -> None:
@@ -77,7 +77,7 @@ def test_a_whole_number_is_taken_for_a_float(make_node: MakeNode) -> None:
 
 def test_the_virtual_frame_is_named_after_namespace_and_node(make_node: MakeNode) -> None:
     def frame(namespace: str, name: str, **values: str) -> str:
-        return DetectorParameters(**values).results_frame(namespace, name)
+        return DetectorParameters(**values).frames(namespace, name).results
 
     assert frame("/", "kd3d_detector") == "kd3d_lidar"
     assert frame("/robot/front", "kd3d_detector") == "robot/front/kd3d_lidar"
@@ -152,7 +152,7 @@ def test_compressed_images_are_below_raw_ones_wherever_those_are(
         cli_args=["--ros-args", "-r", "image:=/front/image"],
     )
     try:
-        assert node._image_topic == topic
+        assert node.intake.topic == topic
     finally:
         node.destroy_node()
 
@@ -160,8 +160,42 @@ def test_compressed_images_are_below_raw_ones_wherever_those_are(
 def test_unknown_names_are_warned_about(
     make_node: MakeNode, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    qos = {"qos_overrides./image.subscription.reliability": "reliable"}
+    qos = {"qos_overrides./picture.subscription.reliability": "reliable", "qos_overrides.x": "1"}
     make_node(score_treshold=0.5, **qos)
     said = capfd.readouterr().err
     assert "did you mean score_threshold?" in said
-    assert "only image_reliability can be set" in said
+    assert "qos_overrides of /picture, subscription: this node has no such subscription" in said
+    assert "it has /camera_info, /image, /tf, /tf_static" in said
+    assert "'qos_overrides.x' is none of this node's: write qos_overrides./TOPIC" in said
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (
+            {"qos_overrides./image.subscription.reliability": "maybe"},
+            "give reliable or best_effort",
+        ),
+        ({"qos_overrides./image.subscription.depth": 0}, "give 1 to 10000"),
+        ({"qos_overrides./image.subscription.deadline": 5}, "give one of reliability, durability"),
+        ({"min_range": 5.0, "max_range": 4.0}, "nothing lies between"),
+        ({"gravity_frame": "odom", "camera_pitch": 0.1}, "gravity_frame and camera_pitch are both"),
+        ({"gravity_frame": "odom", "detector_frame": "lidar"}, "and detector_frame are both set"),
+        ({"camera_pitch": 0.1, "detector_frame": "lidar"}, "camera_pitch and detector_frame are"),
+    ],
+)
+def test_settings_that_exclude_each_other_are_refused(
+    make_node: MakeNode, values: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        make_node(**values)
+
+
+def test_a_range_without_room_is_refused_and_both_can_be_set_at_once(make_node: MakeNode) -> None:
+    node = make_node(max_range=10.0)
+    (refused,) = node.set_parameters([Parameter("min_range", value=20.0)])
+    assert not refused.successful
+    assert "nothing lies between" in refused.reason
+    both = [Parameter("min_range", value=20.0), Parameter("max_range", value=30.0)]
+    assert node.set_parameters_atomically(both).successful
+    assert (node.settings.min_range, node.settings.max_range) == (20.0, 30.0)

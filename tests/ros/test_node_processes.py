@@ -138,7 +138,9 @@ def reliable_camera(reliability: str, subscribed: str) -> Iterator[tuple[Camera,
     """
     listener = Camera(listen=False)
     listener.destroy_publisher(listener.images)
-    node = start_fake_node(parameters=[f"image_reliability:={reliability}"], profile=False)
+    node = start_fake_node(
+        parameters=[f"image_reliability:={reliability}", "lazy:=false"], profile=False
+    )
     driver = start_program("camera_program.py", "reliable", "640", "480", "30", profile=False)
     with running(node), running(driver), Spinner(listener) as spinner:
         spinner.until("a connection", lambda: listener.value("image_publishers") == "1")

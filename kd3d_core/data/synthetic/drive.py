@@ -61,14 +61,16 @@ class Drive:
     def pose(self, time_s: float) -> np.ndarray:
         """4x4 `world_from_lidar` at a time."""
         sway = 0.05 * np.sin(0.5 * time_s)
-        x, y, heading = self.street.line.place(
-            np.array(self._speed * time_s), np.array(self._offset + sway)
-        )
+        s = self._speed * time_s
+        x, y, z, heading = self.street.line.place(np.array(s), np.array(self._offset + sway))
         yaw = heading + self._yaw * np.cos(0.5 * time_s)
         cos, sin = np.cos(yaw), np.sin(yaw)
+        turned = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+        climb = np.arctan(self.street.line.grade(s))
+        cos, sin = np.cos(climb), np.sin(climb)
         pose = np.eye(4)
-        pose[:3, :3] = [[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]
-        pose[:3, 3] = x, y, KITTI_LIDAR_HEIGHT
+        pose[:3, :3] = turned @ np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
+        pose[:3, 3] = np.array([x, y, z]) + KITTI_LIDAR_HEIGHT * pose[:3, 2]
         return pose
 
     def moment(self, time_s: float = 0.0) -> Moment:
@@ -90,16 +92,17 @@ class Drive:
         boxes: list[list[float]] = []
         for actor in self.actors:
             s, d = actor.place(time_s)
-            x, y, heading = self.street.line.place(s, d)
+            x, y, z, heading = self.street.line.place(s, d)
+            z += actor.z
             ahead = (x - pose[0, 3]) * pose[0, 0] + (y - pose[1, 3]) * pose[1, 0]
             if not -_BEHIND_M < ahead < _AHEAD_M:
                 continue
             mesh = actor.shape.mesh(float(actor.travelled(time_s)))
             yaw = float(heading) + actor.heading
-            meshes.append(mesh.placed(float(x), float(y), actor.z, yaw))
+            meshes.append(mesh.placed(float(x), float(y), float(z), yaw))
             owners.append(np.full(len(mesh), len(types), np.int16))
             types.append(actor.type)
-            boxes.append([float(x), float(y), actor.z, *(mesh.bounds[1] - mesh.bounds[0]), yaw])
+            boxes.append([float(x), float(y), float(z), *(mesh.bounds[1] - mesh.bounds[0]), yaw])
         lidar_from_world = np.linalg.inv(pose)
         world = merge(meshes).moved(-pose[:3, 3]).rotated(lidar_from_world[:3, :3])
         return Moment(

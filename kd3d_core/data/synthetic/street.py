@@ -21,18 +21,24 @@ class CenterLine:
 
     Attributes:
         s: `(N,)` metres, evenly spaced.
-        x, y: `(N,)` metres.
+        x, y, z: `(N,)` metres.
         heading: `(N,)` radians.
     """
 
     s: np.ndarray
     x: np.ndarray
     y: np.ndarray
+    z: np.ndarray
     heading: np.ndarray
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, start: float, end: float) -> "CenterLine":
-        """Straight or softly winding, from s = `start` to `end`, through the origin at s = 0."""
+    def draw(
+        cls, rng: np.random.Generator, start: float, end: float, hilly: bool = False
+    ) -> "CenterLine":
+        """Straight or softly winding, from s = `start` to `end`, through the origin at s = 0.
+
+        It is level, or if `hilly` half of them rise and fall by up to 4 %.
+        """
         s = np.arange(np.floor(start) - 100, end + 100, 0.5)
         winding = rng.uniform(0.05, 0.3) if rng.random() < 0.6 else 0.0
         wavelength, phase = rng.uniform(220, 420), rng.uniform(0, 2 * np.pi)
@@ -40,20 +46,30 @@ class CenterLine:
         heading -= np.interp(0.0, s, heading)
         x = np.cumsum(np.cos(heading)) * 0.5
         y = np.cumsum(np.sin(heading)) * 0.5
-        return cls(s, x - np.interp(0.0, s, x), y - np.interp(0.0, s, y), heading)
+        z = np.zeros_like(s)
+        if hilly and rng.random() < 0.5:
+            steepest, wavelength = rng.uniform(0.005, 0.04), rng.uniform(120, 400)
+            turns = 2 * np.pi / wavelength
+            z = steepest / turns * np.sin(turns * s + rng.uniform(0, 2 * np.pi))
+        x, y, z = (way - np.interp(0.0, s, way) for way in (x, y, z))
+        return cls(s, x, y, z, heading)
 
-    def place(self, s: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """World x, y and the road's heading at street coordinates."""
+    def place(self, s: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, ...]:
+        """World x, y and z of the road, and its heading, at street coordinates."""
         heading = np.interp(s, self.s, self.heading)
         x = np.interp(s, self.s, self.x) - d * np.sin(heading)
         y = np.interp(s, self.s, self.y) + d * np.cos(heading)
-        return x, y, heading
+        return x, y, np.interp(s, self.s, self.z), heading
+
+    def grade(self, s: float) -> float:
+        """Metres that the road rises per metre."""
+        return float(np.diff(np.interp([s - 1.0, s + 1.0], self.s, self.z))[0] / 2)
 
     def bend(self, mesh: Mesh) -> Mesh:
         """A mesh in street coordinates, in the world."""
         points = mesh.triangles.astype(np.float64)
-        x, y, heading = self.place(points[..., 0], points[..., 1])
-        triangles = np.stack([x, y, points[..., 2]], -1).astype(np.float32)
+        x, y, z, heading = self.place(points[..., 0], points[..., 1])
+        triangles = np.stack([x, y, z + points[..., 2]], -1).astype(np.float32)
         cos, sin = np.cos(heading), np.sin(heading)
         n = mesh.normals
         normals = np.stack(
@@ -156,10 +172,13 @@ class Street:
 def draw_street(rng: np.random.Generator, start: float, end: float, varied: bool = False) -> Street:
     """A street of any width, in town or out of it, from s = `start` to `end`.
 
-    A `varied` one may have woods, avenues, halls, rails, verges, any asphalt and no lines, as real
-    ones do; the others have houses and gardens behind pavements.
+    A `varied` one may have woods, avenues, halls, rails, verges, any asphalt and no lines, rise and
+    fall, or be a lane between houses, as real ones do; the others have houses and gardens behind
+    pavements.
     """
-    line = CenterLine.draw(rng, start, end)
+    line = CenterLine.draw(rng, start, end, hilly=varied)
+    if varied and rng.random() < 0.2:
+        return _draw_lane(line, rng, start, end)
     width = rng.uniform(3.1, 3.7)
     same, oncoming = ((1, 1), (2, 1), (2, 2), (1, 0))[rng.choice(4, p=(0.6, 0.12, 0.2, 0.08))]
     lanes = tuple((index * width, 1 if index < same else -1) for index in range(same + oncoming))
@@ -171,6 +190,22 @@ def draw_street(rng: np.random.Generator, start: float, end: float, varied: bool
         left = replace(left, side_streets=right.side_streets)
     street = Street(start, end, line, width, lanes, left, right, _ASPHALT, True, varied)
     return _with_variety(street, urban, rng) if varied else street
+
+
+def _draw_lane(line: CenterLine, rng: np.random.Generator, start: float, end: float) -> Street:
+    """As narrow as streets of old towns: room for one car, next to walls and parked ones."""
+    width, urban = rng.uniform(2.7, 3.6), rng.uniform(0.7, 1.0)
+    left, right = (
+        replace(
+            _draw_side(rng, sign, sign * width / 2, urban, start, end),
+            verge=0.0,
+            pavement=rng.uniform(0.8, 1.6),
+            setback=rng.uniform(0.0, 0.8) if rng.random() < 0.7 else rng.uniform(1.0, 4.0),
+        )
+        for sign in (1, -1)
+    )
+    street = Street(start, end, line, width, ((0.0, 1),), left, right, _ASPHALT, False, True)
+    return replace(_with_variety(street, urban, rng), marked=False)
 
 
 def _with_variety(street: Street, urban: float, rng: np.random.Generator) -> Street:

@@ -9,6 +9,7 @@ from kd3d_core.data.synthetic import people, vehicles
 from kd3d_core.data.synthetic.mesh import Color, Mesh
 from kd3d_core.data.synthetic.street import KERB_M, Side, Street
 
+_POLES_M = 0.8  # how much of a pavement without a verge is left to poles
 _EGO_REACH_M = 7.0  # room that others leave to the ego car's middle at the start
 _TIME_STEP_S = 0.25
 _CROSSING_FROM_M = 70.0  # farther along a side street than anybody sees
@@ -278,8 +279,8 @@ def _add_cyclists(crowd: _Crowd, street: Street, rng: np.random.Generator) -> No
 
 def _add_walkers(crowd: _Crowd, street: Street, side: Side, rng: np.random.Generator) -> None:
     inner, outer = side.walk
-    if not side.verge:
-        inner += side.sign * 0.8  # where poles stand
+    if not side.verge and side.pavement > _POLES_M + 0.75:
+        inner += side.sign * _POLES_M
     density = rng.uniform(0.0, 0.09)
     for _ in range(rng.poisson(density * (street.end - street.start))):
         s = rng.uniform(street.start, street.end)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from kd3d_core.depth.config import DepthConfig
-from kd3d_core.depth.efficientnet import load_imagenet
+from kd3d_core.depth.efficientnet import EfficientNetLite0, load_imagenet
 from kd3d_core.depth.glpn import load_glpn, random_glpn
 from kd3d_core.detectors.cmkd.image_side import (
     DeepLabSide,
@@ -50,16 +50,21 @@ def start_image_side(side: nn.Module, config: ImageSideConfig) -> None:
         _start_from_torchvision(side.backbone, config.weights, side)
     elif isinstance(side, LightSide):
         _start_encoder(side.encoder, config.weights)
+    elif isinstance(side, EfficientNetLite0):
+        _start_from_imagenet(side, config.weights)
+
+
+def _start_from_imagenet(backbone: EfficientNetLite0, weights: str) -> None:
+    if weights != "imagenet":
+        raise WeightsError(
+            f"image_side.weights is {weights!r}: efficientnet_lite0 starts from imagenet or random"
+        )
+    load_imagenet(backbone)
 
 
 def _start_encoder(encoder: Encoder, weights: str) -> None:
     if isinstance(encoder, EfficientNetEncoder):
-        if weights != "imagenet":
-            raise WeightsError(
-                f"image_side.weights is {weights!r}: efficientnet_lite0 starts from imagenet or "
-                "random"
-            )
-        load_imagenet(encoder.backbone)
+        _start_from_imagenet(encoder.backbone, weights)
     elif isinstance(encoder, ResNetEncoder):
         _start_from_torchvision(encoder.backbone, weights)
     elif isinstance(encoder, DepthEncoder):

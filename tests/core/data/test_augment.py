@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from kd3d_core.data.augment import Augmentation, draw_augmentation
+from kd3d_core.data.augment import Augmentation, draw_augmentation, turned_view
 from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.boxes import points_in_boxes
+from kd3d_core.geometry.camera import PinholeCamera
 
 PROJECTION = torch.tensor(
     [[300.0, 0, 200, 4.4], [0, 300, 60, 0.2], [0, 0, 1, 0.003]], dtype=torch.float64
@@ -204,3 +205,63 @@ def test_without_a_change_of_colours_the_image_is_the_same_to_the_bit():
     image = 255 * torch.rand(3, 4, 6, generator=torch.Generator().manual_seed(0))
     assert torch.equal(Augmentation().image_only(image)[0], image)
     assert torch.equal(Augmentation(flip=True).image_only(image)[0], image.flip(-1))
+
+
+class TestTurnedView:
+    CAMERA = PinholeCamera(
+        np.array([[300.0, 0, 200, 13.0], [0, 280, 60, 0.2], [0, 0, 1, 0.003]]),
+        400,
+        120,
+        np.linalg.inv(
+            np.array([[0, -1, 0, 0.1], [0, 0, -1, -0.08], [1, 0, 0, -0.3], [0, 0, 0, 1]])
+        ),
+    )
+
+    @pytest.mark.parametrize(
+        ("pitch", "roll"), [(0.04, 0.0), (-0.05, 0.0), (0.0, 0.1), (0.03, -0.1)]
+    )
+    def test_a_point_is_where_the_turned_camera_sees_it(self, pitch, roll):
+        point = np.array([15.0, 1.0, -0.6, 1.0])
+        u, v, w = self.CAMERA.image_from_lidar @ point
+        rows, columns = torch.meshgrid(torch.arange(120.0), torch.arange(400.0), indexing="ij")
+        blob = 255 * torch.exp(-((columns - u / w) ** 2 + (rows - v / w) ** 2) / 30)
+        change = Augmentation(pitch=pitch, roll=roll)
+        image, camera, seen = turned_view(blob.expand(3, -1, -1), self.CAMERA, change)
+        weight = (image[0] * torch.from_numpy(seen)).double()
+        found = torch.stack([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
+        x, y, z = camera.image_from_lidar @ point
+        assert found.tolist() == pytest.approx([x / z, y / z], abs=0.1)
+
+    def test_a_camera_that_looks_down_sees_its_horizon_further_up(self):
+        far_ahead = [1e6, 0, 0, 1]
+        image = torch.zeros(3, 120, 400)
+        _, down, _ = turned_view(image, self.CAMERA, Augmentation(pitch=0.05))
+        before, after = (c.image_from_lidar @ far_ahead for c in (self.CAMERA, down))
+        assert before[1] / before[2] - after[1] / after[2] == pytest.approx(280 * math.tan(0.05))
+
+    def test_its_centre_stays_where_it_is(self):
+        _, turned, _ = turned_view(torch.zeros(3, 120, 400), self.CAMERA, Augmentation(pitch=0.1))
+        centers = [np.linalg.solve(p[:, :3], p[:, 3]) for p in
+                   (self.CAMERA.image_from_lidar, turned.image_from_lidar)]  # fmt: skip
+        assert centers[0] == pytest.approx(centers[1])
+
+    def test_rows_that_the_old_image_did_not_show_are_not_seen(self):
+        image = torch.full((3, 120, 400), 100.0)
+        turned, _, seen = turned_view(image, self.CAMERA, Augmentation(pitch=0.05))
+        missing = 280 * math.tan(0.05)  # at the lower border, where it looks now
+        assert seen[: 119 - round(missing * 1.2), 20:-20].all()
+        assert not seen[-round(missing * 0.9) :].any()
+        assert (turned > 99).all()  # filled, so that no black border says how it is turned
+
+    def test_without_a_turn_nothing_is_resampled(self):
+        image = torch.rand(3, 120, 400)
+        same, camera, seen = turned_view(image, self.CAMERA, Augmentation(flip=True, angle=0.3))
+        assert same is image
+        assert camera is self.CAMERA
+        assert seen.all()
+
+    def test_turns_that_leave_no_image_are_refused(self):
+        with pytest.raises(
+            ConfigError, match=r"pitch is 2\.5: give the camera's largest turn in rad"
+        ):
+            AugmentConfig(pitch=2.5)

@@ -9,6 +9,7 @@ from torch.utils.data._utils.pin_memory import pin_memory
 
 from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.data.batch import collate
+from kd3d_core.data.depth_view import ViewConfig
 from kd3d_core.data.kitti import KittiFrame
 from kd3d_core.data.mixed_samples import MixedSamples
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
@@ -69,6 +70,30 @@ def test_depth_samples_hold_what_the_lidar_saw_where_it_saw_it(tracking):
     assert torch.equal(flipped.image, plain.image.flip(-1))
     with pytest.raises(ConfigError, match="image_scale"):
         FrameSamples(tracking, WINDOW, augment=AugmentConfig(image_scale=(0.9, 1.1)), depth=True)
+
+
+def test_true_depth_lies_where_a_turned_camera_sees_it(tracking):
+    augment = AugmentConfig(0, 0, (1, 1), (1, 1), 0, 0, 0, pitch=0.05, roll=0.03)
+    samples = FrameSamples(
+        tracking, WINDOW, KittiFrame.points_in_view, augment=augment, seed=1, depth=True
+    )
+    sample = samples[0]
+    pixels = project(sample.points, sample.image_from_lidar).round().long()
+    inside = ((pixels >= 0) & (pixels < torch.tensor([640, 192]))).all(1)
+    columns, rows = pixels[inside].T
+    x = torch.cat([sample.points[inside][:, :3], torch.ones(int(inside.sum()), 1)], 1)
+    measured = (x @ sample.image_from_lidar.T)[:, 2]
+    known = sample.depth[rows, columns] > 0
+    assert 0.8 < known.float().mean() < 1  # what only the mirrored border shows has none
+    # Of several points in a pixel the nearest counts.
+    nearer = (sample.depth[rows, columns] / measured)[known]
+    assert nearer.max() < 1.001
+    assert nearer.median() > 0.999
+    unturned = FrameSamples(tracking, WINDOW, depth=True)[0].depth
+    assert (sample.depth.sum(1) - unturned.sum(1)).abs().max() > 100
+    view = ViewConfig(WINDOW, 0.1, 1.0)
+    with pytest.raises(ConfigError, match="pitch and roll must be 0 where depth learns in the"):
+        FrameSamples(tracking, WINDOW, augment=augment, view=view)
 
 
 def test_a_loader_pins_all_of_a_batch(tracking, monkeypatch):

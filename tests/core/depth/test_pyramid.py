@@ -65,6 +65,23 @@ def test_the_block_adds_its_input_where_shapes_allow():
     assert not other(x).any()
 
 
+def test_a_shorter_encoder_gives_the_same_features():
+    whole, short = EfficientNetLite0().eval(), EfficientNetLite0(slice(1, 4)).eval()
+    kept = {n: t for n, t in whole.state_dict().items() if n in short.state_dict()}
+    short.load_state_dict(kept)
+    images = torch.rand(1, 3, 64, 96)
+    for expected, found in zip(whole(images)[1:4], short(images), strict=True):
+        assert torch.equal(expected, found)
+    assert len(short.state_dict()) < len(whole.state_dict())
+
+
+def test_training_leaves_a_frozen_encoder_as_it_is():
+    encoder = EfficientNetLite0(frozen=True).train()
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    assert not encoder(torch.rand(2, 3, 64, 64))[0].requires_grad
+    assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
+
+
 def test_upsampling_keeps_edges_and_means():
     values = torch.tensor([[[[1.0, 9.0]]]])
     weights = torch.full((1, 9, 4, 1, 2), -50.0)
@@ -111,6 +128,18 @@ def test_it_learns_an_edge():
     with torch.inference_mode():
         error = ((model(image) - truth).abs() / truth)[..., [27, 30]]
     assert error.mean() < 0.1
+
+
+def test_the_network_can_tell_a_pixel_by_its_row():
+    """An image without any content shows the ground at one distance per row."""
+    model, _ = make_depth(CONFIG, 0)
+    image = torch.full((1, 3, 64, 64), 0.5)
+    middle = slice(20, 44)  # further from the border than its padding reaches in a few steps
+    with torch.no_grad():
+        before = model(image)[0, middle, 32]
+        model.network.places[0].weight[:, 1] += 1.0
+        after = model(image)[0, middle, 32]
+    assert (after / before).log().std() > 0.01
 
 
 def test_a_folder_brings_the_same_model_back(tmp_path, images):

@@ -7,10 +7,12 @@ from shapely.geometry import Polygon
 
 from kd3d_core.data.synthetic.drive import Drive
 from kd3d_core.data.synthetic.raycast import RayCaster
-from kd3d_core.data.synthetic.street import draw_street
+from kd3d_core.data.synthetic.street import KERB_M, draw_street
 from kd3d_core.data.synthetic.traffic import draw_traffic
+from kd3d_core.geometry.virtual_frame import KITTI_LIDAR_HEIGHT
 
 DURATION_S = 6.0
+LANE, HILL = 5, 0
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +34,13 @@ def test_boxes_are_the_tight_boxes_of_the_meshes(drive: Drive) -> None:
         np.testing.assert_allclose(local.max(0), [*half, box[5]], atol=2e-3)
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_nothing_runs_into_anything(seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "varied"), [(0, False), (1, False), (2, False), (3, True), (4, True), (LANE, True)]
+)
+def test_nothing_runs_into_anything(seed: int, varied: bool) -> None:
     """Footprints of all objects, and of the ego car, are apart at all times."""
     rng = np.random.default_rng(seed)
-    street, speed = draw_street(rng, -45, 230), rng.uniform(5, 11)
+    street, speed = draw_street(rng, -45, 230, varied), rng.uniform(5, 11)
     actors = draw_traffic(street, rng, speed, DURATION_S)
     assert len(actors) > 10
     ego = Polygon([(-2.6, -0.9), (2.1, -0.9), (2.1, 0.9), (-2.6, 0.9)])
@@ -49,6 +53,34 @@ def test_nothing_runs_into_anything(seed: int) -> None:
             footprints.append(affinity.translate(turned, *actor.place(time_s)))
         pairs = STRtree(footprints).query(footprints, "intersects").T
         assert (pairs[:, 0] == pairs[:, 1]).all()
+
+
+def test_a_lane_between_houses_is_one_car_wide() -> None:
+    street = draw_street(np.random.default_rng(LANE), -45, 230, varied=True)
+    assert len(street.lanes) == 1
+    assert street.left.lanes_end - street.right.lanes_end < 3.6
+    assert not street.marked
+
+
+def test_on_a_hill_all_stands_on_the_road_and_the_car_follows_it() -> None:
+    drive = Drive(np.random.SeedSequence(HILL), DURATION_S, varied=True)
+    line = drive.street.line
+    grades = [line.grade(s) for s in range(-40, 160, 10)]
+    assert 0.01 < np.abs(grades).max() < 0.05
+    pose = drive.pose(3.0)
+    lidar_from_world = np.linalg.inv(pose)
+    s = drive._speed * 3.0 + np.linspace(-3, 3, 7)
+    road = np.stack([*line.place(s, np.zeros(7))[:3], np.ones(7)])
+    under = (lidar_from_world @ road)[2]
+    assert under == pytest.approx(np.full(7, -KITTI_LIDAR_HEIGHT), abs=0.02)
+    moment = drive.moment(3.0)
+    bottoms = moment.boxes[:, :3] @ pose[:3, :3].T + pose[:3, 3]
+    places = [line.place(*actor.place(3.0))[:3] for actor in drive.actors]
+    apart = np.linalg.norm(bottoms[:, None, :2] - np.array(places)[None, :, :2], axis=-1)
+    above = bottoms[:, 2] - np.array(places)[apart.argmin(1), 2]
+    assert len(above) > 5
+    assert above.min() > -0.001  # on the road, or on the pavement
+    assert above.max() < KERB_M + 0.001
 
 
 def test_the_ego_car_and_others_move_and_houses_do_not(drive: Drive) -> None:
