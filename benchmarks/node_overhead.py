@@ -9,7 +9,6 @@ the moment DDS has an image to the moment its last result is published, without 
 Needs Jazzy or later, which tell when a message arrived.
 """
 
-import array
 import json
 import os
 import signal
@@ -18,12 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rclpy
+from node_messages import HEIGHT, WIDTH, SteadyDetector, camera_messages
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
@@ -35,15 +33,11 @@ from visualization_msgs.msg import MarkerArray
 
 from kd3d_core.cli.app import run
 from kd3d_core.errors import Kd3dError
-from kd3d_core.geometry.camera import PinholeCamera
-from kd3d_core.models.card import ModelCard
-from kd3d_core.runtime.detections import Detections
 from kd3d_ros.detector_node import DetectorNode, main
 from kd3d_ros.diagnostics import StageTimes
 from kd3d_ros.inputs import ReceivedImage
 from kd3d_ros.intake import Intake
 
-WIDTH, HEIGHT, FOCAL = 1242, 375, 721.5
 STAGES = {
     "wait": "arrival in DDS to the worker",
     "convert": "message to image and camera",
@@ -106,13 +100,7 @@ def _send(frames: int, rate: float, warm_up: int) -> list[float]:
     probe = _Probe()
     executor = SingleThreadedExecutor()
     executor.add_node(probe)
-    noise = np.random.default_rng(0).integers(0, 256, HEIGHT * WIDTH * 3, np.uint8)
-    data = array.array("B")
-    data.frombytes(noise)  # type: ignore[arg-type]
-    image = Image(height=HEIGHT, width=WIDTH, encoding="rgb8", step=3 * WIDTH, data=data)
-    image.header.frame_id = "camera"
-    info = CameraInfo(height=HEIGHT, width=WIDTH)
-    info.k = [FOCAL, 0.0, WIDTH / 2, 0.0, FOCAL, HEIGHT / 2, 0.0, 0.0, 1.0]
+    image, info = camera_messages()
     sent: dict[int, float] = {}
     deadline = time.monotonic() + 60
     try:
@@ -153,32 +141,6 @@ def _summary(times: list[float]) -> list[str]:
     return [f"{statistics.median(times):.2f}", f"{p95:.2f}", str(len(times))]
 
 
-class _InstantDetector:
-    """Always the same answer, at once."""
-
-    class_names = ("Car", "Pedestrian", "Cyclist")
-    trained = True
-    description = "an instant detector"
-    card = ModelCard()
-    sampling_ratio = 0.1
-
-    def __init__(self, points: int, boxes: int) -> None:
-        random = np.random.default_rng(0)
-        self._answer = Detections(
-            points=random.uniform(0, 1, (points, 4)).astype(np.float32),
-            boxes=random.uniform(1, 5, (boxes, 7)).astype(np.float32),
-            scores=np.linspace(1, 0, boxes, dtype=np.float32),
-            labels=(np.arange(boxes) % 3).astype(np.int64),
-        )
-
-    def __call__(self, image: np.ndarray, camera: PinholeCamera) -> Detections:
-        # New arrays, as a real detector's, which has just copied them from its device.
-        return replace(self._answer, points=self._answer.points.copy())
-
-    def notices(self, camera: PinholeCamera) -> dict[str, str]:
-        return {}
-
-
 def _timed(intake: Intake) -> None:
     """Let a frame's time count from its arrival in DDS, not from when rclpy has taken it."""
 
@@ -193,7 +155,7 @@ def _run_node(out: str, points: str, boxes: str) -> int:
     stages = StageTimes(window=100_000)
 
     def make() -> DetectorNode:
-        node = DetectorNode(lambda *_: _InstantDetector(int(points), int(boxes)))
+        node = DetectorNode(lambda *_: SteadyDetector(int(points), int(boxes)))
         _timed(node.intake)
         node.stages = stages
         return node

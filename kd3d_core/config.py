@@ -123,7 +123,18 @@ def _old_settings(value: Any) -> dict[str, Any]:
 
 def save_settings(path: Path, value: Any) -> None:
     """Write a dataclass, or plain values, as a YAML file that `load_config` reads."""
-    write_whole(path, yaml.safe_dump(plain(value), sort_keys=False).encode())
+    write_whole(path, yaml_text(value).encode())
+
+
+def yaml_text(value: Any) -> str:
+    """A dataclass, or plain values, as YAML.
+
+    >>> print(yaml_text({"sides": (192, 640)}), end="")
+    sides:
+    - 192
+    - 640
+    """
+    return yaml.safe_dump(plain(value), sort_keys=False)
 
 
 def parse_yaml(text: str, longest: int = _LONGEST) -> Any:

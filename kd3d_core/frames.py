@@ -22,6 +22,7 @@ from kd3d_core.messages.vision import ImageObjects
 from kd3d_core.models.box_errors import BoxErrors, box_covariances
 from kd3d_core.models.card import Caveat
 from kd3d_core.runtime.detections import Detections
+from kd3d_core.tracking import Tracker, Tracks
 from kd3d_core.visual.frame import Scene, draw_frame, draw_image
 
 
@@ -39,6 +40,8 @@ class Frame:
         truth: annotated objects in the frame of the results, if there are any.
         camera_frame: name of the camera's optical frame; empty if it isn't known.
         recorded: the image as the message it was recorded in, where there is one.
+        world_from_detector: 4x4, where the frame of the results is in one that stands still; None
+            if it isn't known.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Frame:
     truth: ObjectBoxes | None = None
     camera_frame: str = ""
     recorded: Image | CompressedImage | None = None
+    world_from_detector: np.ndarray | None = None
 
     @property
     def image_message(self) -> Image | CompressedImage:
@@ -97,6 +101,7 @@ class FrameResult:
         frame_from_detector: 4x4 from the detector's frame into `frame_id`; None if that is it.
         is_colored: whether points have the colours of the image.
         box_errors: how far boxes are off, by their distance; empty if that isn't known.
+        tracks: the objects that the detections belong to; None if they aren't followed.
     """
 
     frame: Frame
@@ -107,6 +112,16 @@ class FrameResult:
     frame_from_detector: np.ndarray | None = None
     is_colored: bool = False
     box_errors: tuple[BoxErrors, ...] = ()
+    tracks: Tracks | None = None
+
+    def tracked(self, tracker: Tracker) -> "FrameResult":
+        """The same with the tracks that a tracker, which has had the frames before, makes of it."""
+        found = self.detections
+        frame = self.frame
+        tracks = tracker.step(
+            found.boxes, found.scores, self.names, frame.stamp_ns, frame.world_from_detector
+        )
+        return replace(self, tracks=tracks)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -125,8 +140,8 @@ class FrameResult:
 
     @cached_property
     def found(self) -> ObjectBoxes:
-        """The boxes as a message."""
-        boxes, camera = self.detections.boxes, self.frame.camera
+        """The boxes as a message, those that are followed with id and velocity."""
+        boxes, camera, tracks = self.detections.boxes, self.frame.camera, self.tracks
         return ObjectBoxes(
             self.frame.stamp_ns,
             self.frame_id,
@@ -135,6 +150,8 @@ class FrameResult:
             self.detections.scores.astype(np.float64),
             self.frame_from_detector,
             box_covariances(self.box_errors, boxes, camera.lidar_from_camera[:2, 3]),
+            ids=() if tracks is None else tracks.ids_of_detections(len(boxes)),
+            velocities=None if tracks is None else tracks.velocities_of_detections(len(boxes)),
         )
 
     @property
@@ -170,6 +187,7 @@ class FrameResult:
             self.found,
             self.frame.truth,
             self.caveat.short if self.caveat else "",
+            self.tracks,
         )
 
     @cached_property

@@ -48,6 +48,12 @@ def tracking() -> KittiDataset:
 
 
 @pytest.fixture(scope="session")
+def tracking_labels() -> Path:
+    """Labels of these frames with ids, a file in the format of the tracking set."""
+    return shared_data("kitti_tracking_0001") / "label_02_0001_full.txt"
+
+
+@pytest.fixture(scope="session")
 def kitti_object() -> KittiDataset:
     """The first 8 frames of KITTI's object set, with full velodyne scans."""
     return KittiDataset(shared_data("kitti_object"))

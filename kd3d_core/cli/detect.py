@@ -30,6 +30,9 @@ def detect(
     bag_images: bool = False,
     html: Path | None = None,
     rerun: Path | None = None,
+    tracks: Path | None = None,
+    track: bool = False,
+    poses: Path | None = None,
     model: str = "demo",
     device: str = "auto",
     precision: Precision = "auto",
@@ -59,6 +62,13 @@ def detect(
         html: file for a page with pictures to play, latencies, and precision and recall where there
             are labels.
         rerun: file for the Rerun viewer; needs the package rerun-sdk.
+        tracks: file of the objects' tracks: .txt in the format of KITTI's tracking set, or .csv
+            with velocities. Implies --track.
+        track: follow objects over the frames, which must be of one drive and in its order: the
+            outputs have ids, velocities and trails. Where the camera was makes it better: a bag's
+            /tf or odometry, or --poses.
+        poses: of the camera at the images of a folder, in the format of KITTI's odometry set: a
+            line of 12 numbers for each.
         model: a name in config/models or weights, or a YAML file.
         device: auto, cpu, cuda or cuda:N.
         precision: number format of the networks; auto suits the device.
@@ -96,6 +106,7 @@ def detect(
     from kd3d_core.offline.run import detect_frames
     from kd3d_core.offline.store import ResultStore, model_digest
     from kd3d_core.progress import progress_of
+    from kd3d_core.tracking import Tracker
     from kd3d_core.weights import resolve
 
     for weights in load_model_config(model).weights.values():
@@ -113,11 +124,15 @@ def detect(
         if calib is not None or intrinsics
         else None
     )
-    settings = BagSettings(image_topic, info_topic, detector_frame, camera_height, not raw_images)
+    track = track or tracks is not None
+    settings = BagSettings(
+        image_topic, info_topic, detector_frame, camera_height, not raw_images, with_poses=track
+    )
     source = _source(paths, frame_slice(frames), rate, calibration, settings)
+    source = _placed(source, poses, frame_slice(frames), settings)
     if not source.count:
         raise DataError(f"--frames {frames} selects none of the frames in {inputs[0]}")
-    outputs = _Outputs(kitti, png, mp4, bag, bag_images, html, rerun, overwrite)
+    outputs = _Outputs(kitti, png, mp4, bag, bag_images, html, rerun, tracks, overwrite)
     facts = {"from": str(paths[0]), "model": model, "trained on": card.trained_on}
     sinks = _sinks(outputs, source, facts)
 
@@ -127,7 +142,9 @@ def detect(
     detector = CameraDetector.from_config(model, device, precision)
     store = ResultStore(results, model_digest(detector.model.config, detector.description))
     with exit_on_sigterm(), progress_of("detecting", source.count) as step:
-        outcome = detect_frames(source, detector, store, sinks, score_threshold, step)
+        outcome = detect_frames(
+            source, detector, store, sinks, score_threshold, step, Tracker() if track else None
+        )
     _report(outcome)
     print(f"the model was trained on: {card.trained_on}")
     if score_threshold is None and card.score_thresholds:
@@ -179,6 +196,22 @@ def _source(
     return image_source(images, calibration, wanted, rate_hz)
 
 
+def _placed(
+    source: "Source", poses: Path | None, wanted: slice, settings: "BagSettings"
+) -> "Source":
+    """The source with the poses of a file, if there is one."""
+    if poses is None:
+        return source
+    from kd3d_core.offline.bag_source import BagImages
+    from kd3d_core.offline.poses import with_poses
+
+    if isinstance(source.references, BagImages):
+        raise Kd3dError("--poses is for images; a bag has /tf or odometry")
+    if not settings.with_poses:
+        raise Kd3dError("--poses are for objects that are followed: give --track or --tracks FILE")
+    return with_poses(source, poses, wanted)
+
+
 def _folders_read(paths: Sequence[Path]) -> set[Path]:
     """Where files of the inputs lie, which outputs must not replace."""
     parts = [f"{root}{part}" for root in ("", "training/") for part in ("image_2", "label_2")]
@@ -212,6 +245,7 @@ class _Outputs:
     bag_images: bool
     html: Path | None
     rerun: Path | None
+    tracks: Path | None
     overwrite: bool
 
 
@@ -237,9 +271,13 @@ def _sinks(outputs: _Outputs, source: "Source", facts: dict[str, str]) -> "list[
         sinks.append(ReportSink(outputs.html, "kd3d-detect", facts, source.rate_hz))
     if outputs.rerun is not None:
         sinks.append(RerunSink(outputs.rerun))
+    if outputs.tracks is not None:
+        from kd3d_core.offline.track_sink import TrackSink
+
+        sinks.append(TrackSink(outputs.tracks))
     if not sinks:
         raise Kd3dError(
-            "nothing to write: give any of --kitti, --png, --mp4, --bag, --html, --rerun"
+            "nothing to write: give any of --kitti, --png, --mp4, --bag, --html, --rerun, --tracks"
         )
     return sinks
 
@@ -279,6 +317,8 @@ def main() -> int:
         examples=[
             "kd3d-detect ~/kitti/tracking_0001 --kitti out/labels --png out/pictures",
             "kd3d-detect drive.mcap --bag out/detections --mp4 out/drive.mp4 --html out/drive.html",
+            "kd3d-detect drive.mcap --tracks out/tracks.csv --mp4 out/drive.mp4",
+            "kd3d-detect data/drive --poses data/drive/poses.txt --tracks out/tracks.txt",
             "kd3d-detect drive.mcap --bag out/with_images --bag-images",
             "kd3d-detect out/bag --detector-frame velodyne --rerun out/drive.rrd",
             "kd3d-detect photos/ --calib front.yaml --raw-images --camera-height 0.6 --png out/png",

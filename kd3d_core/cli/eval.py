@@ -1,4 +1,4 @@
-"""`kd3d-eval`: detections by KITTI's average precision, and depth maps against LiDAR."""
+"""`kd3d-eval`: detections by KITTI's average precision, tracks, and depth maps against LiDAR."""
 
 import json as jsonlib
 import logging
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kd3d_core.cli.app import run
 from kd3d_core.cli.check import check
+from kd3d_core.cli.eval_tracking import tracking
 from kd3d_core.cli.table import print_table
 from kd3d_core.errors import Kd3dError
 from kd3d_core.files import write_whole
@@ -181,11 +182,61 @@ def report(
     )
 
 
-def _metres(word: str) -> float:
+def errors(
+    *,
+    labels: Path,
+    detections: Path,
+    origin: str,
+    ids: Path | None = None,
+    model: str | None = None,
+    score_threshold: float | None = None,
+    borders: list[str] = ["10", "20", "30", "40", "60", "80"],  # noqa: B006 - never changed
+    fewest: int = 20,
+) -> None:
+    """How far boxes are off, by their distance, as lines for the card in `model.yaml`.
+
+    The node makes the covariance of poses of them.
+
+    Args:
+        labels: folder of label files, one per frame: frames that the model was not trained on.
+        detections: folder of detection files; a frame without one has no detections.
+        origin: which frames these are, in a few words, for who reads the card.
+        ids: file that lists the frames to evaluate; default: all that have labels.
+        model: whose thresholds choose the detections: a name in config/models or weights, or a YAML
+            file.
+        score_threshold: one for all classes instead; with neither, all detections count.
+        borders: distances over ground at which rows end, metres.
+        fewest: boxes that a row needs; one that has fewer goes into the next.
+    """
+    from kd3d_core.classes import BENCHMARK_CLASSES
+    from kd3d_core.config import plain, yaml_text
+    from kd3d_core.data.splits import read_split
+    from kd3d_core.evaluation.box_errors import measure_box_errors
+    from kd3d_core.evaluation.kitti_files import read_frames
+
+    distances = [_metres(word, "borders") for word in borders]
+    if distances != sorted(set(distances)) or distances[0] <= 0:
+        raise Kd3dError(f"--borders {' '.join(borders)}: give rising distances")
+    thresholds: dict[str, float] = {}
+    if score_threshold is not None:
+        thresholds = dict.fromkeys(BENCHMARK_CLASSES, score_threshold)
+    elif model is not None:
+        from kd3d_core.models.config import load_model_config
+
+        thresholds = load_model_config(model).card.score_thresholds
+    frames = read_frames(labels, detections, None if ids is None else read_split(ids))
+    rows = measure_box_errors(frames.ground_truth, frames.detections, thresholds, distances, fewest)
+    card = {"box_errors": plain(rows), "box_errors_from": origin}
+    print(yaml_text({"card": card}), end="")
+
+
+def _metres(word: str, option: str = "bands") -> float:
     try:
         return float(word)
     except ValueError:
-        raise Kd3dError(f"--bands {word}: write metres, for example --bands 0 10 20 40") from None
+        raise Kd3dError(
+            f"--{option} {word}: write metres, for example --{option} 10 20 40"
+        ) from None
 
 
 def _print_ap(result: "KittiAP") -> None:
@@ -236,9 +287,18 @@ def _write_json(path: Path, content: Any) -> None:
 def main() -> int:
     """Entry point."""
     return run(
-        {"kitti": kitti, "depth": depth, "report": report, "check": check},
+        {
+            "kitti": kitti,
+            "depth": depth,
+            "report": report,
+            "errors": errors,
+            "tracking": tracking,
+            "check": check,
+        },
         prog="kd3d-eval",
-        description="Evaluate detections and depth maps with the metrics that papers report.",
+        description=(
+            "Evaluate detections, tracks and depth maps with the metrics that papers report."
+        ),
         examples=[
             "kd3d-eval kitti --labels data/kitti/training/label_2 --detections out/detections",
             "kd3d-eval kitti --labels LABELS --detections DETECTIONS --ids val.txt --json ap.json",
@@ -248,6 +308,8 @@ def main() -> int:
             "kd3d-eval report --labels LABELS --detections RUN --data data/kitti --model demo "
             "--out report.html",
             "kd3d-eval report --labels LABELS --detections RUN --other RUN2 --out both.html",
+            "kd3d-eval tracking --labels data/kitti/training/label_02 --tracks out/tracks",
+            "kd3d-eval errors --labels LABELS --detections RUN --model demo --origin 'my garage'",
             "kd3d-eval check data/kitti --every 100 --html calibration.html",
         ],
     )

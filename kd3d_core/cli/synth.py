@@ -51,7 +51,9 @@ def synth(
         out: folder for a data set in KITTI's layout; frames that it has already are kept.
         bag: folder of a bag to write, besides or instead.
         seed: the same seed makes the same bytes.
-        sequence: one drive at 10 Hz, instead of a scene of its own for each frame.
+        sequence: one drive at 10 Hz, instead of a scene of its own for each frame. Beside its
+            frames are tracks.txt, labels with ids as in KITTI's tracking set, and poses.txt, where
+            the camera was, as in KITTI's odometry set.
         workers: processes; 0 for one per CPU.
         width: image width in pixels.
         height: image height in pixels.
@@ -77,6 +79,7 @@ def synth(
     from kd3d_core.data.synthetic.lidar import LidarConfig
     from kd3d_core.data.synthetic.render import render
     from kd3d_core.data.synthetic.rig import CameraConfig, RigVariation
+    from kd3d_core.data.synthetic.tracks import write_tracks
 
     if out is None and bag is None:
         raise Kd3dError("nothing to write: give --out FOLDER, --bag FOLDER, or both")
@@ -108,6 +111,8 @@ def synth(
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kd3d-synth-")))
         render(config, folder, workers)
+        if sequence and out is not None:
+            write_tracks(config, out)
         if out is not None:
             print(f"{out}: {frames} frames")
         if bag is not None:

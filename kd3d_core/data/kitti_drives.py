@@ -25,7 +25,8 @@ from kd3d_core.data.kitti_calib import (
     read_kitti_calib,
 )
 from kd3d_core.data.kitti_oxts import odom_from_imu
-from kd3d_core.data.labels import Label, read_tracking_labels
+from kd3d_core.data.labels import Label
+from kd3d_core.data.track_labels import read_tracking_labels
 from kd3d_core.errors import CalibrationError, DataError, listed
 from kd3d_core.files import files_in, read_text
 from kd3d_core.geometry.camera import PinholeCamera

@@ -44,6 +44,14 @@ def box_labels(
 
     Their 2D boxes are clipped to the camera's image. Boxes outside of it are left out.
     """
+    labels = all_box_labels(detected, scores, names, camera)
+    return [label for label in labels if label.has_image_box]
+
+
+def all_box_labels(
+    detected: np.ndarray, scores: Sequence[float], names: Sequence[str], camera: PinholeCamera
+) -> list[Label]:
+    """As `box_labels`, N of them: boxes outside of the image have no 2D box."""
     location, dimensions, rotation_y = boxes.to_kitti(detected, camera.lidar_from_camera)
     labels = [
         Label(
@@ -59,7 +67,7 @@ def box_labels(
         )
         for i in range(len(detected))
     ]
-    return [label for label in _seen(labels, detected, camera) if label.has_image_box]
+    return _seen(labels, detected, camera)
 
 
 def with_image_boxes(labels: Sequence[Label], camera: PinholeCamera) -> list[Label]:

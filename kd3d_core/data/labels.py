@@ -216,23 +216,6 @@ def read_labels(path: Path | str) -> list[Label]:
     return [label for _, label in _numbered_labels(path)]
 
 
-def read_tracking_labels(path: Path | str) -> dict[int, list[Label]]:
-    """Labels of a sequence of KITTI's tracking set, by frame: frame and track id, then a label.
-
-    `DataError` as `read_labels`. Tracks are not kept.
-    """
-    labels: dict[int, list[Label]] = {}
-    for number, line in enumerate(read_text(path, _MOST_BYTES).splitlines(), 1):
-        if not line.strip():
-            continue
-        frame, _, rest = line.strip().partition(" ")
-        track, _, rest = rest.strip().partition(" ")
-        if not frame.isdecimal() or not track.removeprefix("-").isdecimal():
-            raise DataError(f"{path}:{number}: a tracking label begins with frame and track id")
-        labels.setdefault(int(frame), []).append(Label.parse(rest, f"{path}:{number}"))
-    return labels
-
-
 def read_detections(path: Path | str) -> list[Label]:
     """As `read_labels`, for files whose every line must have a score."""
     detections = []

@@ -10,7 +10,7 @@ import numpy as np
 
 from kd3d_core.errors import CalibrationError, shown
 from kd3d_core.messages.types import PointCloud
-from kd3d_core.runtime.bag_transforms import BagTransforms
+from kd3d_core.runtime.bag_transforms import BagTransforms, steady_frame
 
 MOVED = "each point moved"
 MOVED_WHOLE = "moved as a whole: the cloud has no times of its points"
@@ -19,9 +19,6 @@ MOVED_WHOLE = "moved as a whole: the cloud has no times of its points"
 # a second, that is 0.1 mm off at 50 m.
 _STEP_S = 0.002
 _MOST_STEPS = 1000
-# REP 105: in `odom` a robot moves continuously; in the frames above it, it jumps when it finds out
-# where it is.
-_CONTINUOUS = "odom"
 
 
 def move_points(
@@ -95,7 +92,7 @@ class MotionCorrection:
         self._transforms.follow(recorded_ns)
         frame, buffer = cloud.frame_id.lstrip("/"), self._transforms.buffer
         chain = [frame, *buffer.ancestors(frame, stamp_ns)]
-        fixed = self._fixed_frame or _continuous(chain)
+        fixed = self._fixed_frame or steady_frame(chain)
         if not any(map(buffer.moves, chain)):
             return cloud.points, f"not moved: neither /tf nor odometry moves {shown(frame)!r}"
         times_s = np.zeros(len(cloud.points)) if cloud.times_s is None else cloud.times_s
@@ -124,16 +121,10 @@ class MotionCorrection:
         """
         self._transforms.follow(recorded_ns)
         frame, buffer = frame.lstrip("/"), self._transforms.buffer
-        fixed = self._fixed_frame or _continuous([frame, *buffer.ancestors(frame, stamp_ns)])
+        fixed = self._fixed_frame or steady_frame([frame, *buffer.ancestors(frame, stamp_ns)])
         try:
             then, now = (buffer.lookup(fixed, frame, each) for each in (stamp_ns, to_ns))
         except CalibrationError:
             return None
         change: np.ndarray = np.linalg.inv(now) @ then
         return change
-
-
-def _continuous(chain: list[str]) -> str:
-    """Of the frames over one, that in which it moves without jumps."""
-    named = [name for name in chain if name.rpartition("/")[2].endswith(_CONTINUOUS)]
-    return named[0] if named else chain[-1]

@@ -98,6 +98,22 @@ def _ground_rotation(lidar_from_camera: np.ndarray) -> np.ndarray:
     return plane
 
 
+def moved(boxes: np.ndarray, to_from: np.ndarray) -> np.ndarray:
+    """Boxes `(N, 7)` in frame `to`, by the 4x4 rigid transform `to_from`; float64.
+
+    Headings are turned by the full rotation and seen from above. Where it tilts, so should the
+    boxes, which they can't: they stay upright.
+
+    >>> quarter_turn = np.array([[0, -1, 0, 5], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    >>> moved(np.array([[10.0, 0, -1.7, 4, 1.6, 1.5, 0]]), quarter_turn).round(2).tolist()
+    [[5.0, 10.0, -1.7, 4.0, 1.6, 1.5, 1.57]]
+    """
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 7)
+    heading = np.stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6])], -1) @ to_from[:2, :2].T
+    yaw = np.arctan2(heading[:, 1], heading[:, 0])
+    return np.column_stack([transform(boxes[:, :3], to_from), boxes[:, 3:6], yaw])
+
+
 def to_ros(
     boxes: np.ndarray, frame_from_boxes: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

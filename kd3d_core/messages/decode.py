@@ -136,12 +136,14 @@ def _boxes(message: Any) -> ObjectBoxes:
         best = max(detection.results, key=lambda result: result.hypothesis.score, default=None)
         names.append("" if best is None else best.hypothesis.class_id)
         scores.append(0.0 if best is None else best.hypothesis.score)
+    ids = tuple(detection.id for detection in message.detections)
     return ObjectBoxes(
         stamp_ns(message.header),
         message.header.frame_id,
         from_ros(np.array(centers), np.array(quaternions), np.array(sizes)),
         tuple(names),
         np.array(scores, np.float64),
+        ids=ids if any(ids) else (),
     )
 
 

@@ -124,7 +124,7 @@ def _odometry(writer: CdrWriter, message: Odometry) -> None:
 
 
 def _boxes(writer: CdrWriter, message: ObjectBoxes) -> None:
-    """Geometric centres, `id` left empty; the pose is in each result as well."""
+    """Geometric centres; the pose is in each result as well."""
     from kd3d_core.geometry.boxes import to_ros  # imports torch
 
     centers, quaternions, sizes = to_ros(message.boxes, message.frame_from_boxes)
@@ -134,12 +134,13 @@ def _boxes(writer: CdrWriter, message: ObjectBoxes) -> None:
     header = header_block(message.stamp_ns, message.frame_id)
     writer.block(4, header)
     writer.numbers("I", len(rows))
-    for row, name in zip(rows, message.names, strict=True):
+    ids = message.ids or ("",) * len(rows)
+    for row, name, number in zip(rows, message.names, ids, strict=True):
         writer.block(4, header)
         writer.numbers("I", 1)  # results
         writer.text(name)
         writer.array(row)
-        writer.text("")  # id
+        writer.text(number)
 
 
 def _covariances(message: ObjectBoxes) -> np.ndarray:

@@ -21,30 +21,34 @@ _LINE_WIDTH_M = 0.06
 _TEXT_HEIGHT_M = 0.6
 # Into a box's eight corners, its middle and the tip of its heading.
 _LINES = np.append(box_geometry.EDGES.ravel(), [8, 9])
+_PATH_COLOR = (1.0, 1.0, 1.0, 1.0)
 _NO_POINTS = np.empty((0, 3))
 
 
 def encode_markers(objects: ObjectBoxes, color_of: Callable[[str], tuple[int, int, int]]) -> bytes:
-    """A `visualization_msgs/MarkerArray` in CDR: wireframes with headings, class and score.
+    """A `visualization_msgs/MarkerArray` in CDR: wireframes with headings, class, id and score.
 
     First a marker that deletes all earlier ones, then lines for each class, then a text above
     each box. The lines of a class, in namespace `boxes`, are one LINE_LIST: for each box twelve
-    edges and a line from its middle out of its front.
+    edges and a line from its middle out of its front. Where velocities are known, another one, in
+    namespace `velocities`, has a line from each middle to where it would be in a second.
 
     Args:
         color_of: RGB, 0 to 255, of a class.
     """
     boxes = np.asarray(objects.boxes, np.float64)
-    lines, above = _lines(boxes), _above(boxes)
+    lines, above, paths = _lines(boxes), _above(boxes), _paths(boxes, objects.velocities)
     if objects.frame_from_boxes is not None:
-        lines, above = (transform(places, objects.frame_from_boxes) for places in (lines, above))
+        lines, above, paths = (
+            transform(places, objects.frame_from_boxes) for places in (lines, above, paths)
+        )
     names = np.array(objects.names, object)
     header = header_block(objects.stamp_ns, objects.frame_id)
     present = dict.fromkeys(objects.names)
     colors = {name: [*(part / 255 for part in color_of(name)), 1.0] for name in present}
 
     writer = CdrWriter()
-    writer.numbers("I", 1 + len(colors) + len(boxes))
+    writer.numbers("I", 1 + len(colors) + len(boxes) + bool(len(paths)))
     _write(writer, header, action=_DELETEALL)
     for number, (name, color) in enumerate(colors.items()):
         _write(
@@ -57,8 +61,18 @@ def encode_markers(objects: ObjectBoxes, color_of: Callable[[str], tuple[int, in
             color=color,
             points=lines[names == name],
         )
-    rows = zip(above.tolist(), objects.names, objects.scores.tolist(), strict=True)
-    for number, (place, name, score) in enumerate(rows):
+    if len(paths):
+        _write(
+            writer,
+            header,
+            namespace="velocities",
+            kind=_LINE_LIST,
+            scale=(_LINE_WIDTH_M, 0.0, 0.0),
+            color=_PATH_COLOR,
+            points=paths,
+        )
+    rows = zip(above.tolist(), objects.names, objects.captions, strict=True)
+    for number, (place, name, caption) in enumerate(rows):
         _write(
             writer,
             header,
@@ -68,7 +82,7 @@ def encode_markers(objects: ObjectBoxes, color_of: Callable[[str], tuple[int, in
             position=place,
             scale=(0.0, 0.0, _TEXT_HEIGHT_M),
             color=colors[name],
-            text=f"{name} {score:.2f}",
+            text=caption,
         )
     return writer.message()
 
@@ -81,6 +95,15 @@ def _lines(boxes: np.ndarray) -> np.ndarray:
     vertices = np.concatenate([corners, center, center + 1.5 * (front - center)], 1)
     lines: np.ndarray = vertices[:, _LINES]
     return lines
+
+
+def _paths(boxes: np.ndarray, velocities: np.ndarray | None) -> np.ndarray:
+    """Ends of a line along each known velocity, `(K, 2, 3)`."""
+    if velocities is None:
+        return np.empty((0, 2, 3))
+    known = np.isfinite(velocities).all(1)
+    middle = box_geometry.corners(boxes[known]).mean(1)
+    return np.stack([middle, middle + velocities[known]], 1)
 
 
 def _above(boxes: np.ndarray) -> np.ndarray:

@@ -203,6 +203,10 @@ class ObjectBoxes:
             that is it.
         covariances: `(N, 6, 6)` of x, y, z (m) and the turns about them (rad), in the boxes' own
             frame; 0 where it isn't known, None if it is nowhere.
+        ids: `(N,)` of the objects, the same over time; empty for one that isn't followed, or if
+            none is.
+        velocities: `(N, 3)` metres per second in the boxes' frame, NaN where it isn't known; None
+            if it is nowhere. The message has no place for them, markers show them.
     """
 
     ros_type: ClassVar[str] = "vision_msgs/msg/Detection3DArray"
@@ -213,6 +217,22 @@ class ObjectBoxes:
     scores: np.ndarray
     frame_from_boxes: np.ndarray | None = None
     covariances: np.ndarray | None = None
+    ids: tuple[str, ...] = ()
+    velocities: np.ndarray | None = None
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """What pictures and markers write above each box: class, id if there is one, score.
+
+        >>> box = np.zeros((1, 7), np.float32)
+        >>> ObjectBoxes(0, "velodyne", box, ("Car",), np.array([0.9]), ("12",)).captions
+        ('Car 12 0.90',)
+        """
+        ids = self.ids or ("",) * len(self.names)
+        return tuple(
+            " ".join(filter(None, (name, number, f"{score:.2f}")))
+            for name, number, score in zip(self.names, ids, self.scores.tolist(), strict=True)
+        )
 
 
 Message = Image | CompressedImage | CameraInfo | PointCloud | Transforms | Odometry | ObjectBoxes

@@ -7,6 +7,8 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from kd3d_core.data.bag import BagReader, RawMessage
 from kd3d_core.data.bag.choice import CameraTopics, choose_camera, topics_of
 from kd3d_core.data.kitti_bag import TRUTH_TOPIC
@@ -36,6 +38,7 @@ class BagSettings:
             empty: a virtual one.
         camera_height: metres over the ground, for the virtual frame.
         rectified: whether the images are rectified already.
+        with_poses: whether frames are told where the detector was, by `/tf` or odometry.
     """
 
     image_topic: str = ""
@@ -43,6 +46,7 @@ class BagSettings:
     detector_frame: str = ""
     camera_height: float = 1.65
     rectified: bool = True
+    with_poses: bool = False
 
 
 def bag_source(path: Path, settings: BagSettings, wanted: slice) -> Source:
@@ -52,7 +56,7 @@ def bag_source(path: Path, settings: BagSettings, wanted: slice) -> Source:
         count, rate_hz = reader.topics[topics.images].count, _rate_hz(reader, topics.images)
     numbers = range(count)[wanted]
     results_frame = settings.detector_frame.lstrip("/") or VIRTUAL_FRAME
-    references = _BagImages(path, settings, topics, numbers)
+    references = BagImages(path, settings, topics, numbers)
     names = tuple(map(_frame_name, numbers))
     return Source(references, names, rate_hz, results_frame, topics)
 
@@ -89,7 +93,9 @@ def _rate_hz(reader: BagReader, topic: str) -> float:
 
 
 @dataclass(frozen=True)
-class _BagImages:
+class BagImages:
+    """The references of a bag."""
+
     path: Path
     settings: BagSettings
     topics: CameraTopics
@@ -107,7 +113,7 @@ class _BagImages:
                 image_is_rectified=settings.rectified,
             ) as cameras,
         ):
-            frames = _Frames(reader, cameras, settings.detector_frame.lstrip("/"))
+            frames = _Frames(reader, cameras, settings)
             raws = enumerate(reader.messages((self.topics.images,)))
             for number, raw in islice(raws, self.numbers.start, self.numbers.stop):
                 name = _frame_name(number)
@@ -117,10 +123,11 @@ class _BagImages:
 class _Frames:
     """Makes frames of image messages; warns once of what is odd about them."""
 
-    def __init__(self, reader: BagReader, cameras: BagCameras, detector_frame: str) -> None:
+    def __init__(self, reader: BagReader, cameras: BagCameras, settings: BagSettings) -> None:
         self._reader = reader
         self._cameras = cameras
-        self._detector_frame = detector_frame
+        self._detector_frame = settings.detector_frame.lstrip("/")
+        self._with_poses = settings.with_poses
         self._warn_once = Once(lambda text: _log.warning("%s: %s", self._reader.path, text))
         truth = [name for name in topics_of(reader, ObjectBoxes) if name == TRUTH_TOPIC]
         self._truths = {
@@ -148,7 +155,17 @@ class _Frames:
             truth = None
         camera_frame = self._cameras.source.frame_of(image.frame_id)
         extrinsics = self._extrinsics(stamp_ns, camera_frame, camera)
-        return Frame(name, stamp_ns, pixels, camera, extrinsics, truth, camera_frame, image)
+        pose = self._pose(camera_frame, camera, stamp_ns, raw.stamp_ns)
+        return Frame(name, stamp_ns, pixels, camera, extrinsics, truth, camera_frame, image, pose)
+
+    def _pose(
+        self, camera_frame: str, camera: PinholeCamera, stamp_ns: int, recorded_ns: int
+    ) -> np.ndarray | None:
+        """Where the detector is in a frame that stands still, if it is asked for and known."""
+        if not self._with_poses:
+            return None
+        pose = self._cameras.transforms.steady_pose(camera_frame, stamp_ns, recorded_ns)
+        return None if pose is None else pose @ camera.camera_from_lidar
 
     def _extrinsics(self, stamp_ns: int, parent: str, camera: PinholeCamera) -> Transform | None:
         """Where the virtual frame is, as the node tells TF: a child of the camera's."""

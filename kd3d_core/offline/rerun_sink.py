@@ -89,8 +89,8 @@ class RerunSink:
                 quaternions=quaternions,
                 colors=[color or class_color(name) for name in objects.names],
                 labels=[
-                    name if color else f"{name} {score:.2f}"
-                    for name, score in zip(objects.names, objects.scores, strict=True)
+                    name if color else caption
+                    for name, caption in zip(objects.names, objects.captions, strict=True)
                 ],
             ),
         )

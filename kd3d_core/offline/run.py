@@ -13,6 +13,7 @@ from kd3d_core.offline.sinks import Sink
 from kd3d_core.offline.source import Source
 from kd3d_core.offline.store import ResultStore
 from kd3d_core.runtime.detections import Detector
+from kd3d_core.tracking import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ def detect_frames(
     sinks: Sequence[Sink],
     score_threshold: float | None = None,
     on_frame: Callable[[], None] = lambda: None,
+    tracker: Tracker | None = None,
 ) -> Outcome:
     """Detect in all frames, and give what was found to the sinks, in the frames' order.
 
@@ -51,6 +53,7 @@ def detect_frames(
             cuts off leaves none of the outputs that are one file.
         score_threshold: boxes with a lower score are kept in `store` only; default: the model's
             own thresholds, by class.
+        tracker: follows the objects; None: each frame is on its own.
 
     Raises:
         Kd3dError: an output can't be written, the source breaks off, or no frame at all could be
@@ -92,6 +95,8 @@ def detect_frames(
                 source.results_frame,
                 caveat(detector.trained, detector.card),
             )
+            if tracker is not None:
+                result = result.tracked(tracker)
             for sink in sinks:
                 sink.add(result)
             on_frame()

@@ -118,6 +118,24 @@ class BagTransforms:
                 if not self.learn_more():
                     raise
 
+    def steady_pose(self, frame: str, stamp_ns: int, recorded_ns: int) -> np.ndarray | None:
+        """Where a frame is in the steady one above it: the 4x4 `steady_from_frame`.
+
+        None where nothing moves it, or where that isn't known for this time.
+
+        Args:
+            recorded_ns: as for `lookup`, whose errors these are, too.
+        """
+        self.follow(recorded_ns)
+        frame = frame.lstrip("/")
+        chain = [frame, *self.buffer.ancestors(frame, stamp_ns)]
+        if not any(map(self.buffer.moves, chain)):
+            return None
+        try:
+            return self.lookup(steady_frame(chain), frame, stamp_ns, recorded_ns)
+        except CalibrationError:
+            return None
+
     def require_path(self, target: str, source: str) -> None:
         """Refuse two frames that nothing in the bag joins, whatever the time.
 
@@ -189,6 +207,19 @@ class BagTransforms:
             self.buffer.add(found.parent, found.child, found.parent_from_child, stamp_ns)
         except CalibrationError as error:
             self._warn_once(str(error))
+
+
+def steady_frame(chain: list[str]) -> str:
+    """Of a frame and those above it, the one in which it moves without jumps.
+
+    REP 105: in `odom` a robot moves continuously; in the frames above it, it jumps when it finds
+    out where it is.
+
+    >>> steady_frame(["camera", "base_link", "odom", "map"]), steady_frame(["camera", "world"])
+    ('odom', 'world')
+    """
+    named = [name for name in chain if name.rpartition("/")[2].endswith("odom")]
+    return named[0] if named else chain[-1]
 
 
 def decoded(

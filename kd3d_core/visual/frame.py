@@ -6,9 +6,11 @@ import numpy as np
 
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.messages.types import ObjectBoxes
+from kd3d_core.tracking import Tracks
 from kd3d_core.visual.bev import BevView, draw_cloud, draw_footprints
 from kd3d_core.visual.colors import TRUTH_COLOR, class_color
 from kd3d_core.visual.image import draw_boxes, line_width, write, write_caveat
+from kd3d_core.visual.trails import draw_trails_above, draw_trails_in_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +24,7 @@ class Scene:
         found: detections, drawn in the colours of their classes.
         truth: labels, drawn in white.
         caveat: why not to trust the detections, written into the corner of the image.
+        tracks: objects that are followed, whose trails are drawn.
     """
 
     image: np.ndarray
@@ -30,6 +33,7 @@ class Scene:
     found: ObjectBoxes
     truth: ObjectBoxes | None = None
     caveat: str = ""
+    tracks: Tracks | None = None
 
 
 def draw_frame(scene: Scene, title: str = "") -> np.ndarray:
@@ -47,10 +51,11 @@ def draw_image(scene: Scene) -> np.ndarray:
     picture = np.ascontiguousarray(scene.image).copy()
     if truth is not None:
         draw_boxes(picture, truth.boxes, camera, [TRUTH_COLOR] * len(truth.boxes))
+    if scene.tracks is not None:
+        draw_trails_in_image(picture, scene.tracks, camera)
     order = _weakest_first(found)
-    names = [found.names[index] for index in order]
-    texts = [f"{name} {score:.2f}" for name, score in zip(names, found.scores[order], strict=True)]
-    colors = [class_color(name) for name in names]
+    texts = [found.captions[index] for index in order]
+    colors = [class_color(found.names[index]) for index in order]
     draw_boxes(picture, found.boxes[order], camera, colors, texts)
     if scene.caveat:
         write_caveat(picture, scene.caveat)
@@ -63,6 +68,8 @@ def draw_above(view: BevView, scene: Scene, title: str = "") -> np.ndarray:
     picture = draw_cloud(view, scene.points)
     if truth is not None:
         draw_footprints(picture, view, truth.boxes, [TRUTH_COLOR] * len(truth.boxes))
+    if scene.tracks is not None:
+        draw_trails_above(picture, scene.tracks, view)
     order = _weakest_first(found)
     colors = [class_color(found.names[index]) for index in order]
     draw_footprints(picture, view, found.boxes[order], colors, 2)

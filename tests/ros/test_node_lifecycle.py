@@ -1,5 +1,6 @@
 """What loads, runs and ends the node, and what is left of it: with a fake detector, over DDS."""
 
+import threading
 import weakref
 from typing import Any
 
@@ -10,6 +11,7 @@ from fake_detector import FakeDetector
 from lifecycle_msgs.srv import GetState
 from node_helpers import image_message
 from node_setup import Start, held_in_model
+from rclpy.parameter import Parameter
 
 from kd3d_core.errors import WeightsError
 
@@ -105,7 +107,9 @@ def test_lifecycle(start: Start) -> None:
     assert setup.node.counters.processed == setup.node.counters.received == 3
 
 
-def test_cleanup_gives_the_memory_back(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_model_twenty_times_leaves_nothing_behind(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     emptied: list[int] = []
     loaded: list[weakref.ref[FakeDetector]] = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(len(alive())))
@@ -113,22 +117,37 @@ def test_cleanup_gives_the_memory_back(start: Start, monkeypatch: pytest.MonkeyP
     def alive() -> list[Any]:
         return [one for one in loaded if one() is not None]
 
-    def load(*_: str) -> FakeDetector:
+    def load(model: str, *_: str) -> FakeDetector:
         assert not alive()
         detector = FakeDetector()
+        detector.description = model
         detector.before = lambda: detector  # a cycle, as models have
         loaded.append(weakref.ref(detector))
         return detector
 
+    def resources() -> tuple[int, int, int]:
+        node = setup.node
+        return len(list(node.subscriptions)), len(list(node.publishers)), threading.active_count()
+
     setup = start(load=load, autostart=False)
-    for _ in range(2):
+    after: list[tuple[int, int, int]] = []
+    for number in range(20):
+        (changed,) = setup.node.set_parameters([Parameter("model", value=f"model {number}")])
+        assert changed.successful
         setup.node.trigger_configure()
         setup.node.trigger_activate()
         assert len(alive()) == 1
+        setup.camera.statuses.clear()
+        setup.ready()
+        setup.send(image_message(stamp=number))
+        setup.fresh_status()
+        assert setup.camera.value("detector") == f"model {number}"
         setup.node.trigger_deactivate()
         setup.node.trigger_cleanup()
-    assert emptied == [0, 0]
-    assert len(loaded) == 2
+        after.append(resources())
+    assert emptied == [0] * 20
+    assert setup.node.counters.processed == 20
+    assert set(after) == {after[0]}
 
 
 def test_frame_in_the_mailbox_at_the_end_counts_as_dropped(start: Start) -> None:

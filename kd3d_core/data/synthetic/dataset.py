@@ -71,7 +71,7 @@ def render_frame(config: SynthConfig, index: int) -> Frame:
     rig = frame_rig(config, index)
     varied = config.streets == "varied"
     if config.sequence:
-        moment = _sequence(config.seed, config.frames, varied).moment(index / RATE_HZ)
+        moment = sequence_drive(config).moment(index / RATE_HZ)
     else:
         moment = Drive(np.random.SeedSequence((config.seed, index, 0)), varied=varied).moment()
     # The camera's settings don't change within a drive, its noise does.
@@ -89,6 +89,11 @@ def frame_rig(config: SynthConfig, index: int) -> Rig:
     """The sensors of frame number `index`."""
     rng = np.random.default_rng((config.seed, 0 if config.sequence else index, 3))
     return Rig(config.variation.draw(config.camera, rng))
+
+
+def sequence_drive(config: SynthConfig) -> Drive:
+    """The drive of a sequence; one is kept in memory."""
+    return _sequence(config.seed, config.frames, config.streets == "varied")
 
 
 @lru_cache(maxsize=1)

@@ -73,6 +73,15 @@ class Drive:
         pose[:3, 3] = np.array([x, y, z]) + KITTI_LIDAR_HEIGHT * pose[:3, 2]
         return pose
 
+    def places(self, time_s: float) -> np.ndarray:
+        """Where all actors stand in the world at a time, `(A, 3)`, also those that nobody sees."""
+        return np.array([self._place(actor, time_s)[:3] for actor in self.actors]).reshape(-1, 3)
+
+    def _place(self, actor: Actor, time_s: float) -> tuple[float, float, float, float]:
+        """x, y, z and yaw in the world."""
+        x, y, z, heading = self.street.line.place(*actor.place(time_s))
+        return float(x), float(y), float(z + actor.z), float(heading) + actor.heading
+
     def moment(self, time_s: float = 0.0) -> Moment:
         """The world around the ego car at a time."""
         pose = self.pose(time_s)
@@ -91,18 +100,15 @@ class Drive:
         types: list[str] = []
         boxes: list[list[float]] = []
         for actor in self.actors:
-            s, d = actor.place(time_s)
-            x, y, z, heading = self.street.line.place(s, d)
-            z += actor.z
+            x, y, z, yaw = self._place(actor, time_s)
             ahead = (x - pose[0, 3]) * pose[0, 0] + (y - pose[1, 3]) * pose[1, 0]
             if not -_BEHIND_M < ahead < _AHEAD_M:
                 continue
             mesh = actor.shape.mesh(float(actor.travelled(time_s)))
-            yaw = float(heading) + actor.heading
-            meshes.append(mesh.placed(float(x), float(y), float(z), yaw))
+            meshes.append(mesh.placed(x, y, z, yaw))
             owners.append(np.full(len(mesh), len(types), np.int16))
             types.append(actor.type)
-            boxes.append([float(x), float(y), float(z), *(mesh.bounds[1] - mesh.bounds[0]), yaw])
+            boxes.append([x, y, z, *(mesh.bounds[1] - mesh.bounds[0]), yaw])
         lidar_from_world = np.linalg.inv(pose)
         world = merge(meshes).moved(-pose[:3, 3]).rotated(lidar_from_world[:3, :3])
         return Moment(

@@ -31,6 +31,7 @@ MESSAGES = [
     TRANSFORMS,
     Transforms(()),
     BOXES,
+    replace(BOXES, ids=("12", "")),
     ObjectBoxes(STAMP, "", np.empty((0, 7), np.float32), (), np.empty(0)),
 ]
 

@@ -76,8 +76,8 @@ def test_half_keeps_vectors_and_halves_the_rest(tmp_path, model):
         assert tensor.ndim > 1 or tensor.dtype != torch.float16, name
 
 
-def test_a_packed_pyramid_needs_no_package_with_weights(tmp_path, monkeypatch):
-    config = load_model_config("pyramid")
+def test_a_packed_depth_network_needs_no_package_with_weights(tmp_path, monkeypatch):
+    config = load_model_config("edge")
     network, _ = make_depth(replace(config.depth, encoder_weights="random"), 1)
     network.save(tmp_path / "depth")
     trained = replace(config, depth=replace(config.depth, weights=str(tmp_path / "depth")))

@@ -1,0 +1,100 @@
+"""How far boxes are off, by their distance: measured against labels, for a model's card.
+
+Detections are assigned by falling score, each to the nearest label of its class and frame that has
+none yet, if their centres are closer over ground than 15 % of the distance, or 2 m: what is
+farther off is taken for a false detection, not for an error of one.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from kd3d_core.data.labels import Label
+from kd3d_core.errors import DataError
+from kd3d_core.evaluation.kitti_rules import check_frames
+from kd3d_core.evaluation.objects import Objects
+from kd3d_core.geometry.boxes import wrap_angle
+from kd3d_core.models.box_errors import BoxErrors
+
+_NEAR_M, _SHARE = 2.0, 0.15
+
+
+def measure_box_errors(
+    ground_truth: Sequence[Sequence[Label]],
+    detections: Sequence[Sequence[Label]],
+    thresholds: Mapping[str, float],
+    borders_m: Sequence[float],
+    fewest: int = 20,
+) -> tuple[BoxErrors, ...]:
+    """Rows of rising distance; one that has fewer boxes goes into the next.
+
+    >>> car = Label.parse("Car 0 0 0  0 0 0 0  1.5 1.6 4.0  0.0 1.7 20.0  0", "example")
+    >>> found = Label.parse("Car 0 0 0  0 0 0 0  1.5 1.6 4.0  0.5 1.7 22.0  0  0.9", "example")
+    >>> measure_box_errors([[car]], [[found]], {}, [10, 30], fewest=1)
+    (BoxErrors(to_m=30.0, boxes=1, along_m=2.0, across_m=0.5, up_m=0.0, yaw_rad=0.0),)
+
+    Args:
+        ground_truth: labels of each frame.
+        detections: of each frame.
+        thresholds: by class, the score from which on its detections count; all others do.
+        borders_m: rising distances over ground at which rows end.
+        fewest: boxes that a row needs.
+
+    Raises:
+        DataError: the frames don't belong together, or too few boxes are found for a single row.
+    """
+    labels, found = Objects.from_frames(ground_truth), Objects.from_frames(detections)
+    check_frames(ground_truth, detections, found)
+    lowest = {name.lower(): score for name, score in thresholds.items()}
+    is_shown = found.score >= np.array([lowest.get(name, -np.inf) for name in found.type])
+    label, detection = _pairs(labels, found, np.flatnonzero(is_shown))
+
+    truth = labels.location[label]
+    distance = np.hypot(truth[:, 0], truth[:, 2])
+    ray = truth[:, [0, 2]] / np.maximum(distance, 1e-9)[:, None]
+    off = found.location[detection] - truth
+    along = (off[:, [0, 2]] * ray).sum(1)
+    across = off[:, 0] * ray[:, 1] - off[:, 2] * ray[:, 0]
+    heights = found.dimensions[detection, 0] - labels.dimensions[label, 0]
+    up = heights / 2 - off[:, 1]  # of the centres; y is down, and that of the bottom
+    yaw = wrap_angle(found.rotation_y[detection] - labels.rotation_y[label])
+    errors = np.column_stack([along, across, up, yaw])
+
+    rows, start = [], 0.0
+    for border in borders_m:
+        inside = (distance >= start) & (distance < border)
+        count = int(inside.sum())
+        if count >= fewest:
+            numbers = np.sqrt((errors[inside] ** 2).mean(0)).round(3) + 0.0
+            rows.append(BoxErrors(float(border), count, *numbers.tolist()))
+            start = border
+    if not rows:
+        raise DataError(
+            f"{len(label)} detections belong to labels, too few for a row of {fewest}: take more "
+            "frames, or lower thresholds"
+        )
+    return tuple(rows)
+
+
+def _pairs(labels: Objects, found: Objects, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of labels and of the detections that belong to them."""
+    has_box = (labels.dimensions > 0).all(1)
+    free = set(np.flatnonzero(has_box).tolist())
+    pairs = []
+    for index in shown[np.argsort(-found.score[shown], kind="stable")]:
+        candidates = [
+            label
+            for label in np.flatnonzero(labels.frame == found.frame[index]).tolist()
+            if label in free and labels.type[label] == found.type[index]
+        ]
+        if not candidates:
+            continue
+        offset = labels.location[candidates] - found.location[index]
+        apart = np.hypot(offset[:, 0], offset[:, 2])
+        nearest = candidates[int(apart.argmin())]
+        distance = np.hypot(labels.location[nearest, 0], labels.location[nearest, 2])
+        if apart.min() < max(_NEAR_M, _SHARE * distance):
+            free.discard(nearest)
+            pairs.append((nearest, int(index)))
+    label, detection = np.array(pairs, np.int64).reshape(-1, 2).T
+    return label, detection
