@@ -55,7 +55,7 @@ def write_whole(path: Path, data: bytes) -> None:
     write_all({path: data})
 
 
-def write_all(files: Mapping[Path, bytes]) -> None:
+def write_all(files: Mapping[Path, bytes | memoryview]) -> None:
     """Write files as `write_whole` does, each under its name only once all of all are there."""
     # Others may write the same file at the same time, from machines that share the disk as well.
     token = secrets.token_hex(4)

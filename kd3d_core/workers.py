@@ -13,7 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import forkserver, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,17 @@ from kd3d_core.errors import Kd3dError, first_line
 from kd3d_core.files import claimed
 from kd3d_core.memory import keep_freed_memory
 
+# A server that has one thread forks the processes: they start without importing all anew, and
+# without the locks that threads of this process may hold.
+_CONTEXT = get_context("forkserver")
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def start_early(module: str) -> None:
+    """Begin to start processes for `work_through`, which import a module while this one goes on."""
+    _CONTEXT.set_forkserver_preload([module])
+    with _single_threaded():
+        forkserver.ensure_running()
 
 
 def work_through(
@@ -106,7 +116,7 @@ def _outcomes(
         return
     with (
         _single_threaded(),
-        ProcessPoolExecutor(workers, get_context("spawn"), _follow_parent) as pool,
+        ProcessPoolExecutor(workers, _CONTEXT, _follow_parent) as pool,
     ):
         try:
             for job in as_completed([pool.submit(attempt, item) for item in items]):
@@ -191,7 +201,7 @@ def _follow_parent() -> None:
 
 def _end_with_parent() -> None:
     parent = parent_process()
-    assert parent is not None, "only spawned processes call this"
+    assert parent is not None, "only processes of a pool call this"
     parent.join()
     os._exit(1)
 

@@ -24,6 +24,7 @@ def extract(
     max_offset: float | None = None,
     every: int = 1,
     min_motion: float = 0.0,
+    image_bits: int = 16,
     rectified: Literal["auto", "yes", "no"] = "auto",
     extrinsics: list[str] = [],  # noqa: B006
     as_measured: bool = False,
@@ -46,6 +47,8 @@ def extract(
         max_offset: seconds from a scan to its image, at most; default: half the camera's period.
         every: take each N-th scan only (image, where there is no LiDAR).
         min_motion: metres that the robot must have moved since the last frame, by /tf or odometry.
+        image_bits: bits that a camera uses of images with 16, such as 12 of mono16, where they are
+            not scaled to all.
         rectified: whether the images are rectified already; auto: as their topic and CameraInfo
             tell.
         extrinsics: a file for each camera that says where it is in the LiDAR's frame; default: the
@@ -70,6 +73,7 @@ def extract(
         max_offset_s=max_offset,
         every=every,
         min_motion_m=min_motion,
+        image_bits=image_bits,
         rectified={"auto": None, "yes": True, "no": False}[rectified],
         extrinsics=tuple(str(Path(file).expanduser()) for file in extrinsics),
         correct_motion=not as_measured,
@@ -90,7 +94,9 @@ def extract(
         require_ray()
 
     from kd3d_core.extract import run as extraction
+    from kd3d_core.memory import keep_freed_memory
 
+    keep_freed_memory()
     with exit_on_sigterm():
         outcome = extraction.extract(
             paths,

@@ -54,6 +54,7 @@ PACKAGES = (
     Package("rich", "rich"),
     Package("jinja2", "jinja2"),
     Package("matplotlib", "matplotlib"),
+    Package("isal", "isal", purpose="writing PNG files three times as fast"),
     Package(
         "embreex",
         "embreex",

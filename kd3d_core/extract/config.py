@@ -21,6 +21,7 @@ class ExtractConfig:
         max_offset_s: from a scan to its image, at most; None: half of the camera's period.
         every: only each `every`-th scan is wanted, or image where there is no LiDAR.
         min_motion_m: how far the robot must have moved since the last frame, metres.
+        image_bits: that a camera uses of images with 16, which some leave dark.
         rectified: whether the images are rectified already; None: as `looks_rectified` tells.
         extrinsics: a file for each camera that says where it is in the LiDAR's frame; none: the
             recording's transforms.
@@ -40,6 +41,7 @@ class ExtractConfig:
     max_offset_s: float | None = None
     every: int = 1
     min_motion_m: float = 0.0
+    image_bits: int = 16
     rectified: bool | None = None
     extrinsics: tuple[str, ...] = ()
     correct_motion: bool = True
@@ -58,6 +60,8 @@ class ExtractConfig:
             raise ConfigError(f"--max-offset {self.max_offset_s:g}: give seconds, from 0 to 60")
         if self.every < 1:
             raise ConfigError(f"--every {self.every}: give 1 or more")
+        if not 9 <= self.image_bits <= 16:
+            raise ConfigError(f"--image-bits {self.image_bits}: give 9 to 16")
         if not 0 <= self.min_motion_m <= 1000:
             raise ConfigError(f"--min-motion {self.min_motion_m:g}: give metres, from 0 to 1000")
         if self.camera_height_m is not None and not 0.05 <= self.camera_height_m <= 20:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from kd3d_core.extract.summary import Sample
 from kd3d_core.geometry.camera import PinholeCamera
@@ -55,13 +54,22 @@ class TurnScores:
     best_turn: str
 
 
-def score_turns(samples: Iterable[Sample]) -> TurnScores | None:
-    """Scores of frames as they are and turned; None where no frame has enough edges."""
-    rows = []
-    for sample in samples:
-        if sample.points is not None:
-            scores = _scores(sample.image, sample.points, sample.camera)
-            rows += [] if scores is None else [scores]
+def sample_scores(sample: Sample) -> list[float] | None:
+    """Scores of a frame as calibrated, then in each of the `TURNS`; None without enough edges."""
+    if sample.points is None:
+        return None
+    edges = _lidar_edges(sample.points, sample.camera)
+    if sum(map(len, edges)) < _FEWEST_EDGES:
+        return None
+    maps = _contrast_maps(sample.image, sample.camera.focal_px)
+    cameras = [sample.camera, *(turned(sample.camera, turn) for turn in TURNS)]
+    scores = [_score(maps, edges, each) for each in cameras]
+    return scores if np.isfinite(scores).all() and scores[0] > 0 else None
+
+
+def compare_turns(scores: Iterable[list[float] | None]) -> TurnScores | None:
+    """What the scores of several frames say; None where no frame has enough edges."""
+    rows = [row for row in scores if row is not None]
     if not rows:
         return None
     found = np.array(rows)
@@ -75,19 +83,8 @@ def turned(camera: PinholeCamera, turn: str, degrees: float = TURN_DEG) -> Pinho
     """The camera, turned about one of its own axes, such as `+x`, in the LiDAR's frame."""
     rotation = np.eye(4)
     vector = np.eye(3)["xyz".index(turn[1])] * np.radians(degrees) * (-1 if turn[0] == "-" else 1)
-    rotation[:3, :3] = Rotation.from_rotvec(vector).as_matrix()
+    rotation[:3, :3] = cv2.Rodrigues(vector)[0]
     return replace(camera, lidar_from_camera=camera.lidar_from_camera @ rotation)
-
-
-def _scores(image: np.ndarray, points: np.ndarray, camera: PinholeCamera) -> list[float] | None:
-    """As calibrated, then in each of the `TURNS`."""
-    edges = _lidar_edges(points, camera)
-    if sum(map(len, edges)) < _FEWEST_EDGES:
-        return None
-    maps = _contrast_maps(image, camera.focal_px)
-    cameras = [camera, *(turned(camera, turn) for turn in TURNS)]
-    scores = [_score(maps, edges, each) for each in cameras]
-    return scores if np.isfinite(scores).all() and scores[0] > 0 else None
 
 
 def _lidar_edges(points: np.ndarray, camera: PinholeCamera) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from kd3d_core.extract.plan import FrameRef, ImageRef, MessageRef, RecordingPlan
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.camera_info import camera_from_info
 from kd3d_core.geometry.virtual_frame import camera_height
+from kd3d_core.messages.pixels import PixelsError
 from kd3d_core.messages.types import CompressedImage, Image, ObjectBoxes, PointCloud
 from kd3d_core.runtime.bag_transforms import BagTransforms
 
@@ -78,10 +80,11 @@ class MadeFrame:
         """Share of the points in front of the camera that fall into the image, of a sample."""
         if self.scan is None:
             return None
-        step = -(-len(self.scan.points) // _SAMPLE_POINTS)
+        step = len(self.scan.points) // _SAMPLE_POINTS + 1
         points = self.scan.points[::step].astype(np.float64)
-        ahead = self.model.project(points)[1] > 0
-        return float(self.model.sees(points[ahead]).sum() / max(ahead.sum(), 1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ahead = self.model.project(points)[1] > 0
+        return float(self.model.sees(points).sum() / max(ahead.sum(), 1))
 
 
 @dataclass(frozen=True)
@@ -108,17 +111,18 @@ class _FaultError(Exception):
 class FrameMaker:
     """Makes the frames of a recording's plan; a context manager."""
 
-    def __init__(self, plan: RecordingPlan) -> None:
-        """`DataError` if the recording can't be read."""
+    def __init__(self, plan: RecordingPlan, unpacked: Path | None = None) -> None:
+        """`DataError` if the recording can't be read; `unpacked` as `BagReader` has it."""
         self._plan = plan
         self._rectify = Rectifier()
+        self._model = lru_cache(maxsize=16)(self._model_of)  # most frames have one and the same
         self._stack = ExitStack()
-        self._reader = self._stack.enter_context(BagReader(plan.path))
+        self._reader = self._stack.enter_context(BagReader(plan.path, unpacked))
         self._motion: MotionCorrection | None = None
         if plan.correct_motion:
             by_record = plan.clock == "record"
-            transforms = self._stack.enter_context(BagTransforms(Path(plan.path), by_record))
-            self._motion = MotionCorrection(transforms)
+            transforms = BagTransforms(Path(plan.path), by_record, unpacked)
+            self._motion = MotionCorrection(self._stack.enter_context(transforms))
 
     def __enter__(self) -> "FrameMaker":
         return self
@@ -212,17 +216,24 @@ class FrameMaker:
         """The rectified image and its camera."""
         message = self._decoded(raw)
         assert isinstance(message, Image | CompressedImage)
-        planned = self._plan.cameras[camera]
-        pose = planned.detector_from_lidar @ self._plan.poses[image.pose]
         try:
+            if isinstance(message, Image):
+                message = message.with_bits(self._plan.image_bits)
             pixels = message.rgb()
             height, width, _ = pixels.shape
-            model = camera_from_info(
-                planned.infos[image.info], pose, planned.rectified, (width, height)
-            )
+            model = self._model(camera, image.info, image.pose, (width, height))
+        except PixelsError as error:
+            is_dim = error.kind == "unusable_pixels" and isinstance(message, Image)
+            hint = "; --image-bits says how many bits a camera uses" if is_dim else ""
+            raise _FaultError(f"{error}{hint}") from None
         except (ImageError, CalibrationError) as error:
             raise _FaultError(str(error)) from None
         return self._rectify(pixels, model)
+
+    def _model_of(self, camera: int, info: int, pose: int, size: tuple[int, int]) -> PinholeCamera:
+        planned = self._plan.cameras[camera]
+        detector_from_camera = planned.detector_from_lidar @ self._plan.poses[pose]
+        return camera_from_info(planned.infos[info], detector_from_camera, planned.rectified, size)
 
     def _scan(
         self, cloud: PointCloud, ref: FrameRef, image: ImageRef, placement: np.ndarray
@@ -234,7 +245,7 @@ class FrameMaker:
             points, motion = self._motion.correct(cloud, scan.stamp_ns, to_ns, scan.recorded_ns)
         points = _placed(points, placement)
         counts = {"not finite": cloud.not_finite, "at zero": cloud.zero, "too far": 0}
-        if np.abs(points[:, :3]).max(initial=0) >= FARTHEST_M:
+        if np.abs(points).max(initial=0) >= FARTHEST_M:  # of the intensity, too: it is at most 1
             is_near = (np.abs(points[:, :3]) < FARTHEST_M).all(1)
             points, counts["too far"] = points[is_near], int((~is_near).sum())
         dropped = {reason: count for reason, count in counts.items() if count}

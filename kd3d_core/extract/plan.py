@@ -94,6 +94,7 @@ class RecordingPlan:
         poses: 4x4 `lidar_from_camera`, those that differ.
         frames: in the order of the recording.
         clock: source of the time of measurement.
+        image_bits: that are used of 16.
         correct_motion: whether points are corrected for the LiDAR's motion during a sweep.
         start_ns: recorded stamp of the first message.
         end_ns: recorded stamp of the last message.
@@ -110,6 +111,7 @@ class RecordingPlan:
     poses: tuple[np.ndarray, ...]
     frames: tuple[FrameRef, ...]
     clock: Clock
+    image_bits: int
     correct_motion: bool
     start_ns: int
     end_ns: int
@@ -141,6 +143,7 @@ def load_plan(path: Path) -> RecordingPlan:
         poses=tuple(np.array(pose) for pose in values["poses"]),
         frames=tuple(_frame(row) for row in values["frames"]),
         clock=values["clock"],
+        image_bits=values["image_bits"],
         correct_motion=values["correct_motion"],
         start_ns=values["start_ns"],
         end_ns=values["end_ns"],

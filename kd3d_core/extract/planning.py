@@ -229,6 +229,7 @@ class _Planner:
             poses=tuple(self.places.poses),
             frames=tuple(frames),
             clock=self.config.clock,
+            image_bits=self.config.image_bits,
             correct_motion=self.config.correct_motion and self.scans is not None and moves,
             start_ns=self.reader.start_ns,
             end_ns=self.reader.end_ns,
@@ -304,7 +305,8 @@ def plan_recording(
         DataError: nothing says when or with which camera its images were taken.
         CalibrationError: nothing says where its cameras were.
     """
-    with BagTransforms(reader.path, by_record=config.clock == "record") as transforms:
+    by_record = config.clock == "record"
+    with BagTransforms(reader.path, by_record, reader.unpacked) as transforms:
         require_transforms(reader, topics, config, transforms)
         index = index_recording(reader, topics, on_message)
         for camera in topics.cameras:

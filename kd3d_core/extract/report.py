@@ -12,32 +12,28 @@ from typing import Any
 import numpy as np
 
 from kd3d_core.config import plain
-from kd3d_core.data.calibration_check import check_calibration, common_findings, labelled_sample
-from kd3d_core.data.labels import usable
-from kd3d_core.extract.edges import TURN_DEG, score_turns
+from kd3d_core.data.calibration_check import common_findings
+from kd3d_core.extract.edges import TURN_DEG, compare_turns
 from kd3d_core.extract.summary import (
     REPORT_NAMES,
     CameraReport,
     ExtractReport,
     FrameReport,
+    Look,
     RecordingReport,
-    Sample,
     Tally,
 )
 from kd3d_core.files import write_json
-from kd3d_core.visual.extraction_page import extraction_page, sample_frame
+from kd3d_core.visual.extraction_page import extraction_page
+from kd3d_core.visual.histogram import histogram_bins
 from kd3d_core.visual.page import Frame, write_page
-from kd3d_core.visual.plots import histogram_bins
-
-_MOST_PICTURES = 4
 
 
 def write_report(report: ExtractReport, folder: Path) -> None:
     """Write both files into a folder; `DataError` if they can't be."""
     values = report_values(report)
     pictures = [
-        [_pictures(camera.samples) for camera in recording.cameras]
-        for recording in report.recordings
+        [_pictures(camera.looks) for camera in recording.cameras] for recording in report.recordings
     ]
     write_json(folder / REPORT_NAMES[0], values)
     write_page(folder / REPORT_NAMES[1], extraction_page(values, pictures))
@@ -104,8 +100,8 @@ def _camera(camera: CameraReport) -> dict[str, Any]:
         "focal_px": camera.focal_px,
         "camera_height_m": camera.camera_height_m,
         "doubts": list(camera.doubts),
-        "calibration": _calibration(camera.samples) if limit_s is not None else None,
-        "samples": [sample.name for sample in camera.samples],
+        "calibration": _calibration(camera.looks) if limit_s is not None else None,
+        "samples": [look.name for look in camera.looks],
     }
 
 
@@ -143,15 +139,11 @@ def _spread(
     }
 
 
-def _calibration(samples: Sequence[Sample]) -> dict[str, Any]:
+def _calibration(looks: Sequence[Look]) -> dict[str, Any]:
     """How well LiDAR and images fit in some frames; `edges` is None where there are too few."""
-    findings, names = [], [sample.name for sample in samples]
-    for sample in samples:
-        labels = None if sample.labels is None else usable(sample.labels)
-        checked = labelled_sample(sample.name, sample.camera, sample.points, labels)
-        findings.append(check_calibration(checked))
-    texts = common_findings(findings, names)
-    scores = score_turns(samples)
+    names = [look.name for look in looks]
+    texts = common_findings([look.findings for look in looks], names)
+    scores = compare_turns(look.edge_scores for look in looks)
     if scores is None:
         return {"edges": None, "findings": texts}
     if turn := scores.best_turn:
@@ -172,10 +164,5 @@ def _warnings(recording: Mapping[str, Any]) -> list[str]:
     return warnings
 
 
-def _pictures(samples: Sequence[Sample]) -> list[Frame]:
-    """Some of the samples, drawn."""
-    some = sorted({round(place) for place in np.linspace(0, len(samples) - 1, _MOST_PICTURES)})
-    return [
-        sample_frame(each.name, each.image, each.camera, each.points, each.labels)
-        for each in (samples[index] for index in some if samples)
-    ]
+def _pictures(looks: Sequence[Look]) -> list[Frame]:
+    return [look.picture for look in looks if look.picture is not None]

@@ -8,8 +8,8 @@ from kd3d_core.extract.plan import RecordingPlan
 from kd3d_core.extract.summary import (
     CameraReport,
     FrameReport,
+    Look,
     RecordingReport,
-    Sample,
     Tally,
 )
 from kd3d_core.extract.work import Written
@@ -19,16 +19,16 @@ def recording_report(
     plan: RecordingPlan,
     written: Sequence[Written],
     faulty: Sequence[FaultyFrame],
-    samples: Mapping[int, Sequence[Sample]],
+    looks: Mapping[int, Sequence[Look]],
 ) -> RecordingReport:
-    """The report of a recording; `samples` by number of the camera."""
+    """The report of a recording; `looks` by number of the camera."""
     cameras = tuple(
         _camera_report(
             plan,
             number,
             [each for each in written if each.camera == number],
             [each for each in faulty if each.camera == number],
-            tuple(samples.get(number, ())),
+            tuple(looks.get(number, ())),
         )
         for number in range(len(plan.cameras))
     )
@@ -49,7 +49,7 @@ def _camera_report(
     number: int,
     written: Sequence[Written],
     faulty: Sequence[FaultyFrame],
-    samples: tuple[Sample, ...],
+    looks: tuple[Look, ...],
 ) -> CameraReport:
     camera = plan.cameras[number]
     tallies = dict(camera.tallies)
@@ -59,7 +59,7 @@ def _camera_report(
         camera.camera,
         tallies,
         tuple(_frame_report(each) for each in written),
-        samples,
+        looks,
         camera.max_offset_s,
         camera.doubts,
         written[0].row["focal_px"] if written else None,

@@ -1,13 +1,13 @@
 """An extraction from its settings to the finished data set: planned, worked through, completed."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
-
-import numpy as np
 
 from kd3d_core import __version__
 from kd3d_core.config import plain, settings_digest
@@ -15,12 +15,14 @@ from kd3d_core.data.bag import BagReader
 from kd3d_core.data.extrinsics_file import read_extrinsics
 from kd3d_core.errors import DataError, listed
 from kd3d_core.extract.config import ExtractConfig
-from kd3d_core.extract.frames import FaultyFrame, FrameMaker, MadeFrame
+from kd3d_core.extract.frames import FaultyFrame
+from kd3d_core.extract.looks import look_around
 from kd3d_core.extract.output import FORMAT, complete_sets
 from kd3d_core.extract.plan import RecordingPlan, load_plan, save_plan
 from kd3d_core.extract.planning import plan_recording
+from kd3d_core.extract.report import write_report
 from kd3d_core.extract.results import recording_report
-from kd3d_core.extract.summary import REPORT_NAMES, ExtractReport, Sample
+from kd3d_core.extract.summary import REPORT_NAMES, ExtractReport, Look
 from kd3d_core.extract.topics import RecordingTopics, choose_topics, set_names
 from kd3d_core.extract.work import (
     WorkFolder,
@@ -33,10 +35,7 @@ from kd3d_core.extract.work import (
 )
 from kd3d_core.files import claimed, read_json, write_json, write_whole
 from kd3d_core.progress import progress_of
-from kd3d_core.workers import work_through
-
-# As many as the check of edges needs.
-_SAMPLES = 8
+from kd3d_core.workers import start_early, work_through
 
 
 @dataclass(frozen=True)
@@ -96,27 +95,39 @@ def _extract(
     digest = settings_digest(settings)
     if not check and _is_complete(folder, digest):
         return Outcome(None)
+    if workers > 1 and not ray_address and not check:
+        start_early("kd3d_core.extract.work")
     plans = _plans(folder, bags, config, settings)
     _refuse_no_frames(plans)
+    look = partial(look_around, unpacked=folder.unpacked)
     if check:
-        report = _report(plans, [_unwritten(plan) for plan in plans], settings, False)
-        _write_report(report, folder.out)
+        unwritten = [_unwritten(plan) for plan in plans]
+        report = _report(plans, unwritten, list(map(look, plans)), settings, False)
+        write_report(report, folder.out)
+        rmtree(folder.unpacked, ignore_errors=True)
         return Outcome(report)
     blocks = _blocks(plans)
     total = sum(blocks.values())
     work = partial(extract_block, folder, digest)
     kept = sum(size for block, size in blocks.items() if folder.is_done(block))
-    with progress_of("extracting", total) as step:
+    with ExitStack() as stack:
+        # Looks are had beside the workers, for which this process would only wait.
+        beside = ThreadPoolExecutor(1)
+        stack.callback(beside.shutdown, cancel_futures=True)
+        looks = beside.map(look, plans)
+        step = stack.enter_context(progress_of("extracting", total))
         done = work_through(work, [*blocks], folder.path, folder.is_done, workers, ray_address)
         for _, size in zip(done, blocks.values(), strict=True):
             for _ in range(size):
                 step()
+        seen = list(looks)
     found = [results(folder, number, plan) for number, plan in enumerate(plans)]
     with claimed(folder.path, "complete", wait=True):
         written = [frames for frames, _ in found]
         complete_sets(folder, plans, written, settings, config.val_share)
-        report = _report(plans, found, settings, True)
-        _write_report(report, folder.out)
+        report = _report(plans, found, seen, settings, True)
+        write_report(report, folder.out)
+        rmtree(folder.unpacked, ignore_errors=True)
         write_whole(_mark(folder), digest.encode())
     return Outcome(report, kept)
 
@@ -188,7 +199,7 @@ def _plans(
             )
     plans = []
     with ExitStack() as stack:
-        readers = [stack.enter_context(BagReader(bag)) for bag in bags]
+        readers = [stack.enter_context(BagReader(bag, folder.unpacked)) for bag in bags]
         topics = [choose_topics(reader, config) for reader in readers]
         names = set_names(
             list(dict.fromkeys(camera.images for each in topics for camera in each.cameras))
@@ -236,40 +247,12 @@ def _unwritten(plan: RecordingPlan) -> tuple[list[Written], list[FaultyFrame]]:
 def _report(
     plans: Sequence[RecordingPlan],
     found: Sequence[tuple[list[Written], list[FaultyFrame]]],
+    looks: Sequence[dict[int, list[Look]]],
     settings: dict[str, Any],
     extracted: bool,
 ) -> ExtractReport:
     recordings = [
-        recording_report(plan, written, faulty, _samples(plan, faulty))
-        for plan, (written, faulty) in zip(plans, found, strict=True)
+        recording_report(plan, written, faulty, seen)
+        for plan, (written, faulty), seen in zip(plans, found, looks, strict=True)
     ]
     return ExtractReport(tuple(recordings), settings["settings"], __version__, extracted)
-
-
-def _write_report(report: ExtractReport, out: Path) -> None:
-    from kd3d_core.extract.report import write_report  # imports matplotlib
-
-    write_report(report, out)
-
-
-def _samples(plan: RecordingPlan, faulty: Sequence[FaultyFrame]) -> dict[int, list[Sample]]:
-    """A few frames of each camera, spread over the recording."""
-    bad = {(fault.ref.name, fault.camera) for fault in faulty}
-    samples: dict[int, list[Sample]] = {}
-    with FrameMaker(plan) as maker:
-        for camera in range(len(plan.cameras)):
-            refs = [
-                ref._replace(images={camera: ref.images[camera]})
-                for ref in plan.frames
-                if camera in ref.images and (ref.name, camera) not in bad
-            ]
-            for number in sorted(set(np.linspace(0, len(refs) - 1, _SAMPLES).round().astype(int))):
-                for made in maker.frames(refs[number : number + 1]):
-                    if isinstance(made, MadeFrame):
-                        samples.setdefault(camera, []).append(_sample(made))
-    return samples
-
-
-def _sample(made: MadeFrame) -> Sample:
-    points = None if made.scan is None else made.scan.points
-    return Sample(made.ref.name, made.image, made.model, points, made.labels)

@@ -6,12 +6,17 @@ extraction (`--clock`), `recorded_ns` by that of the bag.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kd3d_core.data.bag.choice import CameraTopics
 from kd3d_core.data.labels import Label
 from kd3d_core.geometry.camera import PinholeCamera
+
+if TYPE_CHECKING:  # of what draws reports, which workers don't
+    from kd3d_core.data.calibration_check import Finding
+    from kd3d_core.visual.page import Frame
 
 REPORT_NAMES = ("report.json", "report.html")
 """Files of a report."""
@@ -147,6 +152,23 @@ class Sample:
 
 
 @dataclass(frozen=True, eq=False)
+class Look:
+    """What is seen in a sample.
+
+    Attributes:
+        name: of its files.
+        findings: what looks wrong with its calibration.
+        edge_scores: how well its edges agree, see `edges.sample_scores`.
+        picture: None where none was drawn.
+    """
+
+    name: str
+    findings: "tuple[Finding, ...]" = ()
+    edge_scores: list[float] | None = None
+    picture: "Frame | None" = None
+
+
+@dataclass(frozen=True, eq=False)
 class CameraReport:
     """What came of one camera in one recording.
 
@@ -156,7 +178,7 @@ class CameraReport:
             points, labels.
         frames: in their order; while only checking, those that would be extracted, with what
             their stamps tell.
-        samples: a few of them.
+        looks: at a few of them.
         max_offset_s: from a scan to its image, at most; None without LiDAR.
         doubts: what had to be assumed, a sentence each.
         focal_px: of the rectified images; None if there is no frame.
@@ -166,7 +188,7 @@ class CameraReport:
     camera: CameraSet
     tallies: Mapping[str, Tally]
     frames: tuple[FrameReport, ...] = ()
-    samples: tuple[Sample, ...] = ()
+    looks: tuple[Look, ...] = ()
     max_offset_s: float | None = None
     doubts: tuple[str, ...] = ()
     focal_px: float | None = None

@@ -47,6 +47,11 @@ class WorkFolder:
         """What came of a block."""
         return self.path / "blocks" / f"{block}.json"
 
+    @property
+    def unpacked(self) -> Path:
+        """What was compressed in the recordings, until all is extracted."""
+        return self.path / "unpacked"
+
     def is_done(self, block: str) -> bool:
         """Whether a block is extracted."""
         return self.result(block).is_file()
@@ -82,7 +87,7 @@ def extract_block(folder: WorkFolder, digest: str, name: str) -> None:
     recording, _, block = name.partition("-")
     first = int(block) * _BLOCK_FRAMES
     with quiet_readers():
-        plan, maker = _maker(folder.plan(int(recording)), digest)
+        plan, maker = _maker(folder, int(recording), digest)
         made = maker.frames(plan.frames[first : first + _BLOCK_FRAMES])
         rows = [_row(folder, plan, each) for each in made]
     write_whole(folder.result(name), json.dumps({"frames": rows}).encode())
@@ -101,10 +106,10 @@ def quiet_readers() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _maker(path: Path, digest: str) -> tuple[RecordingPlan, FrameMaker]:
+def _maker(folder: WorkFolder, recording: int, digest: str) -> tuple[RecordingPlan, FrameMaker]:
     """Kept from one block to the next, for as long as a process works at one recording."""
-    plan = load_plan(path)
-    return plan, FrameMaker(plan)
+    plan = load_plan(folder.plan(recording))
+    return plan, FrameMaker(plan, folder.unpacked)
 
 
 def _row(folder: WorkFolder, plan: RecordingPlan, made: MadeFrame | FaultyFrame) -> dict[str, Any]:

@@ -241,8 +241,9 @@ possible; calibrate the camera at this size
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             pixels, depth = self.project(points)
-        last = (self.width - 0.5, self.height - 0.5)
-        return (depth > 0) & (pixels >= -0.5).all(1) & (pixels < last).all(1)
+        column, row = pixels.T
+        is_across = (column >= -0.5) & (column < self.width - 0.5)
+        return (depth > 0) & is_across & (row >= -0.5) & (row < self.height - 0.5)
 
     def unproject(self, pixels: Array, depth: Array) -> Array:
         """Detector-frame points `(N, 3)` at pixels `(N, 2)` and depths `(N,)`, metres.

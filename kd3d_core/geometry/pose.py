@@ -1,9 +1,9 @@
 """Poses: the one place that turns ROS's translations and quaternions into matrices and back."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from kd3d_core.errors import CalibrationError
 
@@ -32,13 +32,24 @@ def matrix_from_pose(translation: Sequence[float], quaternion: Sequence[float]) 
         reason = f"has a quaternion with norm {norm:.3g} instead of 1"
     else:
         matrix = np.eye(4)
-        matrix[:3, :3] = Rotation.from_quat(turn).as_matrix()
+        matrix[:3, :3] = _rotation(turn)
         matrix[:3, 3] = move
         return matrix
     raise CalibrationError(
         f"translation {move.tolist()} with quaternion {turn.tolist()} is not a pose: it {reason}; "
         "correct it in the node or file that it comes from"
     )
+
+
+def _rotation(quaternion: np.ndarray) -> list[list[float]]:
+    """3x3 of a quaternion x, y, z, w of any norm; rounded as SciPy's is, bit for bit."""
+    x, y, z, w = quaternion
+    x, y, z, w = (quaternion / math.sqrt(x * x + y * y + z * z + w * w)).tolist()
+    return [
+        [x * x - y * y - z * z + w * w, 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), -x * x + y * y - z * z + w * w, 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), -x * x - y * y + z * z + w * w],
+    ]
 
 
 def pose_from_matrix(matrix: np.ndarray) -> tuple[list[float], list[float]]:
@@ -51,6 +62,8 @@ def pose_from_matrix(matrix: np.ndarray) -> tuple[list[float], list[float]]:
     Raises:
         CalibrationError: a value isn't finite, or the upper left 3x3 is not a rotation.
     """
+    from scipy.spatial.transform import Rotation  # takes longer to load than all of a bag's topics
+
     matrix = np.asarray(matrix, np.float64)
     rotation = matrix[:3, :3]
     if not np.isfinite(matrix).all():

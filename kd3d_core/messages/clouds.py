@@ -90,24 +90,36 @@ def read_columns(message: Any) -> CloudColumns:
     order = ">" if message.is_bigendian else "<"
     if missing := [name for name in "xyz" if name not in fields]:
         raise DataError(f"the cloud has no field {missing[0]!r}, only {listed(fields)}")
-    axes = [_column(packed, fields[name], order).astype(np.float32, copy=False) for name in "xyz"]
-    is_finite = np.logical_and.reduce([np.isfinite(axis) for axis in axes])
-    is_zero = np.logical_and.reduce([axis == 0 for axis in axes])
-    kept = slice(None) if is_finite.all() and not is_zero.any() else is_finite & ~is_zero
+    xyz = np.empty((len(packed), 3), np.float32)
+    for axis, name in enumerate("xyz"):
+        xyz[:, axis] = _column(packed, fields[name], order)
+    kept, not_finite, zero = _kept(xyz)
     intensity = next((name for name in _INTENSITY_FIELDS if name in fields), "")
     time = next((name for name in _TIME_FIELDS if name in fields), "")
     stamp = message.header.stamp
     return CloudColumns(
         int(stamp.sec) * 10**9 + int(stamp.nanosec),
         message.header.frame_id,
-        np.stack(axes, 1)[kept],
+        xyz[kept],
         intensity,
         _column(packed, fields[intensity], order)[kept] if intensity else None,
         time,
         _column(packed, fields[time], order)[kept] if time else None,
-        int((~is_finite).sum()),
-        int(is_zero.sum()),
+        not_finite,
+        zero,
     )
+
+
+def _kept(xyz: np.ndarray) -> tuple[slice | np.ndarray, int, int]:
+    """Which points measure something, and how many are not finite or at zero; fast if all do."""
+    is_zero = xyz[:, 0] == 0
+    if is_zero.any():
+        is_zero &= (xyz[:, 1] == 0) & (xyz[:, 2] == 0)
+    is_finite = np.isfinite(xyz)
+    if is_finite.all() and not is_zero.any():
+        return slice(None), 0, 0
+    is_finite = is_finite.all(1)
+    return is_finite & ~is_zero, int((~is_finite).sum()), int(is_zero.sum())
 
 
 def find_units(clouds: Sequence[CloudColumns]) -> CloudUnits:
@@ -142,16 +154,21 @@ def make_cloud(columns: CloudColumns, units: CloudUnits) -> PointCloud:
     Times that are not within a second of the stamp, of another clock for example, are left out with
     a warning; intensities over the maximum become 1, with a warning, and negative ones 0.
     """
-    points = np.zeros((len(columns.xyz), 4), np.float32)
-    points[:, :3] = columns.xyz
+    points = np.empty((len(columns.xyz), 4), np.float32)
+    for axis in range(3):  # five times as fast as all three at once
+        points[:, axis] = columns.xyz[:, axis]
+    points[:, 3] = 0
     if columns.intensity is not None and units.intensity_field:
         scaled = columns.intensity.astype(np.float32) / np.float32(units.intensity_max)
-        if scaled.max(initial=0) > 1.001:
+        most = scaled.max(initial=0)
+        if most > 1.001:
             _warn_once(
                 f"clouds in {shown(columns.frame_id)!r}: intensity exceeds "
                 f"{units.intensity_max:g}, which was the most in other clouds: it is clipped"
             )
-        points[:, 3] = np.clip(np.nan_to_num(scaled, posinf=1.0), 0, 1)
+        if not (most <= 1 and scaled.min(initial=0) >= 0):  # nor if one is NaN
+            scaled = np.clip(np.nan_to_num(scaled, posinf=1.0), 0, 1)
+        points[:, 3] = scaled
     return PointCloud(
         columns.stamp_ns,
         columns.frame_id,

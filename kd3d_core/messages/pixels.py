@@ -123,6 +123,23 @@ def decode_rgb(
         raise PixelsError("unusable_pixels", f"{encoding}: {error}") from None
 
 
+def spread_bits(encoding: str, values: np.ndarray, bits: int) -> np.ndarray:
+    """uint16 values of a camera that has fewer bits, scaled to all 16: its largest becomes 65535.
+
+    Raises:
+        PixelsError: a value has more bits.
+
+    >>> spread_bits("mono16", np.array([0, 1, 4095], np.uint16), 12)
+    array([    0,    16, 65535], dtype=uint16)
+    """
+    most = 2**bits - 1
+    if values.max(initial=0) > most:
+        raise PixelsError(
+            "unusable_pixels", f"{encoding}: a value above {most} has more than {bits} bits"
+        )
+    return (values.astype(np.uint32) * 65535 // most).astype(np.uint16)
+
+
 def decode_compressed(layout: str, data: Any) -> np.ndarray:
     """The pixels of a compressed image message, as `image_transport republish` would give them.
 
@@ -154,6 +171,11 @@ def decode_compressed(layout: str, data: Any) -> np.ndarray:
     # in an image that wasn't converted to BGR before.
     is_swapped = encoding in _COLOR_ENCODINGS and not stored.startswith("bgr")
     return pixels[..., ::-1] if is_swapped and rest else pixels
+
+
+def value_bytes(encoding: str) -> int:
+    """Bytes of each value of an image: 1 or 2; `PixelsError` if the encoding can't be read."""
+    return _layout(encoding).itemsize
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ They carry what the ROS messages of the same meaning carry, with arrays in place
 The names of ROS types stand here and nowhere else: `Image.ros_type`, `MARKER_ARRAY`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from kd3d_core.messages.pixels import decode_compressed, decode_rgb
+from kd3d_core.messages.pixels import decode_compressed, decode_rgb, spread_bits, value_bytes
 
 if TYPE_CHECKING:  # it imports torch, which reading bags doesn't need
     from kd3d_core.geometry.camera import PinholeCamera
@@ -51,6 +51,18 @@ class Image:
         return decode_rgb(
             self.height, self.width, self.step, self.encoding, self.data, self.is_bigendian
         )
+
+    def with_bits(self, bits: int) -> "Image":
+        """The same image with its 16-bit values, of which a camera uses `bits`, scaled to all 16.
+
+        Images with 8 bits stay as they are. `ImageError` as `spread_bits` and `decode_rgb` have it.
+        """
+        size = self.step * self.height
+        if bits == 16 or value_bytes(self.encoding) != 2 or self.step % 2 or len(self.data) < size:
+            return self  # what is wrong with it is said once it is decoded
+        values = self.data[:size].view(">u2" if self.is_bigendian else "<u2")
+        spread = spread_bits(self.encoding, values, bits)
+        return replace(self, data=spread.astype("<u2").view(np.uint8), is_bigendian=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,18 +32,19 @@ class BagTransforms:
         buffer: what the bag has said of its frames so far.
     """
 
-    def __init__(self, path: Path, by_record: bool = False) -> None:
+    def __init__(self, path: Path, by_record: bool = False, unpacked: Path | None = None) -> None:
         """
         Args:
             path: the bag.
             by_record: whether stamps are the times when messages were recorded, not their headers'.
+            unpacked: as `BagReader` has it.
 
         Raises:
             DataError: the bag can't be read.
         """
         self._by_record = by_record
         self.buffer = TransformBuffer(_HISTORY_NS)
-        self._reader = BagReader(path)
+        self._reader = BagReader(path, unpacked)
         names = topics_of(self._reader, Transforms)
         self._static_topics = [name for name in names if name.endswith("tf_static")]
         self._static = deque(self._read(self._static_topics))

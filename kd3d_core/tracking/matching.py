@@ -1,7 +1,6 @@
 """Which detection belongs to which track."""
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 
 def match(
@@ -32,6 +31,8 @@ def match(
         is_class: `(N, M)` whether the two have the same class.
         gate: largest distance, standard deviations.
     """
+    from scipy.optimize import linear_sum_assignment  # half a second, which pages need not wait
+
     x, y = (np.subtract.outer(expected[:, k], found[:, k]) for k in (0, 1))
     xx, xy, yy = (
         np.add.outer(covariance[:, i, j], noise[:, i, j]) for i, j in ((0, 0), (0, 1), (1, 1))

@@ -1,4 +1,4 @@
-"""Colours of classes and labels, the same in pictures and in RViz."""
+"""Colours: of classes and labels, the same in pictures and in RViz, and of plots."""
 
 Color = tuple[int, int, int]
 """RGB, 0 to 255."""
@@ -11,6 +11,8 @@ _CLASS_COLORS: dict[str, Color] = {
     "Van": (204, 121, 167),
     "Truck": (240, 228, 66),
 }
+SERIES = ("#2a8fd4", "#d97b00", "#009e73", "#b8649a")
+"""Of plots: readable on white and on black; after Okabe and Ito."""
 OTHER_COLOR: Color = (213, 94, 0)
 TRUTH_COLOR: Color = (255, 255, 255)
 

@@ -10,9 +10,9 @@ from kd3d_core.data.label_boxes import label_objects
 from kd3d_core.data.labels import Label, usable
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.messages.types import ObjectBoxes
-from kd3d_core.visual import plots
 from kd3d_core.visual.bev import BevView
 from kd3d_core.visual.frame import Scene, draw_above, draw_image
+from kd3d_core.visual.histogram import histogram
 from kd3d_core.visual.page import (
     Column,
     Drawing,
@@ -234,7 +234,7 @@ def _drawing(spread: Values, label: str, scale: float = 1) -> Drawing:
         for name, key in (("median", "median"), ("95 %", "p95"))
     }
     edges = [edge * scale for edge in bars["edges"]]
-    svg = plots.histogram(bars["counts"], edges, marks, (label, "frames"))
+    svg = histogram(bars["counts"], edges, marks, (label, "frames"))
     return Drawing(svg, f"Histogram of {sum(bars['counts'])} frames by {label}: {', '.join(marks)}")
 
 

@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from kd3d_core.visual.colors import SERIES
+
 _INK = "#0a0b0c"
 """Placeholder of the page's text colour, replaced when the SVG is written."""
-_SERIES = ("#2a8fd4", "#d97b00", "#009e73", "#b8649a")
-"""Readable on white and on black; after Okabe and Ito."""
 Line = tuple[Sequence[float], Sequence[float]]
 """x and y of its points."""
 _STYLE: Any = {
@@ -34,41 +34,8 @@ _STYLE: Any = {
     "xtick.color": _INK,
     "ytick.color": _INK,
     "legend.frameon": False,
-    "axes.prop_cycle": f"cycler('color', {list(_SERIES)})",
+    "axes.prop_cycle": f"cycler('color', {list(SERIES)})",
 }
-
-
-def latency_histogram(latency_ms: Sequence[float]) -> str:
-    """Histogram of the latency, with median and 95th percentile."""
-    counts, edges = np.histogram(latency_ms, histogram_bins(len(latency_ms)))
-    marks = {
-        f"{name} {value:.0f} ms": value
-        for name, value in zip(("median", "95 %"), np.percentile(latency_ms, (50, 95)), strict=True)
-    }
-    return histogram(counts.tolist(), edges.tolist(), marks, ("latency, ms", "frames"))
-
-
-def histogram_bins(count: int) -> int:
-    """How many bins suit a number of values."""
-    return min(40, max(8, round(count**0.5) * 2))
-
-
-def histogram(
-    counts: Sequence[int],
-    edges: Sequence[float],
-    marks: Mapping[str, float],
-    labels: tuple[str, str],
-) -> str:
-    """Bars between edges, of which there is one more, and lines at some places, by name."""
-    with rc_context(_STYLE):
-        figure, axes = _axes((7.0, 2.6))
-        axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=_SERIES[0])
-        for (name, value), style in zip(marks.items(), ("-", "--", ":"), strict=False):
-            axes.axvline(value, color=_SERIES[1], linestyle=style, label=name)
-        axes.set(xlabel=labels[0], ylabel=labels[1])
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-        return _svg(figure)
 
 
 def curves(
@@ -129,7 +96,7 @@ def seed_dots(values: Mapping[str, Mapping[str, Sequence[float]]], label: str, t
         panels = figure.subplots(1, len(values), sharey=True, squeeze=False)[0]
         for axes, (metric, by_name) in zip(panels, values.items(), strict=True):
             for place, found in enumerate(by_name.values()):
-                colour = _SERIES[place % len(_SERIES)]
+                colour = SERIES[place % len(SERIES)]
                 if len(found):
                     mean = float(np.mean(found))
                     axes.plot([mean] * 2, [place - 0.3, place + 0.3], color=colour, linewidth=2)
@@ -155,8 +122,8 @@ def epoch_lines(
         styles = ("-", "--", ":", "-.")
         for axes, (metric, by_name) in zip(panels, values.items(), strict=False):
             for place, (name, runs) in enumerate(by_name.items()):
-                colour = _SERIES[place % len(_SERIES)]
-                style = styles[place // len(_SERIES) % len(styles)]
+                colour = SERIES[place % len(SERIES)]
+                style = styles[place // len(SERIES) % len(styles)]
                 for index, (x, y) in enumerate(runs):
                     axes.plot(
                         x, y, style, color=colour, label=name if index == 0 else None, marker=".",

@@ -16,10 +16,10 @@ import numpy as np
 
 from kd3d_core.evaluation.precision import MatchRules, precision_recall
 from kd3d_core.messages.types import ObjectBoxes
-from kd3d_core.visual import plots
 from kd3d_core.visual.bev import BevView
 from kd3d_core.visual.colors import OTHER_COLOR, TRUTH_COLOR, Color, class_color
 from kd3d_core.visual.frame import Scene, draw_above, draw_image
+from kd3d_core.visual.histogram import latency_histogram
 from kd3d_core.visual.page import (
     Column,
     Drawing,
@@ -172,7 +172,7 @@ def _latency_section(latency_ms: Sequence[float], text: str) -> Section:
         f"Histogram of the latency of {len(latency_ms)} frames: median {median:.0f} ms, "
         f"95th percentile {tail:.0f} ms."
     )
-    parts: tuple[Part, ...] = (Drawing(plots.latency_histogram(latency_ms), alt),)
+    parts: tuple[Part, ...] = (Drawing(latency_histogram(latency_ms), alt),)
     return Section("Latency", parts, text)
 
 

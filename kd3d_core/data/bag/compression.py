@@ -1,5 +1,6 @@
 """Unpacks what bags hold compressed, never to more than is believable."""
 
+import hashlib
 import shutil
 import sys
 from bz2 import BZ2Decompressor
@@ -10,6 +11,7 @@ from typing import Any
 from lz4.frame import LZ4FrameDecompressor
 
 from kd3d_core.errors import DataError, shown
+from kd3d_core.files import claimed, write_whole
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -115,6 +117,20 @@ def unzstd_file(path: Path, folder: Path) -> tuple[Path, str]:
             raise DataError(fault) from None
         return target, f"{fault}, after {written} unpacked bytes"
     return target, ""
+
+
+def unzstd_kept(path: Path, folder: Path) -> tuple[Path, str]:
+    """As `unzstd_file`, once for all processes that are given the same folder, which keep it."""
+    facts = path.stat()
+    key = f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns}"
+    place = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
+    fault = place / "fault"  # written last
+    with claimed(folder, place.name, wait=True):
+        if not fault.is_file():
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            write_whole(fault, unzstd_file(path, place)[1].encode())
+    return place / path.stem, fault.read_text()
 
 
 def _unpacked(decompressor: Any, data: bytes, limit: int) -> bytes:

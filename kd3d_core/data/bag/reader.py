@@ -60,8 +60,14 @@ class BagReader:
         DataError: the bag is missing, not understood, or nothing of it can be read.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path).expanduser()
+    def __init__(self, path: Path | str, unpacked: Path | None = None) -> None:
+        """
+        Args:
+            path: of the bag.
+            unpacked: folder in which its compressed files are unpacked once, for all readers that
+                are given it; None: each for itself, until it is closed.
+        """
+        self.path, self.unpacked = Path(path).expanduser(), unpacked
         self.topics: dict[str, Topic] = {}
         self.foreign: dict[str, tuple[str, int]] = {}
         self._definitions: dict[str, MessageDefinition] = {}
@@ -70,7 +76,7 @@ class BagReader:
         self._from_ros1: dict[str, Callable[[bytes], memoryview]] = {}
         self._stack = ExitStack()
         try:
-            self._files, self._faults = open_files(self.path, self._stack)
+            self._files, self._faults = open_files(self.path, self._stack, unpacked)
             for file in self._files:
                 for connection in file.storage.connections:
                     self._add(connection, isinstance(connection.ext, ConnectionExtRosbag1))
@@ -213,7 +219,8 @@ class BagReader:
         return self._cloud_units[topic]
 
     def _deserialized(self, message: RawMessage) -> Any:
-        return self._store(message.type).deserialize_cdr(message.data, message.type)
+        data = memoryview(message.data)  # which rosbags cuts off a piece of without copying
+        return self._store(message.type).deserialize_cdr(data, message.type)
 
     def _store(self, type_name: str) -> Typestore:
         """Definitions of the bag itself, as they were when it was recorded, or this machine's."""

@@ -56,9 +56,10 @@ class McapParts(PartsReader):
     def read(self, part: Part) -> Iterator[tuple[int, int, bytes]]:
         assert part.size is not None
         self._file.seek(part.place)
-        content, fault = self._file.read(part.size), ""
-        if content[0] == _CHUNK:
+        if self._file.peek(1)[:1] == bytes([_CHUNK]):
             content, fault = _unpacked(_read_chunk(self._file, part.place))
+        else:
+            content, fault = self._file.read(part.size), ""
         for op, body in _records(content[: part.size]):
             if op == _MESSAGE:
                 key, stamp = _key_and_stamp(body)

@@ -15,7 +15,7 @@ from rosbags.rosbag1 import ReaderError as Ros1Error
 from rosbags.rosbag2 import ReaderError
 
 from kd3d_core.config import parse_yaml
-from kd3d_core.data.bag.compression import unzstd_file
+from kd3d_core.data.bag.compression import unzstd_file, unzstd_kept
 from kd3d_core.data.bag.indexed import UNINDEXED, SqliteIndexed, mcap_reader, ros1_reader
 from kd3d_core.data.bag.parts import DamageError, PartsReader, scan_once
 from kd3d_core.data.bag.scan_mcap import McapParts
@@ -104,17 +104,20 @@ class BagFile:
                 yield item
 
 
-def open_files(path: Path, stack: ExitStack) -> tuple[list[BagFile], list[str]]:
+def open_files(
+    path: Path, stack: ExitStack, unpacked: Path | None = None
+) -> tuple[list[BagFile], list[str]]:
     """Open all files of a bag, which `stack` closes, and say which of several can't be.
 
-    `DataError` if the bag is missing or not understood, or nothing of it can be read.
+    What is compressed is unpacked into the folder `unpacked` and stays there, or is gone once it is
+    closed. `DataError` if the bag is missing or not understood, or nothing of it can be read.
     """
     opened: list[BagFile] = []
     faults: list[DataError] = []
     for packed in _files(path):
         try:
             with explained(packed):
-                file, fault = _unpacked(packed, stack)
+                file, fault = _unpacked(packed, stack, unpacked)
                 storage, stopped = _open(packed, file)
         except DataError as error:
             faults.append(error)
@@ -202,10 +205,12 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _unpacked(path: Path, stack: ExitStack) -> tuple[Path, str]:
+def _unpacked(path: Path, stack: ExitStack, kept: Path | None) -> tuple[Path, str]:
     """The file itself, or what is compressed in it, and why that may not be all."""
     if path.suffix != ".zstd":
         return path, ""
+    if kept is not None:
+        return unzstd_kept(path, kept)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kd3d-bag-")))
     return unzstd_file(path, folder)
 

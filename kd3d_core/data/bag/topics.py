@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rosbags.interfaces import (
     Connection,
@@ -72,11 +73,17 @@ def recorded_qos(connection: Connection) -> QosProfile:
 
 def parsed_qos(text: str) -> list[Qos]:
     """QoS profiles; none where they can't be understood, which costs no message."""
+    return list(_profiles(text)) if len(text) <= _QOS_BYTES else []
+
+
+@lru_cache(maxsize=256)
+def _profiles(text: str) -> tuple[Qos, ...]:
+    """Kept, as most topics of a bag have the same, and a bag may be opened several times."""
     try:
-        profiles = parse_qos(text if len(text) <= _QOS_BYTES else "")
+        profiles = parse_qos(text)
     except Exception:
-        return []
-    return [profile for profile in profiles if isinstance(profile.depth, int)]
+        return ()
+    return tuple(profile for profile in profiles if isinstance(profile.depth, int))
 
 
 def rosbags_qos(qos: QosProfile) -> Qos:

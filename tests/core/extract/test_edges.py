@@ -1,14 +1,20 @@
 """Edges of LiDAR and image: of boards that were drawn, and of KITTI's frames."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from boards import CAMERA, FOCAL, HEIGHT, LIDAR_FROM_CAMERA, WIDTH, boards
 
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.extract.edges import TURNS, TurnScores, score_turns, turned
+from kd3d_core.extract.edges import TURNS, TurnScores, compare_turns, sample_scores, turned
 from kd3d_core.extract.summary import Sample
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.points import transform
+
+
+def score_turns(samples: Iterable[Sample]) -> TurnScores | None:
+    return compare_turns(map(sample_scores, samples))
 
 
 def with_camera(sample: Sample, camera: PinholeCamera) -> Sample:

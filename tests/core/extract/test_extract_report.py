@@ -14,6 +14,7 @@ from browser import Tab, browser_tab
 from kd3d_core.data.bag.choice import CameraTopics
 from kd3d_core.data.labels import Label
 from kd3d_core.extract.edges import turned
+from kd3d_core.extract.looks import look_at
 from kd3d_core.extract.report import report_values, write_report
 from kd3d_core.extract.summary import (
     CameraReport,
@@ -49,11 +50,12 @@ def frame(index: int) -> FrameReport:
 
 def front(turn: str = "") -> CameraReport:
     """A camera with LiDAR, perhaps turned by a degree from where it really was."""
-    samples = []
+    looks = []
     for seed in range(5):
         sample = boards(seed)
         camera = turned(CAMERA, turn) if turn else CAMERA
-        samples.append(Sample(sample.name, sample.image, camera, sample.points, (CAR,)))
+        sample = Sample(sample.name, sample.image, camera, sample.points, (CAR,))
+        looks.append(look_at(sample, is_drawn=seed < 4))
     return CameraReport(
         CameraSet("front", CameraTopics("/front/image_raw", "/front/camera_info")),
         {
@@ -61,7 +63,7 @@ def front(turn: str = "") -> CameraReport:
             "/points": Tally(5, {"no image": 2}),
         },
         tuple(map(frame, range(5))),
-        tuple(samples),
+        tuple(looks),
         0.05,
         ("images of /front/image_raw are taken to be rectified",),
         700.0,
@@ -75,9 +77,9 @@ def rear() -> CameraReport:
         replace(frame(index), points=0, dropped={}, in_image=None, motion="", labels=0)
         for index in range(2)
     )
-    sample = Sample("000000", boards(0).image, CAMERA)
+    look = look_at(Sample("000000", boards(0).image, CAMERA))
     topics = CameraTopics("/rear/image", "/rear/camera_info")
-    return CameraReport(CameraSet("rear", topics), {"/rear/image": Tally(2)}, frames, (sample,))
+    return CameraReport(CameraSet("rear", topics), {"/rear/image": Tally(2)}, frames, (look,))
 
 
 def report(turn: str = "", stopped: str = "", extracted: bool = True) -> ExtractReport:
@@ -184,7 +186,7 @@ def test_a_check_says_that_nothing_was_written(tmp_path: Path) -> None:
 
 
 def test_a_recording_without_frames_and_samples(tmp_path: Path) -> None:
-    camera = replace(front(), frames=(), samples=(), focal_px=None, camera_height_m=None)
+    camera = replace(front(), frames=(), looks=(), focal_px=None, camera_height_m=None)
     empty = RecordingReport("c", 0, 0, (), {}, (camera,))
     write_report(ExtractReport((empty,), {}, "0", True), tmp_path)
     values = strict((tmp_path / "report.json").read_text())

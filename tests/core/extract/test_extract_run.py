@@ -25,7 +25,7 @@ from small_recording import (
     write,
 )
 
-from kd3d_core.data.bag import BagReader
+from kd3d_core.data.bag import BagReader, compression
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.splits import read_split
 from kd3d_core.errors import DataError, Kd3dError
@@ -309,6 +309,76 @@ def test_a_second_run_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert tree(tmp_path / "out") == before
 
 
+@pytest.mark.parametrize("order", ["<u2", ">u2"])
+def test_a_camera_of_12_bits_in_16(tmp_path: Path, order: str) -> None:
+    grey = np.random.default_rng(0).integers(0, 4096, (24, 48)).astype(np.uint16)
+    recorded: list[tuple[str, int, Message]] = []
+    for topic, at_ns, message in drive(2):
+        changed = message
+        if topic == "/camera/image_raw":
+            data = grey.astype(order).view(np.uint8).reshape(-1)
+            wide = {"encoding": "mono16", "step": 96, "is_bigendian": order == ">u2"}
+            changed = replace(message, data=data, **wide)
+        recorded.append((topic, at_ns, changed))
+    bag = write(tmp_path / "bag", recorded)
+    found = camera_of(bag, tmp_path / "out", ExtractConfig(image_bits=12))
+    assert len(found.frames) == 2
+    pixels = KittiDataset(tmp_path / "out")[0].image()
+    for channel in range(3):
+        expected = grey.astype(float) / 4095 * 255
+        assert np.abs(pixels[..., channel] - expected).max() <= 1
+    for bits, words in ((16, "it is one of 14 bits or less"), (10, "more than 10 bits")):
+        config = ExtractConfig(image_bits=bits)
+        (reason,) = (
+            camera_of(bag, tmp_path / str(bits), config).tallies["/camera/image_raw"].rejected
+        )
+        assert words in reason
+        assert "--image-bits" in reason
+
+
+def _compressed(bag: Path, folder: Path) -> Path:
+    """The file of a bag as a recorder compresses it."""
+    folder.mkdir()
+    (file,) = bag.glob("*.mcap")
+    (folder / f"{file.name}.zstd").write_bytes(compression.zstd.compress(file.read_bytes()))
+    return folder
+
+
+def test_a_compressed_file_is_unpacked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unpacked = []
+    unzstd_file = compression.unzstd_file
+    monkeypatch.setattr(
+        compression, "unzstd_file", lambda *args: unpacked.append(args) or unzstd_file(*args)
+    )
+    plain = write(tmp_path / "bag", drive(20))
+    bag = _compressed(plain, tmp_path / "compressed")
+    for out, workers in ((tmp_path / "one", 1), (tmp_path / "two", 2)):
+        extract([bag], out, PLAIN, workers=workers)
+        assert len(unpacked) == workers  # of both runs
+        assert not list(out.rglob("*.mcap"))
+    extract([plain], tmp_path / "plain", PLAIN)
+    for out in ("one", "two"):
+        assert tree(tmp_path / out / "training") == tree(tmp_path / "plain" / "training")
+
+
+def test_a_compressed_file_that_is_cut_off_says_so_however_often_it_is_opened(
+    tmp_path: Path,
+) -> None:
+    bag = _compressed(write(tmp_path / "bag", drive(20)), tmp_path / "compressed")
+    (file,) = bag.iterdir()
+    file.write_bytes(file.read_bytes()[:-40_000])
+    stops = set()
+    for _ in range(2):
+        with BagReader(bag, tmp_path / "unpacked") as reader:
+            stops.add(reader.stopped)
+    assert len(stops) == 1
+    report = report_of(bag, tmp_path / "out")
+    assert report.recordings[0].stopped in stops
+    assert 0 < report.frame_count < 20
+
+
 def test_checking_extracts_nothing_and_other_settings_may_follow(tmp_path: Path) -> None:
     bag, out = write(tmp_path / "bag", drive(3)), tmp_path / "out"
     checked = extract([bag], out, PLAIN, check=True).report
@@ -318,7 +388,7 @@ def test_checking_extracts_nothing_and_other_settings_may_follow(tmp_path: Path)
     assert json.loads((out / "report.json").read_text())["extracted"] is False
     ((found,),) = [recording.cameras for recording in checked.recordings]
     assert len(found.frames) == 3
-    assert [sample.name for sample in found.samples] == ["000000", "000001", "000002"]
+    assert [look.name for look in found.looks] == ["000000", "000001", "000002"]
     assert (out / "report.html").is_file()
     assert len(camera_of(bag, out, ExtractConfig(every=2)).frames) == 2
 
