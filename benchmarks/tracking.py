@@ -21,7 +21,7 @@ from tracking_data import LEVELS, Drive, Noise, noisy, objects_of, recorded, ren
 
 from kd3d_core.cli.app import run
 from kd3d_core.cli.table import print_table
-from kd3d_core.data.labels import all_box_labels
+from kd3d_core.data.label_boxes import all_box_labels
 from kd3d_core.data.track_labels import TrackLabel
 from kd3d_core.evaluation.tracking import clear_mot, hota
 from kd3d_core.evaluation.tracking_frames import TrackedFrames

@@ -27,8 +27,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from kd3d_core.bench.machine import machine_report
 from kd3d_core.cli.app import run
+from kd3d_core.data.batch import Batch, Sample, collate
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.samples import Batch, FrameSamples, Sample, collate
+from kd3d_core.data.samples import FrameSamples
 from kd3d_core.detectors.build import untrained_detector
 from kd3d_core.devices import FixedPrecision, autocast
 from kd3d_core.errors import Kd3dError

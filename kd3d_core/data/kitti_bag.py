@@ -17,7 +17,8 @@ import numpy as np
 from kd3d_core.data.bag import BagWriter
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.kitti_drives import START_NS, Drive
-from kd3d_core.data.labels import Label, describe_unusable, label_objects, usable
+from kd3d_core.data.label_boxes import label_objects
+from kd3d_core.data.labels import Label, describe_unusable, usable
 from kd3d_core.data.point_files import KITTI_POINTS, read_points
 from kd3d_core.errors import DataError
 from kd3d_core.geometry.camera import PinholeCamera

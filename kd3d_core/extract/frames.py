@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from kd3d_core.data.bag import BagReader, RawMessage
-from kd3d_core.data.labels import Label, box_labels
+from kd3d_core.data.label_boxes import box_labels
+from kd3d_core.data.labels import Label
 from kd3d_core.data.point_files import FARTHEST_M
 from kd3d_core.errors import CalibrationError, DataError, ImageError, shown
 from kd3d_core.extract.calibration import Rectifier

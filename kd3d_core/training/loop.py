@@ -25,7 +25,9 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from kd3d_core.config import save_settings
-from kd3d_core.data.samples import Batch, FrameSamples, MixedSamples, collate
+from kd3d_core.data.batch import Batch, collate
+from kd3d_core.data.mixed_samples import MixedSamples
+from kd3d_core.data.samples import FrameSamples
 from kd3d_core.devices import training_precision
 from kd3d_core.errors import Kd3dError
 from kd3d_core.progress import LINE_EVERY_S

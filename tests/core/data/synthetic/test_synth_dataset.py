@@ -15,7 +15,7 @@ from kd3d_core.cli import synth as command
 from kd3d_core.data.bag import BagReader
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_writer import KittiWriter
-from kd3d_core.data.labels import label_boxes
+from kd3d_core.data.label_boxes import label_boxes
 from kd3d_core.data.synthetic import dataset
 from kd3d_core.data.synthetic.dataset import SynthConfig, write_dataset
 from kd3d_core.data.synthetic.lidar import LidarConfig
