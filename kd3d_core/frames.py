@@ -23,6 +23,7 @@ from kd3d_core.models.box_errors import BoxErrors, box_covariances
 from kd3d_core.models.card import Caveat
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.tracking import Tracker, Tracks
+from kd3d_core.visual.distinct import one_per_object
 from kd3d_core.visual.frame import Scene, draw_frame, draw_image
 
 
@@ -42,6 +43,8 @@ class Frame:
         recorded: the image as the message it was recorded in, where there is one.
         world_from_detector: 4x4, where the frame of the results is in one that stands still; None
             if it isn't known.
+        notes: how the camera is known, where nobody has calibrated it; stands in pictures.
+        doubt: what speaks against that, in a sentence; empty if nothing does.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Frame:
     camera_frame: str = ""
     recorded: Image | CompressedImage | None = None
     world_from_detector: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    doubt: str = ""
 
     @property
     def image_message(self) -> Image | CompressedImage:
@@ -102,6 +107,7 @@ class FrameResult:
         is_colored: whether points have the colours of the image.
         box_errors: how far boxes are off, by their distance; empty if that isn't known.
         tracks: the objects that the detections belong to; None if they aren't followed.
+        all_boxes: whether pictures show boxes of several classes on one object.
     """
 
     frame: Frame
@@ -113,6 +119,7 @@ class FrameResult:
     is_colored: bool = False
     box_errors: tuple[BoxErrors, ...] = ()
     tracks: Tracks | None = None
+    all_boxes: bool = False
 
     def tracked(self, tracker: Tracker) -> "FrameResult":
         """The same with the tracks that a tracker, which has had the frames before, makes of it."""
@@ -167,6 +174,7 @@ class FrameResult:
             rectangles[keep],
             tuple(self.names[index] for index in keep),
             self.detections.scores[keep],
+            tuple(self.found.ids[index] for index in keep) if self.found.ids else (),
         )
 
     def _colors(self, points: np.ndarray) -> np.ndarray:
@@ -184,9 +192,10 @@ class FrameResult:
             self.frame.rectified_image,
             replace(self.frame.camera, distortion=None),
             self.detections.points,
-            self.found,
+            self.found if self.all_boxes else one_per_object(self.found),
             self.frame.truth,
             self.caveat.short if self.caveat else "",
+            self.frame.notes,
             self.tracks,
         )
 
@@ -197,5 +206,5 @@ class FrameResult:
 
     @cached_property
     def picture(self) -> np.ndarray:
-        """`(h, w, 3)` uint8 RGB: the image with boxes, and under it the scene from above."""
+        """`(h, w, 3)` uint8 RGB: the image with boxes, and the scene from above."""
         return draw_frame(self.scene, self.frame.name)

@@ -16,12 +16,12 @@ LINE_EVERY_S = 30.0
 
 
 @contextmanager
-def progress_of(what: str, total: int, shown: bool = True) -> Iterator[Callable[[], None]]:
+def progress_of(what: str, total: int | None, shown: bool = True) -> Iterator[Callable[[], None]]:
     """Show how far something is.
 
     Args:
         what: is being done, for example `rendering`.
-        total: number of steps.
+        total: number of steps; None if it isn't known.
         shown: False shows nothing, as all processes but one of a distributed run want it.
 
     Yields:
@@ -36,7 +36,7 @@ def progress_of(what: str, total: int, shown: bool = True) -> Iterator[Callable[
 
 
 class _Lines:
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int | None) -> None:
         self._what = what
         self._total = total
         self._done = 0
@@ -46,4 +46,5 @@ class _Lines:
         self._done += 1
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + LINE_EVERY_S
-            log.info("%s: %d of %d", self._what, self._done, self._total)
+            of_total = "" if self._total is None else f" of {self._total}"
+            log.info("%s: %d%s", self._what, self._done, of_total)

@@ -87,7 +87,8 @@ def _picture(frame: "KittiFrame", sample: "CalibrationSample") -> "np.ndarray":
     if sample.points is not None:
         draw_points(picture, sample.points, sample.camera)
     if sample.boxes is not None:
-        draw_boxes(picture, sample.boxes, sample.camera, [TRUTH_COLOR] * len(sample.boxes))
+        colors = [TRUTH_COLOR] * len(sample.boxes)
+        draw_boxes(picture, sample.boxes, sample.camera, colors, filled=False)
     return picture
 
 

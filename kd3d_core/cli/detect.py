@@ -1,4 +1,4 @@
-"""`kd3d-detect`: detect in image files and bags, without ROS."""
+"""`kd3d-detect`: detect in pictures, videos, cameras and bags, without ROS."""
 
 import sys
 from collections import Counter
@@ -13,8 +13,7 @@ from kd3d_core.devices import Precision
 from kd3d_core.errors import DataError, Kd3dError
 
 if TYPE_CHECKING:
-    from kd3d_core.offline.bag_source import BagSettings
-    from kd3d_core.offline.image_files import HandCalibration
+    from kd3d_core.offline.inputs import InputSettings
     from kd3d_core.offline.run import Outcome
     from kd3d_core.offline.sinks import Sink
     from kd3d_core.offline.source import Source
@@ -33,29 +32,37 @@ def detect(
     tracks: Path | None = None,
     track: bool = False,
     poses: Path | None = None,
+    show: bool = False,
     model: str = "demo",
     device: str = "auto",
     precision: Precision = "auto",
     score_threshold: float | None = None,
+    all_boxes: bool = False,
     frames: str = ":",
+    every: int = 1,
+    watch: bool = False,
     results: Path = Path("out/detect"),
     overwrite: bool = False,
     rate: float = 10.0,
     calib: Path | None = None,
     intrinsics: list[str] = [],  # noqa: B006 - never changed; the parser wants a list
-    camera_height: float = 1.65,
+    hfov: float | None = None,
+    camera_height: float | None = None,
+    pitch: float | None = None,
     raw_images: bool = False,
     image_topic: str = "",
     info_topic: str = "",
     detector_frame: str = "",
 ) -> int:
-    """Detect in images or a bag, and write what was found in any of several forms.
+    """Detect in pictures, a video, a camera or a bag, and give out what was found.
 
     Args:
-        inputs: a folder in KITTI's layout, a bag, or images and folders of images.
+        inputs: images and folders of images; a video (MP4, MKV, MOV, AVI and others); a camera (0,
+            /dev/video0); an address (rtsp, http); a bag; or a folder in KITTI's layout.
         kitti: folder for a text file per frame in KITTI's format.
         png: folder for a picture per frame, with boxes, cloud and, where there are any, labels.
-        mp4: file for a video of the same pictures, all scaled to the size of the first.
+        mp4: file for a video of the same pictures, all scaled to the size of the first; H.264 where
+            PyAV is installed (pip install av), else VP9.
         bag: folder of a bag with points, detections and markers.
         bag_images: put the images, as they were recorded, their calibration and where the camera is
             into that bag as well, so that RViz or Foxglove shows it alone.
@@ -69,19 +76,29 @@ def detect(
             /tf or odometry, or --poses.
         poses: of the camera at the images of a folder, in the format of KITTI's odometry set: a
             line of 12 numbers for each.
+        show: show pictures as they come, with frames per second and latency: in a window where this
+            OpenCV has any, else on a page of this machine, whose address is printed.
         model: a name in config/models or weights, or a YAML file.
         device: auto, cpu, cuda or cuda:N.
         precision: number format of the networks; auto suits the device.
         score_threshold: boxes with a lower score are left out; default: the model's own thresholds,
             one for each class. Give 0 to keep all, as files for an evaluation must.
+        all_boxes: draw boxes of other classes on the same object too; by default pictures, video
+            and page show its best one. The other outputs and all numbers always have all.
         frames: range of the frames, as a:b, counted from 0 and without b; all by default.
+        every: of so many frames take one.
+        watch: go on with images that come into the folder, until Ctrl-C.
         results: folder that keeps what was detected; a run that was interrupted, or that asks for
             other outputs, takes from it what the same model found in the same images.
         overwrite: replace a bag of that name, and remove other frames' files from the folders.
         rate: frames per second of images that have no stamps.
         calib: calibration of images: KITTI's text, or YAML of ROS's camera_calibration.
         intrinsics: the same in four numbers, FX FY CX CY in pixels.
-        camera_height: metres over the ground, where nothing says where the camera is.
+        hfov: field of view over an image's width, degrees, where there is no calibration; default:
+            the focal length of each photo's EXIF, else a guess, which pictures and page say.
+        camera_height: metres over the ground, where nothing says where the camera is; default:
+            1.65, and without a calibration what the ground in the picture looks like.
+        pitch: degrees by which the camera looks down, likewise; default: 0.
         raw_images: the images are not rectified yet; their calibration says how to.
         image_topic: images of a bag, raw or compressed (JPEG, PNG); default: the only one.
         info_topic: CameraInfo of a bag; default: the only one, or the one beside the images.
@@ -92,17 +109,11 @@ def detect(
     from kd3d_core.models.config import load_model_config
 
     card = load_model_config(model).card
-    if not 1e-3 <= rate <= 1e6:
-        raise Kd3dError(f"--rate {rate:g}: give frames per second, from 0.001 to 1000000")
-    if score_threshold is not None and not 0 <= score_threshold <= 1:
-        raise Kd3dError(f"--score-threshold {score_threshold:g}: scores are between 0 and 1")
-    paths = [Path(word).expanduser() for word in inputs]
-    missing = [path for path in paths if not path.exists()]
-    if missing:
-        raise DataError(f"{missing[0]}: there is no such file or folder")
+    _check_numbers(rate, score_threshold, every)
+    paths = _paths(inputs)
 
-    from kd3d_core.offline.bag_source import BagSettings
-    from kd3d_core.offline.image_files import HandCalibration
+    from kd3d_core.data.video import public_name
+    from kd3d_core.offline.inputs import InputSettings, find_source
     from kd3d_core.offline.run import detect_frames
     from kd3d_core.offline.store import ResultStore, model_digest
     from kd3d_core.progress import progress_of
@@ -119,33 +130,48 @@ def detect(
     for option, folder in (("--kitti", kitti), ("--png", png)):
         if folder is not None and folder.resolve() in _folders_read(paths):
             raise Kd3dError(f"{option} {folder} is where the input lies: give another folder")
-    calibration = (
-        HandCalibration(calib, _pixels(intrinsics), camera_height, not raw_images)
-        if calib is not None or intrinsics
-        else None
+    numbers = frame_slice(frames)
+    settings = InputSettings(
+        slice(numbers.start, numbers.stop, every),
+        rate,
+        watch,
+        calib,
+        _pixels(intrinsics),
+        hfov,
+        camera_height,
+        pitch,
+        not raw_images,
+        image_topic,
+        info_topic,
+        detector_frame,
+        with_poses=track or tracks is not None,
     )
-    track = track or tracks is not None
-    settings = BagSettings(
-        image_topic, info_topic, detector_frame, camera_height, not raw_images, with_poses=track
-    )
-    source = _source(paths, frame_slice(frames), rate, calibration, settings)
-    source = _placed(source, poses, frame_slice(frames), settings)
-    if not source.count:
+    source = _placed(find_source(inputs, settings), poses, settings)
+    if source.count == 0:
         raise DataError(f"--frames {frames} selects none of the frames in {inputs[0]}")
-    outputs = _Outputs(kitti, png, mp4, bag, bag_images, html, rerun, tracks, overwrite)
-    facts = {"from": str(paths[0]), "model": model, "trained on": card.trained_on}
+    outputs = _Outputs(kitti, png, mp4, bag, bag_images, html, rerun, tracks, show, overwrite)
+    facts = {"from": public_name(inputs[0]), "model": model, "trained on": card.trained_on}
     sinks = _sinks(outputs, source, facts)
 
     # Loads torch: after all that may be wrong.
     from kd3d_core.runtime.pipeline import CameraDetector
 
     detector = CameraDetector.from_config(model, device, precision)
-    store = ResultStore(results, model_digest(detector.model.config, detector.description))
+    store = None  # what a camera has seen comes only once
+    if not source.is_live:
+        store = ResultStore(results, model_digest(detector.model.config, detector.description))
     with exit_on_sigterm(), progress_of("detecting", source.count) as step:
         outcome = detect_frames(
-            source, detector, store, sinks, score_threshold, step, Tracker() if track else None
+            source,
+            detector,
+            store,
+            sinks,
+            score_threshold,
+            step,
+            Tracker() if settings.with_poses else None,
+            all_boxes=all_boxes,
         )
-    _report(outcome)
+    _report(outcome, source)
     print(f"the model was trained on: {card.trained_on}")
     if score_threshold is None and card.score_thresholds:
         print(
@@ -154,51 +180,32 @@ def detect(
         )
     if doubt := caveat(detector.trained, card):
         print(doubt.text)
+    if outcome.interrupted and source.count is not None:
+        return 130
     return 1 if outcome.bad else 0
 
 
-def _source(
-    paths: Sequence[Path],
-    wanted: slice,
-    rate_hz: float,
-    calibration: "HandCalibration | None",
-    settings: "BagSettings",
-) -> "Source":
-    """What the inputs are, found out by looking at them."""
-    from kd3d_core.data.bag import is_bag
-    from kd3d_core.offline.bag_source import bag_source
-    from kd3d_core.offline.image_files import image_source, kitti_source
-
-    bags = [path for path in paths if is_bag(path)]
-    if bags:
-        if len(paths) > 1:
-            raise Kd3dError(f"{bags[0]} is a bag: give it as the only input")
-        if calibration is not None:
-            raise Kd3dError("--calib and --intrinsics are for images; a bag has CameraInfo")
-        return bag_source(bags[0], settings, wanted)
-    if settings.image_topic or settings.info_topic or settings.detector_frame:
-        raise Kd3dError(
-            f"--image-topic, --info-topic and --detector-frame are for bags; {paths[0]} is none"
-        )
-    roots = [path for path in paths if _is_kitti(path)]
-    if roots:
-        if len(paths) > 1:
-            raise Kd3dError(f"{roots[0]} is a KITTI folder: give it as the only input")
-        if calibration is not None or not settings.rectified:
-            raise Kd3dError(
-                f"{roots[0]} is a KITTI folder, whose images are rectified and have a calibration "
-                "each: leave out --calib, --intrinsics and --raw-images, or give its image_2"
-            )
-        return kitti_source(roots[0], wanted, rate_hz)
-    images = [image for path in paths for image in _images(path)]
-    if calibration is None:
-        raise Kd3dError("images need a calibration: give --calib FILE or --intrinsics FX FY CX CY")
-    return image_source(images, calibration, wanted, rate_hz)
+def _check_numbers(rate: float, score_threshold: float | None, every: int) -> None:
+    if not 1e-3 <= rate <= 1e6:
+        raise Kd3dError(f"--rate {rate:g}: give frames per second, from 0.001 to 1000000")
+    if score_threshold is not None and not 0 <= score_threshold <= 1:
+        raise Kd3dError(f"--score-threshold {score_threshold:g}: scores are between 0 and 1")
+    if every < 1:
+        raise Kd3dError(f"--every {every}: give 1 or more")
 
 
-def _placed(
-    source: "Source", poses: Path | None, wanted: slice, settings: "BagSettings"
-) -> "Source":
+def _paths(inputs: Sequence[str]) -> list[Path]:
+    """The inputs that are files and folders; `DataError` if one isn't there."""
+    from kd3d_core.data.video import is_live
+
+    paths = [Path(word).expanduser() for word in inputs if not is_live(word)]
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        raise DataError(f"{missing[0]}: there is no such file or folder")
+    return paths
+
+
+def _placed(source: "Source", poses: Path | None, settings: "InputSettings") -> "Source":
     """The source with the poses of a file, if there is one."""
     if poses is None:
         return source
@@ -209,7 +216,7 @@ def _placed(
         raise Kd3dError("--poses is for images; a bag has /tf or odometry")
     if not settings.with_poses:
         raise Kd3dError("--poses are for objects that are followed: give --track or --tracks FILE")
-    return with_poses(source, poses, wanted)
+    return with_poses(source, poses, settings.wanted)
 
 
 def _folders_read(paths: Sequence[Path]) -> set[Path]:
@@ -217,23 +224,6 @@ def _folders_read(paths: Sequence[Path]) -> set[Path]:
     parts = [f"{root}{part}" for root in ("", "training/") for part in ("image_2", "label_2")]
     roots = [path if path.is_dir() else path.parent for path in paths]
     return {(root / part).resolve() for root in roots for part in ("", *parts)}
-
-
-def _is_kitti(path: Path) -> bool:
-    return any((path / part / "image_2").is_dir() for part in ("", "training"))
-
-
-def _images(path: Path) -> list[Path]:
-    from kd3d_core.offline.image_files import IMAGE_ENDINGS, images_in
-
-    if path.is_file():
-        return [path]
-    images = images_in(path)
-    if not images:
-        raise DataError(
-            f"{path}: neither images ({', '.join(IMAGE_ENDINGS)}) nor a bag nor image_2 is in it"
-        )
-    return images
 
 
 @dataclass(frozen=True)
@@ -246,6 +236,7 @@ class _Outputs:
     html: Path | None
     rerun: Path | None
     tracks: Path | None
+    show: bool
     overwrite: bool
 
 
@@ -255,11 +246,10 @@ def _sinks(outputs: _Outputs, source: "Source", facts: dict[str, str]) -> "list[
     from kd3d_core.offline.video_sink import VideoSink
 
     sinks: list[Sink] = []
-    names = set(source.names)
     if outputs.kitti is not None:
-        sinks.append(KittiSink(outputs.kitti, names, outputs.overwrite))
+        sinks.append(KittiSink(outputs.kitti, source.names, outputs.overwrite))
     if outputs.png is not None:
-        sinks.append(PictureSink(outputs.png, names, outputs.overwrite))
+        sinks.append(PictureSink(outputs.png, source.names, outputs.overwrite))
     if outputs.mp4 is not None:
         sinks.append(VideoSink(outputs.mp4, source.rate_hz))
     if outputs.bag is not None:
@@ -275,9 +265,14 @@ def _sinks(outputs: _Outputs, source: "Source", facts: dict[str, str]) -> "list[
         from kd3d_core.offline.track_sink import TrackSink
 
         sinks.append(TrackSink(outputs.tracks))
+    if outputs.show:
+        from kd3d_core.offline.live_sink import LiveSink
+
+        sinks.append(LiveSink(source.is_live))
     if not sinks:
         raise Kd3dError(
-            "nothing to write: give any of --kitti, --png, --mp4, --bag, --html, --rerun, --tracks"
+            "nothing to write: give any of --kitti, --png, --mp4, --bag, --html, --rerun, "
+            "--tracks, --show"
         )
     return sinks
 
@@ -292,8 +287,10 @@ def _pixels(words: Sequence[str]) -> tuple[float, ...]:
         ) from None
 
 
-def _report(outcome: "Outcome") -> None:
+def _report(outcome: "Outcome", source: "Source") -> None:
     print(f"{outcome.detected} frames detected, {outcome.kept} taken from an earlier run")
+    if outcome.interrupted and source.count is not None:
+        print("ended by Ctrl-C: the outputs hold these frames; the same command goes on")
     if not outcome.bad:
         return
     reasons = Counter(bad.reason for bad in outcome.bad)
@@ -309,13 +306,16 @@ def main() -> int:
         detect,
         prog="kd3d-detect",
         description=(
-            "Detect in images or a bag, without ROS. Every answer is kept as soon as it is there: "
-            "the same command goes on after an interruption, and the outputs are made anew of what "
-            "is kept. Frames that can't be used are left out, told at the end, and make the exit "
-            "status 1."
+            "Detect in pictures, a video, a camera or a bag, without ROS. Every answer is kept as "
+            "soon as it is there: the same command goes on after an interruption, and the outputs "
+            "are made anew of what is kept. Ctrl-C ends it with outputs of what was done. Frames "
+            "that can't be used are left out, told at the end, and make the exit status 1."
         ),
         examples=[
             "kd3d-detect ~/kitti/tracking_0001 --kitti out/labels --png out/pictures",
+            "kd3d-detect holiday/*.jpg --html out/photos.html",
+            "kd3d-detect dashcam.mp4 --every 3 --mp4 out/dashcam.mp4 --show",
+            "kd3d-detect 0 --hfov 78 --show",
             "kd3d-detect drive.mcap --bag out/detections --mp4 out/drive.mp4 --html out/drive.html",
             "kd3d-detect drive.mcap --tracks out/tracks.csv --mp4 out/drive.mp4",
             "kd3d-detect data/drive --poses data/drive/poses.txt --tracks out/tracks.txt",

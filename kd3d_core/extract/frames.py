@@ -181,6 +181,9 @@ class FrameMaker:
                 continue
             placement = self._plan.cameras[camera].detector_from_lidar
             scan = None if cloud is None else self._scan(cloud, ref, image, placement)
+            if scan is not None and not len(scan.points):
+                yield FaultyFrame(ref, camera, "scan", "a cloud whose points are all too far away")
+                continue
             labels = None
             if boxes is not None:
                 change = self._change(ref, image, scan)

@@ -15,6 +15,7 @@ that still mean as many pixels can't be told from others; nor can lost details o
 
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,7 @@ _TOO_DIM = (
 _END_OF_IMAGE = b"\xff\xd9"
 _MORE = bytes(range(250))  # a 0 first: in coded pixels, 255 is followed by one
 _NEARLY = 8  # grey levels: colours of neighbours are mixed in
+_EXIF_NOTES = 0x8769  # where the camera's own notes stand
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -124,6 +126,21 @@ def picture_size(path: Path | str) -> tuple[int, int]:
         picture = _open(file)
         width, height = picture.size
         return (width, height) if _orientation(picture) >= 5 else (height, width)
+
+
+def picture_exif(path: Path | str) -> dict[int, Any]:
+    """What a camera noted in a picture, by EXIF's numbers; empty if there is nothing, or damaged.
+
+    Strings, integers and `IFDRational`s, as `PIL.ExifTags.Base` lists them.
+    """
+    with _naming(path), Path(path).open("rb") as file, warnings.catch_warnings():
+        picture = _open(file)
+        try:
+            warnings.simplefilter("ignore")  # of damage
+            notes = Image.Image.getexif(picture)
+            return {**notes, **notes.get_ifd(_EXIF_NOTES)}
+        except Exception:  # Pillow's parser raises many kinds
+            return {}
 
 
 @contextmanager

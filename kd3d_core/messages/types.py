@@ -246,5 +246,13 @@ class ObjectBoxes:
             for name, number, score in zip(self.names, ids, self.scores.tolist(), strict=True)
         )
 
+    def select(self, index: np.ndarray) -> "ObjectBoxes":
+        """Those at some places `(M,)`, in that order."""
+        names = tuple(self.names[each] for each in index.tolist())
+        ids = tuple(self.ids[each] for each in index.tolist()) if self.ids else ()
+        return replace(
+            self, boxes=self.boxes[index], names=names, scores=self.scores[index], ids=ids
+        )
+
 
 Message = Image | CompressedImage | CameraInfo | PointCloud | Transforms | Odometry | ObjectBoxes

@@ -58,7 +58,8 @@ def bag_source(path: Path, settings: BagSettings, wanted: slice) -> Source:
     results_frame = settings.detector_frame.lstrip("/") or VIRTUAL_FRAME
     references = BagImages(path, settings, topics, numbers)
     names = tuple(map(_frame_name, numbers))
-    return Source(references, names, rate_hz, results_frame, topics)
+    rate_hz /= wanted.step or 1
+    return Source(references, names, rate_hz, results_frame, topics, count=len(names))
 
 
 def _frame_name(number: int) -> str:

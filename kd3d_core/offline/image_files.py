@@ -1,6 +1,7 @@
 """Frames from image files: KITTI folders, and images of one camera that is known."""
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from kd3d_core.geometry.camera_info import camera_from_info, camera_info_doubts
 from kd3d_core.geometry.virtual_frame import VIRTUAL_FRAME, virtual_lidar_from_camera
 from kd3d_core.messages.pictures import picture_size, read_picture
 from kd3d_core.messages.types import Transform
-from kd3d_core.offline.source import FrameReference, Source
+from kd3d_core.offline.source import FrameReference, Source, UnknownPlace, View
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class HandCalibration:
         file: in any format of `data.camera_file`, where there is one.
         intrinsics: fx, fy, cx, cy in pixels, where there is no file.
         camera_height: metres over the ground, where the file has no extrinsics.
+        pitch_deg: by which the camera looks down, where the file has no extrinsics.
         rectified: whether the images are rectified already; those of KITTI's data sets are.
     """
 
@@ -44,6 +46,7 @@ class HandCalibration:
     intrinsics: tuple[float, ...] = ()
     camera_height: float = 1.65
     rectified: bool = True
+    pitch_deg: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.file is None) == (not self.intrinsics):
@@ -66,7 +69,7 @@ class HandCalibration:
         With it comes the frame of the results: the LiDAR's where the file says where that is,
         otherwise one that is made up. `CalibrationError` if it is incomplete or impossible.
         """
-        virtual = virtual_lidar_from_camera(self.camera_height)
+        virtual = virtual_lidar_from_camera(self.camera_height, math.radians(self.pitch_deg))
         if self.file is None:
             fx, fy, cx, cy = self.intrinsics
             projection = np.array([[fx, 0, cx, 0], [0, fy, cy, 0], [0, 0, 1, 0]])
@@ -103,7 +106,7 @@ def kitti_source(root: Path, wanted: slice, rate_hz: float) -> Source:
         )
     load = _KittiFrames()
     loaders = [(name, partial(load, dataset.frame(name))) for name in names]
-    return _source(loaders, wanted, rate_hz, LIDAR_FRAME)
+    return source_of(loaders, wanted, rate_hz, LIDAR_FRAME)
 
 
 def image_source(
@@ -113,6 +116,14 @@ def image_source(
 
     Where the calibration doesn't say for which size it is, that is the first readable image's.
     """
+    check_names(images)
+    view = View(*calibration.camera(*_first_size(images)))
+    loaders = [(path.stem, partial(image_frame, view, path)) for path in images]
+    return source_of(loaders, wanted, rate_hz, view.results_frame)
+
+
+def check_names(images: Sequence[Path]) -> None:
+    """`DataError` if two images are called alike: results are named after them."""
     names = Counter(path.stem for path in images)
     twice = [name for name, count in names.items() if count > 1]
     if twice:
@@ -120,10 +131,6 @@ def image_source(
             f"several images are called {min(twice)}, and results are named after them: "
             "detect in them one after the other, with other outputs"
         )
-    camera, results_frame = calibration.camera(*_first_size(images))
-    load = partial(_image_frame, camera, results_frame)
-    loaders = [(path.stem, partial(load, path)) for path in images]
-    return _source(loaders, wanted, rate_hz, results_frame)
 
 
 def images_in(folder: Path) -> list[Path]:
@@ -131,18 +138,21 @@ def images_in(folder: Path) -> list[Path]:
     return files_in(folder, IMAGE_ENDINGS)
 
 
-def _source(
+def source_of(
     loaders: Sequence[tuple[str, Callable[[int], Frame]]],
     wanted: slice,
     rate_hz: float,
     results_frame: str,
+    place: UnknownPlace | None = None,
 ) -> Source:
+    """The wanted frames of some that are loaded with their stamp, one after the other."""
     references = [
         FrameReference(name, partial(load, START_NS + round(index * 1e9 / rate_hz)))
         for index, (name, load) in enumerate(loaders)
     ][wanted]
     names = tuple(reference.name for reference in references)
-    return Source(references, names, rate_hz, results_frame)
+    rate_hz /= wanted.step or 1
+    return Source(references, names, rate_hz, results_frame, count=len(names), place=place)
 
 
 class _KittiFrames:
@@ -180,10 +190,9 @@ class _KittiFrames:
         return usable(labels)
 
 
-def _image_frame(camera: PinholeCamera, results_frame: str, path: Path, stamp_ns: int) -> Frame:
-    extrinsics = Transform(stamp_ns, results_frame, CAMERA_FRAME, camera.lidar_from_camera)
-    pixels = read_picture(path)
-    return Frame(path.stem, stamp_ns, pixels, camera, extrinsics, camera_frame=CAMERA_FRAME)
+def image_frame(view: View, path: Path, stamp_ns: int) -> Frame:
+    """The picture of a file as a frame of a known camera."""
+    return view.frame(path.stem, stamp_ns, read_picture(path))
 
 
 def _first_size(images: Sequence[Path]) -> tuple[int, int]:

@@ -10,12 +10,13 @@ from kd3d_core.frames import FrameResult
 from kd3d_core.geometry import boxes as box_geometry
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.messages.types import ObjectBoxes
+from kd3d_core.offline.sinks import Sink
 from kd3d_core.visual.colors import TRUTH_COLOR, class_color
 
 _JPEG_QUALITY = 85
 
 
-class RerunSink:
+class RerunSink(Sink):
     """An `.rrd` file: image and camera, cloud, detections and truth in one 3D scene."""
 
     def __init__(self, path: Path) -> None:

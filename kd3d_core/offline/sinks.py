@@ -4,11 +4,12 @@ Folders are filled file by file, each file whole or not there; what is one file 
 its name when it is complete.
 """
 
-from collections.abc import Collection
+from abc import ABC, abstractmethod
+from collections.abc import Container
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,18 +29,24 @@ NODE = "kd3d_detector"
 """Name of the node in whose place bags of results are written."""
 
 
-class Sink(Protocol):
+class Sink(ABC):
     """A context manager that takes results one by one; `DataError` where it can't write."""
 
-    def __enter__(self) -> object: ...
+    def __enter__(self) -> object:
+        return self
 
+    @abstractmethod
     def add(self, result: FrameResult) -> None:
         """Take the result of the next frame."""
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool | None: ...
+    def leave_out(self, name: str, reason: str) -> None:  # noqa: B027 - most don't mind
+        """Hear of a frame that could not be used."""
+
+    @abstractmethod
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None: ...
 
 
-class FolderSink:
+class FolderSink(Sink):
     """Base of sinks that write a file per frame and have nothing to finish.
 
     A folder holds one run: files of earlier ones go when the first frame is written.
@@ -47,7 +54,7 @@ class FolderSink:
 
     ending = ""
 
-    def __init__(self, folder: Path, names: Collection[str], overwrite: bool = False) -> None:
+    def __init__(self, folder: Path, names: Container[str], overwrite: bool = False) -> None:
         """
         Args:
             folder: made when the first file is written.
@@ -65,9 +72,6 @@ class FolderSink:
                 f"{folder} holds {len(other)} {self.ending} files of other frames, the first is "
                 f"{other[0]}: give another folder, or --overwrite to remove them"
             )
-
-    def __enter__(self) -> object:
-        return self
 
     def write(self, name: str, data: bytes) -> None:
         """Write the file of a frame."""
@@ -109,7 +113,7 @@ class PictureSink(FolderSink):
         self.write(result.frame.name, data.tobytes())
 
 
-class BagSink:
+class BagSink(Sink):
     """A bag with the messages that the node would have published, on its topics.
 
     Args:

@@ -10,6 +10,7 @@ from kd3d_core.data.track_labels import tracks_text
 from kd3d_core.errors import Kd3dError
 from kd3d_core.files import write_whole
 from kd3d_core.frames import FrameResult
+from kd3d_core.offline.sinks import Sink
 from kd3d_core.tracking import Tracks
 
 ENDINGS = (".txt", ".csv")
@@ -19,7 +20,7 @@ _CSV_HEAD = (
 )
 
 
-class TrackSink:
+class TrackSink(Sink):
     """A line per frame and track, also for frames in which a track isn't detected.
 
     `.txt` is what `kd3d-eval tracking` and KITTI's tools read, without what the image doesn't show;

@@ -1,8 +1,8 @@
 """The pictures of a run as a video that browsers and phones play."""
 
 import logging
-import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,16 @@ import numpy as np
 
 from kd3d_core.errors import DataError
 from kd3d_core.frames import FrameResult
+from kd3d_core.offline.sinks import Sink
+from kd3d_core.offline.video_writers import VideoWriter, open_writer
 
 log = logging.getLogger(__name__)
 
-_CODECS = ("avc1", "vp09")
-"""H.264, which OpenCV's wheel can't encode but a distribution's OpenCV may; VP9, which it can."""
 _MAX_SIDE = 1920
 """Phones don't decode videos of any size."""
 
 
-class VideoSink:
+class VideoSink(Sink):
     """An MP4 with a picture per frame, all as large as the first."""
 
     def __init__(self, path: Path, rate_hz: float) -> None:
@@ -28,14 +28,12 @@ class VideoSink:
         self.rate_hz = rate_hz
         # Two runs may write the same file: the one that ends last leaves its video, whole.
         self._partial = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part.mp4")
-        self._writer: cv2.VideoWriter | None = None
+        self._writer: VideoWriter | None = None
         self._first = (0, 0)
         self._size = (0, 0)
         self._count = 0
-        self._resized: list[str] = []
-
-    def __enter__(self) -> object:
-        return self
+        self._resized = 0
+        self._first_resized = ""
 
     def add(self, result: FrameResult) -> None:
         """Append the picture; one of another size than the first is scaled to fit into it."""
@@ -46,15 +44,19 @@ class VideoSink:
             self._size = _video_size(*size)
             self._writer = self._open()
         if size != self._first:
-            self._resized.append(result.frame.name)
-        self._writer.write(letterboxed(picture, *self._size)[..., ::-1])
+            self._resized += 1
+            self._first_resized = self._first_resized or result.frame.name
+        try:
+            self._writer.write(letterboxed(picture, *self._size), result.frame.stamp_ns)
+        except OSError as failure:
+            raise DataError(f"{self.path} can't be written: {failure}") from None
         self._count += 1
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if self._writer is None:
             return
-        self._writer.release()
         try:
+            self._writer.close()
             if error is None:
                 self._check()
                 self._partial.replace(self.path)
@@ -66,33 +68,22 @@ class VideoSink:
             log.warning(
                 "%s: %d of %d pictures have another size than the first, which is %d x %d; they "
                 "are scaled to fit into it, with black borders; the first of them is %s",
-                *(self.path, len(self._resized), self._count, *self._first, self._resized[0]),
+                *(self.path, self._resized, self._count, *self._first, self._first_resized),
             )
 
-    def _open(self) -> cv2.VideoWriter:
+    def _open(self) -> VideoWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._partial.touch()
-        except OSError as failure:
+            writer = open_writer(self._partial, *self._size, self.rate_hz)
+        except (OSError, DataError) as failure:
+            with suppress(OSError):
+                self._partial.unlink()
             raise DataError(f"{self.path} can't be written: {failure}") from None
-        # What FFmpeg and OpenCV print about a codec that isn't there concerns nobody.
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        try:
-            for codec in _CODECS:
-                code = cv2.VideoWriter.fourcc(*codec)
-                writer = cv2.VideoWriter(
-                    str(self._partial), cv2.CAP_FFMPEG, code, self.rate_hz, self._size
-                )
-                if writer.isOpened():
-                    return writer
-        finally:
-            cv2.utils.logging.setLogLevel(level)
-        self._partial.unlink(missing_ok=True)
-        raise DataError(
-            f"{self.path} can't be written: this OpenCV encodes neither H.264 nor VP9; install "
-            "the wheel opencv-python-headless, or write pictures with --png"
-        )
+        log.info("%s: %s", self.path, writer.codec)
+        if writer.codec != "H.264":
+            log.info("H.264, which older phones need, takes: pip install av")
+        return writer
 
     def _check(self) -> None:
         """OpenCV says nothing when the disk is full; what can be read back was written."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from kd3d_core.config import check_each, make_config, read_settings
+from kd3d_core.config import ADDED, check_each, make_config, read_settings
 from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.devices import Precision
 from kd3d_core.distill.config import DistillConfig, TeacherConfig
@@ -136,6 +136,8 @@ class TrainConfig:
         distill: what is taught, for `distill`; None takes the defaults.
         validate_every: epochs between validations.
         checkpoint_every: steps between checkpoints, besides the one of each epoch.
+        threads: CPU threads that a process computes with; 0 leaves it to OMP_NUM_THREADS and the
+            machine.
     """
 
     task: Literal["depth", "detector", "distill"]
@@ -156,11 +158,14 @@ class TrainConfig:
     distill: DistillConfig | None = None
     validate_every: int = 10
     checkpoint_every: int = 200
+    threads: int = field(default=0, metadata=ADDED)
 
     def __post_init__(self) -> None:
         counts = ("epochs", "batch_size", "validate_every", "checkpoint_every")
         check_each(self, counts, lambda value: value >= 1, "it must be at least 1")
-        check_each(self, ("workers", "seed"), lambda value: value >= 0, "it can't be negative")
+        check_each(
+            self, ("workers", "seed", "threads"), lambda value: value >= 0, "it can't be negative"
+        )
         if self.window_scale != 1 and (self.task != "depth" or not 0 < self.window_scale < 1):
             raise ConfigError(
                 f"window_scale is {self.window_scale}: it must be above 0 and at most 1, and 1 for "

@@ -13,9 +13,9 @@ from kd3d_core.evaluation.kitti_ap import LEVELS, METRICS, POSITIONS, KittiAP, m
 from kd3d_core.evaluation.report import Breakdown, Mistakes
 from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual import plots
-from kd3d_core.visual.frame import Scene
+from kd3d_core.visual.frame import Scene, legend
 from kd3d_core.visual.page import Column, Drawing, Frame, Page, Part, Section, Strip, Table
-from kd3d_core.visual.report import frame_column, legend
+from kd3d_core.visual.report import frame_column
 
 _RECALL = np.linspace(0, 1, POSITIONS)
 _MODERATE, _HARD = 1, 2

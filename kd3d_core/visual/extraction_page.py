@@ -26,8 +26,8 @@ from kd3d_core.visual.page import (
     Table,
 )
 from kd3d_core.visual.points import draw_points
+from kd3d_core.visual.scene3d import scene_json
 
-_ABOVE_WIDTH_PX = 760
 _NOTHING = ObjectBoxes(0, "", np.zeros((0, 7), np.float32), (), np.zeros(0))
 
 Values = Mapping[str, Any]
@@ -56,10 +56,12 @@ def sample_frame(
     words = "LiDAR on image" if points is not None else "image"
     scene = Scene(picture, camera, np.zeros((0, 3)) if points is None else points, _NOTHING, truth)
     pictures = [Picture.encode(draw_image(scene), f"{title}: {words}")]
+    turning = ""
     if points is not None:
-        above = draw_above(BevView(width=_ABOVE_WIDTH_PX), scene)
+        turning = scene_json(scene)
+        above = draw_above(BevView(), scene)
         pictures.append(Picture.encode(above, f"{title}: the points from above"))
-    return Frame(title, (Column(tuple(pictures)),))
+    return Frame(title, (Column(tuple(pictures), scene=turning),))
 
 
 def extraction_page(values: Values, pictures: Sequence[Sequence[Sequence[Frame]]]) -> Page:

@@ -67,11 +67,15 @@ class Column:
         pictures: the first over the whole width, the others below it.
         table: shown beside the last picture, where there is room.
         heading: name of the run, where there are two.
+        scene: for the view in three dimensions, see `scene_json`; empty: none.
+        notes: sentences below the pictures.
     """
 
     pictures: tuple[Picture, ...]
     table: Table | None = None
     heading: str = ""
+    scene: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,11 @@ class Strip:
     frames: tuple[Frame, ...]
     rate_hz: float = 10.0
     legend: tuple[tuple[str, Color], ...] = ()
+
+    @property
+    def has_scenes(self) -> bool:
+        """Whether anything can be turned."""
+        return any(column.scene for frame in self.frames for column in frame.columns)
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,13 @@ import numpy as np
 from kd3d_core.evaluation.precision import MatchRules, precision_recall
 from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual.bev import BevView
-from kd3d_core.visual.colors import OTHER_COLOR, TRUTH_COLOR, Color, class_color
-from kd3d_core.visual.frame import Scene, draw_above, draw_image
+from kd3d_core.visual.frame import Scene, draw_above, draw_image, legend
 from kd3d_core.visual.histogram import latency_histogram
 from kd3d_core.visual.page import (
     Column,
     Drawing,
     Frame,
+    Lines,
     Page,
     Part,
     Picture,
@@ -32,40 +32,49 @@ from kd3d_core.visual.page import (
     Table,
     write_page,
 )
+from kd3d_core.visual.scene3d import scene_json
 
-_ABOVE_WIDTH_PX = 760
 _MOST_ROWS = 12
+_MOST_LINES = 100
 
 
 @dataclass(frozen=True, eq=False)
 class DriveFrame:
     """One frame of a report; its pictures are compressed already, so that many can be kept.
 
-    `truth` is None if it has no labels, `latency_ms` (from image to result) if it isn't known.
+    `shown` is None for a frame that only counts, `truth` if it has no labels, `latency_ms` (from
+    image to result) if it isn't known.
     """
 
-    shown: Frame
+    shown: Frame | None
     found: ObjectBoxes
     truth: ObjectBoxes | None
     latency_ms: float | None
 
 
-def drive_frame(title: str, scene: Scene, latency_ms: float | None = None) -> DriveFrame:
-    """Draw and compress a frame for `write_report`."""
-    return DriveFrame(Frame(title, (frame_column(scene),)), scene.found, scene.truth, latency_ms)
+def drive_frame(
+    title: str, scene: Scene, latency_ms: float | None = None, counted: ObjectBoxes | None = None
+) -> DriveFrame:
+    """Draw and compress a frame for `write_report`.
+
+    `counted` are all detections, where the scene shows but some of them.
+    """
+    found = scene.found if counted is None else counted
+    return DriveFrame(Frame(title, (frame_column(scene),)), found, scene.truth, latency_ms)
 
 
 def frame_column(scene: Scene, heading: str = "") -> Column:
-    """Image, scene from above and a table of detections."""
-    above = draw_above(BevView(width=_ABOVE_WIDTH_PX), scene)
+    """Image, scene from above, the same in three dimensions, and a table of detections."""
     summary = _summary(scene.found, scene.truth)
     return Column(
         (
             Picture.encode(draw_image(scene), f"Camera: {summary}"),
-            Picture.encode(above, f"From above: {summary}"),
+            Picture.encode(draw_above(BevView(), scene), f"From above: {summary}"),
         ),
         _detection_table(scene.found),
         heading,
+        scene_json(scene),
+        scene.notes,
     )
 
 
@@ -81,6 +90,7 @@ def write_report(
     rules: MatchRules = MatchRules(),  # noqa: B008 - frozen
     latency: str = "From an image to its result.",
     notes: Sequence[str] = (),
+    left_out: Sequence[tuple[str, str]] = (),
 ) -> None:
     """Write the page as one file that needs no network.
 
@@ -90,8 +100,11 @@ def write_report(
         rules: rules of precision and recall, where frames have labels.
         latency: sentence on what the latency includes.
         notes: sentences at the end of the page.
+        left_out: names of frames that could not be used, and why.
     """
     sections = [_strip_section(frames, rate_hz)] if frames else []
+    if left_out:
+        sections.append(_left_out_section(left_out))
     labelled = [frame for frame in frames if frame.truth is not None]
     if labelled:
         sections.append(_score_section(labelled, rules))
@@ -103,15 +116,6 @@ def write_report(
     write_page(path, page)
 
 
-def legend(names: Sequence[str], has_truth: bool) -> tuple[tuple[str, Color], ...]:
-    """Colours of the classes in pictures, and white for labels where there are any."""
-    known = [name for name in sorted(set(names)) if class_color(name) != OTHER_COLOR]
-    entries = [(name, class_color(name)) for name in known]
-    if len(known) < len(set(names)):
-        entries.append(("other classes", OTHER_COLOR))
-    return (*entries, *([("ground truth", TRUTH_COLOR)] if has_truth else []))
-
-
 def percent(share: float | None) -> str:
     """A share as text; a dash where there is none."""
     return "-" if share is None else f"{100 * share:.1f} %"
@@ -120,8 +124,17 @@ def percent(share: float | None) -> str:
 def _strip_section(frames: Sequence[DriveFrame], rate_hz: float) -> Section:
     names = [name for frame in frames for name in frame.found.names]
     has_truth = any(frame.truth is not None for frame in frames)
-    strip = Strip(tuple(frame.shown for frame in frames), rate_hz, legend(names, has_truth))
-    return Section("Frames", (strip,))
+    shown = tuple(frame.shown for frame in frames if frame.shown is not None)
+    strip = Strip(shown, rate_hz * len(shown) / len(frames), legend(names, has_truth))
+    text = "" if len(shown) == len(frames) else f"{len(shown)} of {len(frames)} frames are shown."
+    return Section("Frames", (strip,), text)
+
+
+def _left_out_section(left_out: Sequence[tuple[str, str]]) -> Section:
+    lines = [f"{name}: {reason}" for name, reason in left_out[:_MOST_LINES]]
+    if len(left_out) > len(lines):
+        lines.append(f"and {len(left_out) - len(lines)} more")
+    return Section("Frames left out", (Lines(tuple(lines)),))
 
 
 def _score_section(labelled: Sequence[DriveFrame], rules: MatchRules) -> Section:

@@ -9,7 +9,12 @@ import pytest
 
 PACKAGES = ("kd3d_core.geometry", "kd3d_core.ops", "kd3d_core.evaluation")
 MODULES = [
-    *("kd3d_core.models.pseudo_lidar", "kd3d_core.depth.loss", "kd3d_core.distill.losses"),
+    *(
+        "kd3d_core.data.photos",
+        "kd3d_core.models.pseudo_lidar",
+        "kd3d_core.depth.loss",
+        "kd3d_core.distill.losses",
+    ),
     *(
         module.name
         for package in PACKAGES

@@ -120,7 +120,7 @@ def test_markers_of_a_bag_mean_what_was_found(kitti: Path, tmp_path: Path) -> No
 def test_labels_are_drawn_where_there_are_any(kitti: Path, tmp_path: Path) -> None:
     run(kitti, tmp_path, SeeingDetector(), score_threshold=1.0)
     white = [
-        (cv2.imread(str(path))[:44].min(-1) > 250).sum()
+        (cv2.imread(str(path))[:44].min(-1) > 200).sum()
         for path in sorted((tmp_path / "png").iterdir())
     ]
     assert min(white[:2]) > 10
@@ -166,9 +166,14 @@ def test_a_run_that_is_cut_off_goes_on_where_it_was(
             raise end
 
     out = tmp_path / "out"
-    with pytest.raises(end):
-        run(kitti, out, SeeingDetector(at_the_third))
-    assert sorted(path.name for path in out.iterdir()) == ["kitti", "png", "results"]
+    if end is KeyboardInterrupt:  # which keeps what was made
+        assert run(kitti, out, SeeingDetector(at_the_third)) == Outcome(2, 0, (), True)
+    else:
+        with pytest.raises(end):
+            run(kitti, out, SeeingDetector(at_the_third))
+    folders = ["kitti", "png", "results"]
+    made = sorted(path.name for path in out.iterdir())
+    assert made == (sorted([*folders, "all.mp4", "bag"]) if end is KeyboardInterrupt else folders)
     assert len(list((out / "results").iterdir())) == 2
     rest = SeeingDetector()
     assert run(kitti, out, rest) == Outcome(2, 2, ())
@@ -184,8 +189,7 @@ def test_folders_hold_one_run_even_if_it_is_cut_off(kitti: Path, tmp_path: Path)
 
     run(kitti, tmp_path, SeeingDetector(), "first")
     (kitti / "training" / "image_2" / "000001.png").write_bytes(b"no image")
-    with pytest.raises(KeyboardInterrupt):
-        run(kitti, tmp_path, SeeingDetector(at_the_third), "second")
+    assert run(kitti, tmp_path, SeeingDetector(at_the_third), "second").interrupted
     for part in ("kitti", "png"):
         assert [path.stem for path in (tmp_path / part).iterdir()] == ["000000"]
     assert run(kitti, tmp_path, SeeingDetector(), "second").kept == 1

@@ -1,6 +1,7 @@
 """`--mp4`: what a browser plays, whole or not there, and pictures of one size."""
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -119,7 +120,8 @@ def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"all\.mp4 can't be written: .*exists"):
         write(tmp_path / "file" / "all.mp4", [result(20)])
-    monkeypatch.setattr("kd3d_core.offline.video_sink._CODECS", ("avc9",))
+    monkeypatch.setitem(sys.modules, "av", None)
+    monkeypatch.setattr("kd3d_core.offline.video_writers._OPENCV_CODECS", {"avc9": "none"})
     with pytest.raises(DataError, match=r"neither H\.264 nor VP9"):
         write(tmp_path / "all.mp4", [result(20)])
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -153,4 +155,4 @@ def test_a_browser_plays_it(tmp_path: Path) -> None:
             )
             == "played 1.5"
         )
-        assert tab.run("document.querySelector('video').videoWidth") == 640
+        assert tab.run("document.querySelector('video').videoWidth") == 640 + 360

@@ -192,7 +192,7 @@ def test_a_browser_loads_it_without_complaint_or_network(tab: Tab, report: Path)
     assert tab.run("document.title") == "A <drive>"
     decoded = "Promise.all([...document.images].map((image) => image.decode()))"
     sizes = f"{decoded}.then(() => [...document.images].map((image) => image.naturalWidth))"
-    assert tab.run(sizes) == [400, 760] * FRAMES
+    assert tab.run(sizes) == [400, 600] * FRAMES
     assert tab.complaints == []
     assert {url for url in tab.requests if not url.startswith("data:")} == {report.as_uri()}
 
