@@ -43,8 +43,8 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 def only_new_objects_are_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes look for garbage among what the test made.
 
-    A node freezes what there is while it has a model, and no longer. All tests' libraries, which are
-    frozen before each module, would be looked through again by each node, for more than a second.
+    A node freezes what there is while it has a model, and no longer. What is frozen before each
+    module of tests would be looked through again by each node, for more than a second.
     """
     if not _MISSING:
         from kd3d_ros import detector_node
