@@ -163,9 +163,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         counts = ("epochs", "batch_size", "validate_every", "checkpoint_every")
         check_each(self, counts, lambda value: value >= 1, "it must be at least 1")
-        check_each(
-            self, ("workers", "seed", "threads"), lambda value: value >= 0, "it can't be negative"
-        )
+        others = ("workers", "seed", "threads")
+        check_each(self, others, lambda value: value >= 0, "it can't be negative")
         if self.window_scale != 1 and (self.task != "depth" or not 0 < self.window_scale < 1):
             raise ConfigError(
                 f"window_scale is {self.window_scale}: it must be above 0 and at most 1, and 1 for "
