@@ -10,7 +10,7 @@ ARGS ?=
 export PYTHON VENV KD3D_ROS
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo journey test test-all lint lock clean
+.PHONY: help env demo journey test test-all bench lint lock clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,9 @@ test: env  ## run the tests, except for the slow ones
 
 test-all: env  ## run all tests
 	scripts/with-env $(VENV)/bin/python -m pytest $(ARGS)
+
+bench: env  ## time demo beside the same networks without kd3d: out/bench.json
+	$(VENV)/bin/kd3d-bench --baseline upstream --json out/bench.json $(ARGS)
 
 lint: env  ## check style, formatting and types
 	$(VENV)/bin/ruff check .

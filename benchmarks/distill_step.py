@@ -31,8 +31,8 @@ from rich.progress import track
 from rich.table import Table
 
 from kd3d_core.cli.app import run
+from kd3d_core.data.batch import collate
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.samples import collate
 from kd3d_core.distill.config import DistillConfig, FeatureConfig, Place, TeacherConfig
 from kd3d_core.distill.schedule import Phase
 from kd3d_core.training.config import DataConfig, TrainConfig

@@ -58,7 +58,6 @@ def make_cases(device: torch.device) -> list[tuple[str, str, Callable[[], object
     weight = torch.randn(3, 3, 3, POINT_CHANNELS, 16, device=device)
     submanifold = ops.submanifold_rulebook(sites, *SUBMANIFOLD)
     boxes, scores = random_boxes(1000, device)
-    labels = torch.arange(300, device=device) % 3
     encoder = SparseEncoder(POINT_CHANNELS, GRID_SHAPE).to(device)
     encoder_input = features.clone().requires_grad_()
 
@@ -86,10 +85,8 @@ def make_cases(device: torch.device) -> list[tuple[str, str, Callable[[], object
         ("nms_rotated", "1000 boxes", lambda: ops.nms_rotated(boxes, scores, 0.01)),
         (
             "nms_rotated_mask",
-            "300 boxes, 3 classes",
-            lambda: ops.nms_rotated_mask(
-                boxes[:300], scores[:300], 0.01, groups=labels, max_steps=100
-            ),
+            "100 boxes, 3 classes",
+            lambda: ops.nms_rotated_mask(boxes[:100], scores[:300].view(3, 100), 0.01),
         ),
     ]
 

@@ -18,9 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from kd3d_core.cli.app import run
+from kd3d_core.data.frame_inputs import PointSource, image_tensor, lidar_points, true_depth_points
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.labels import label_boxes, usable
-from kd3d_core.data.samples import PointSource, image_tensor, lidar_points, true_depth_points
+from kd3d_core.data.label_boxes import label_boxes
+from kd3d_core.data.labels import usable
 from kd3d_core.depth.objects import ObjectPixels, measured_objects, object_medians
 from kd3d_core.errors import Kd3dError
 from kd3d_core.geometry.depth_maps import densified

@@ -24,7 +24,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from kd3d_core.cli.app import run
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.labels import box_labels, label_boxes, read_detections, write_labels
+from kd3d_core.data.label_boxes import box_labels, label_boxes
+from kd3d_core.data.labels import read_detections, write_labels
 from kd3d_core.errors import Kd3dError
 from kd3d_core.evaluation.kitti_ap import Strictness, evaluate, min_overlap
 from kd3d_core.geometry.boxes import corners

@@ -21,7 +21,7 @@ from tracking_data import LEVELS, Drive, Noise, noisy, objects_of, recorded, ren
 
 from kd3d_core.cli.app import run
 from kd3d_core.cli.table import print_table
-from kd3d_core.data.labels import all_box_labels
+from kd3d_core.data.label_boxes import all_box_labels
 from kd3d_core.data.track_labels import TrackLabel
 from kd3d_core.evaluation.tracking import clear_mot, hota
 from kd3d_core.evaluation.tracking_frames import TrackedFrames
@@ -54,7 +54,7 @@ METHODS = {
 
 def main(
     recorded_from: Path | None = None,
-    drives: list[int] = [],  # noqa: B006 - never changed
+    drives: list[str] = [],  # noqa: B006 - never changed; the parser wants a list of words
     frames: int = 100,
     every: int = 1,
     speed: bool = False,
@@ -74,7 +74,7 @@ def main(
     if recorded_from is not None:
         compare([recorded(recorded_from)], every)
     if drives:
-        compare([rendered(seed, frames) for seed in drives], every)
+        compare([rendered(int(seed), frames) for seed in drives], every)
 
 
 def compare(sequences: list[Drive], every: int) -> None:

@@ -10,7 +10,8 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.labels import label_boxes, usable
+from kd3d_core.data.label_boxes import label_boxes
+from kd3d_core.data.labels import usable
 from kd3d_core.data.synthetic.dataset import RATE_HZ, SynthConfig, frame_rig, sequence_drive
 from kd3d_core.data.synthetic.labels import make_labels
 from kd3d_core.data.synthetic.raycast import RayCaster

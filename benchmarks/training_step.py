@@ -20,15 +20,16 @@ from typing import get_args
 
 import numpy as np
 import torch
-from machine import device_name
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 
+from kd3d_core.bench.machine import machine_report
 from kd3d_core.cli.app import run
+from kd3d_core.data.batch import Batch, Sample, collate
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.samples import Batch, FrameSamples, Sample, collate
+from kd3d_core.data.samples import FrameSamples
 from kd3d_core.detectors.build import untrained_detector
 from kd3d_core.devices import FixedPrecision, autocast
 from kd3d_core.errors import Kd3dError
@@ -98,9 +99,10 @@ def measure(
         data: folder in KITTI's layout; None makes frames up.
         precisions: precisions to compare in turn; default: bf16 on a GPU, fp32 on a CPU.
     """
+    machine = machine_report(torch.device(device))["name"]
     table = Table(
         "model", "precision", "frames/s", "step: median ms", "peak memory",
-        title=f"{batch_size} frames per step, {data or 'random frames'}, {device_name(device)}",
+        title=f"{batch_size} frames per step, {data or 'random frames'}, {machine}",
     )  # fmt: skip
     for name, precision in itertools.product(models, _known(precisions, device)):
         config = load_model_config(name).detector

@@ -6,7 +6,7 @@ A file holds values and nothing else: it names no module to import and no other 
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
@@ -63,6 +63,34 @@ def make_config(kind: type[Config], values: dict[str, Any], source: Path | str) 
         return _group(kind, values, "")
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
+
+
+def check_each(
+    settings: Any,
+    names: Sequence[str],
+    allowed: Callable[[Any], bool],
+    advice: str,
+    group: str = "",
+) -> None:
+    """Raise a `ConfigError` for the first of these settings whose value isn't `allowed`.
+
+    Args:
+        settings: the dataclass that has them.
+        names: of its fields.
+        allowed: says of a value whether it can be used.
+        advice: what to give instead.
+        group: the setting that holds the dataclass, for messages.
+
+    >>> from dataclasses import make_dataclass
+    >>> size = make_dataclass("Size", ["height", "width"])(192, 0)
+    >>> check_each(size, ("height", "width"), lambda side: side > 0, "give pixels", "window")
+    Traceback (most recent call last):
+    kd3d_core.errors.ConfigError: window.width is 0: give pixels
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if not allowed(value):
+            raise ConfigError(f"{_joined(group, name)} is {value}: {advice}")
 
 
 def plain(value: Any) -> Any:

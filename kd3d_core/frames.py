@@ -119,6 +119,7 @@ class FrameResult:
     is_colored: bool = False
     box_errors: tuple[BoxErrors, ...] = ()
     tracks: Tracks | None = None
+    all_boxes: bool = False
 
     def tracked(self, tracker: Tracker) -> "FrameResult":
         """The same with the tracks that a tracker, which has had the frames before, makes of it."""
@@ -128,8 +129,6 @@ class FrameResult:
             found.boxes, found.scores, self.names, frame.stamp_ns, frame.world_from_detector
         )
         return replace(self, tracks=tracks)
-
-    all_boxes: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -175,6 +174,7 @@ class FrameResult:
             rectangles[keep],
             tuple(self.names[index] for index in keep),
             self.detections.scores[keep],
+            tuple(self.found.ids[index] for index in keep) if self.found.ids else (),
         )
 
     def _colors(self, points: np.ndarray) -> np.ndarray:

@@ -4,8 +4,9 @@ Subscribes
     image (sensor_msgs/Image) or image/compressed (sensor_msgs/CompressedImage), camera_info
     (sensor_msgs/CameraInfo): newest frame only, with the QoS that their publishers offer, so that a
     latched CameraInfo is seen as well.
-    /tf_static (tf2_msgs/TFMessage): frames that the parameters detector_frame, target_frame or
-    gravity_frame name; also to warn when another node publishes the virtual frame too.
+    /tf_static (tf2_msgs/TFMessage): frames that the parameters detector_frame, target_frame,
+    tracking_frame or gravity_frame name; also to warn when another node publishes the virtual
+    frame too.
     /tf (tf2_msgs/TFMessage): the same of frames that move. tf2_ros isn't needed.
     With lazy, images and CameraInfo only while somebody subscribes to a result.
 Publishes, all with the image's stamp
@@ -26,10 +27,10 @@ Services
     installed.
 Parameters, explained in config/detector.yaml
     score_threshold, score_threshold_CLASS, sampling_ratio, min_range, max_range, remove_ground,
-    points_rgb, max_rate, stale_after, tf_timeout, lazy: may be changed at any time.
-    model, device, precision, detector_frame, target_frame, virtual_frame, camera_height,
-    camera_pitch, gravity_frame, image_is_rectified, image_transport, image_reliability: may be
-    changed while the node is unconfigured; `configure` reads them.
+    points_rgb, tracking, max_rate, stale_after, tf_timeout, lazy: may be changed at any time.
+    model, device, precision, threads, detector_frame, target_frame, tracking_frame, virtual_frame,
+    camera_height, camera_pitch, gravity_frame, image_is_rectified, image_transport,
+    image_reliability: may be changed while the node is unconfigured; `configure` reads them.
     autostart, qos_overrides./TOPIC.subscription.POLICY (or .publisher.): at start only.
 Lifecycle
     configure loads the model, activate subscribes, deactivate waits for the frame in the model,
@@ -60,6 +61,7 @@ from kd3d_core.messages.vision import LabelInfo
 from kd3d_core.models.card import caveat
 from kd3d_core.runtime.cameras import CameraSource
 from kd3d_core.runtime.detections import Detector
+from kd3d_core.threads import use_threads
 from kd3d_ros import diagnostics, health
 from kd3d_ros.declare import LiveParameters, unknown_overrides
 from kd3d_ros.frames import FrameListener
@@ -178,6 +180,7 @@ class DetectorNode(LoadingNode):
                 image_is_rectified=settings.image_is_rectified,
                 image_topic=self.intake.topic,
             )
+            use_threads(settings.threads)
             detector = self._load_detector(settings.model, settings.device, settings.precision)
         except Exception as error:  # rclpy would swallow it without a word
             expected = isinstance(error, Kd3dError)
@@ -349,7 +352,7 @@ class DetectorNode(LoadingNode):
             reliability=images.reliability if images else "",
             camera_frame=self._cameras.frame_of("") if self._cameras else "",
             closed_by=self.gate.closed_by(),
-            device_memory=health.device_memory(),
+            device_memory=health.device_memory() if self._detector else "",
             conflict=self._frames.conflict(self._outputs.frames.detector, own_parents),
             trouble=self._complaints.last if self._detector else self._why_unconfigured,
             detector=self._detector,

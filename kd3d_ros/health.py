@@ -162,8 +162,8 @@ def _box_errors_from(detector: Detector | None) -> str:
 
 
 def device_memory() -> str:
-    """Memory of the GPU that this process uses, where there is one."""
-    torch = sys.modules.get("torch")  # not before a model has been loaded
+    """Memory of the GPU that this process uses, where there is one; once a model is loaded."""
+    torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_initialized():
         return ""
     used, most = torch.cuda.memory_reserved(), torch.cuda.max_memory_allocated()

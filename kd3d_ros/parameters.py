@@ -60,6 +60,12 @@ class DetectorParameters:
     precision: Precision = _setting(  # noqa: RUF009 - a field
         "auto", "Numbers the networks compute with: auto (suits the device), fp32, bf16 or fp16."
     )
+    threads: int = _setting(
+        0,
+        "CPU threads that the networks compute with. 0: OMP_NUM_THREADS, else one for each CPU "
+        "that the process may use.",
+        bounds=(0, 1024),
+    )
     detector_frame: str = _setting(
         "",
         "Frame in which the model sees: x forward, y left, z up, 1.73 m over the ground, as it "
@@ -124,6 +130,16 @@ class DetectorParameters:
     score_threshold_car: float = _class_threshold("Car")
     score_threshold_pedestrian: float = _class_threshold("Pedestrian")
     score_threshold_cyclist: float = _class_threshold("Cyclist")
+    tracking: bool = _setting(
+        False,
+        "True: objects are followed from image to image: detections have ids, markers velocities.",
+        changeable="always",
+    )
+    tracking_frame: str = _setting(
+        "",
+        "A frame that stands still, best one that never jumps (odom): by /tf, objects are followed "
+        "in it. Empty: in the frame in which the model sees, velocities relative to it.",
+    )
     max_rate: float = _setting(
         0.0,
         "Images per second that are worked on at most; others are skipped. 0: as many as come.",
@@ -192,12 +208,14 @@ class DetectorParameters:
             if spec.metadata["bounds"]:
                 low, high = spec.metadata["bounds"]
                 value = getattr(self, spec.name)
-                if type(value) not in (int, float) or not low <= value <= high:
+                kind: type[int | float] = int if type(spec.default) is int else float
+                is_number = type(value) in (int, float)
+                if not is_number or not low <= value <= high or kind(value) != value:
                     raise ConfigError(
-                        f"parameter {spec.name} is {shown(repr(value))}: give a number from "
-                        f"{low:g} to {high:g}"
+                        f"parameter {spec.name} is {shown(repr(value))}: give a "
+                        f"{'whole ' if kind is int else ''}number from {low:g} to {high:g}"
                     )
-                object.__setattr__(self, spec.name, float(value))
+                object.__setattr__(self, spec.name, kind(value))
         if 0 < self.max_range <= self.min_range:
             raise ConfigError(
                 f"parameter max_range is {self.max_range:g}, and min_range {self.min_range:g}: "
@@ -231,7 +249,8 @@ class DetectorParameters:
     @property
     def needs_tf(self) -> bool:
         """Whether a frame is named that others publish."""
-        return bool(self.detector_frame or self.target_frame or self.gravity_frame)
+        named = self.detector_frame, self.target_frame, self.gravity_frame, self.tracking_frame
+        return any(named)
 
     def thresholds(self, card: ModelCard, classes: Sequence[str]) -> tuple[float, ...]:
         """The score of each class from which on boxes are published.

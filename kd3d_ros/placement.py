@@ -109,12 +109,30 @@ class Placement:
         target = self._frames.results
         if target == self._frames.detector:
             return None
+        return self._from_detector(target, "target_frame", image, camera)
+
+    def world_from_detector(
+        self, image: Image | CompressedImage, camera: PinholeCamera
+    ) -> np.ndarray | None:
+        """4x4 from the detector's frame into `tracking_frame`; None if that isn't known."""
+        target = self._settings().tracking_frame
+        if not target:
+            return None
+        try:
+            return self._from_detector(target, "tracking_frame", image, camera)
+        except RejectedError as error:
+            self._complaints.notice("no_tracking_transform", str(error))
+            return None
+
+    def _from_detector(
+        self, target: str, setting: str, image: Image | CompressedImage, camera: PinholeCamera
+    ) -> np.ndarray:
         source = self.camera_frame(image)
         if not source:
             raise RejectedError(
                 "empty_frame_id",
                 f"neither image nor CameraInfo has a frame_id, so the way to {target!r} can't be "
-                "found: set it in the camera driver, or leave target_frame empty",
+                f"found: set it in the camera driver, or leave {setting} empty",
             )
 
         def look() -> np.ndarray:
@@ -122,10 +140,11 @@ class Placement:
                 return self._transforms.lookup(target, source, image.stamp_ns)
             except CalibrationError as error:
                 raise NotYetError(
-                    "no_target_transform", f"{error}: publish it, or leave target_frame empty"
+                    "no_target_transform", f"{error}: publish it, or leave {setting} empty"
                 ) from None
 
-        return self._patiently(look) @ camera.camera_from_lidar
+        from_detector: np.ndarray = self._patiently(look) @ camera.camera_from_lidar
+        return from_detector
 
     def _patiently(self, look: Callable[[], Found], until: float = 0.0) -> Found:
         """What `look` finds before `tf_timeout` is over, and before the time `until`."""

@@ -14,6 +14,7 @@ from kd3d_core.models.card import caveat
 from kd3d_core.outputs import FrameTimes
 from kd3d_core.runtime.detections import Detections, Detector
 from kd3d_core.runtime.rejection import RejectedError
+from kd3d_core.tracking import Tracker
 from kd3d_ros.diagnostics import Complaints, FrameCounters, StageTimes
 from kd3d_ros.inputs import ReceivedImage, read
 from kd3d_ros.mailbox import Mailbox
@@ -66,6 +67,7 @@ class FrameWorker:
         self._now_ns = now_ns
         self._sampling = Sampling(detector, complaints)
         self._mailbox: Mailbox[ReceivedImage] = Mailbox()
+        self._tracker: Tracker | None = None
         self._last_stamp_ns = 0
         self.camera_notices: dict[str, str] = {}
         self._dropped_before = counters.dropped
@@ -157,16 +159,40 @@ class FrameWorker:
             .between(settings.min_range, settings.max_range, camera)
             .without_ground(settings.remove_ground)
         )
-        return FrameResult(
-            Frame(str(image.stamp_ns), image.stamp_ns, pixels, camera, camera_frame=camera_frame),
+        frame_from_detector = self._placement.frame_from_detector(image, camera)
+        world_from_detector = None
+        if settings.tracking:
+            world_from_detector = self._placement.world_from_detector(image, camera)
+        frame = Frame(
+            str(image.stamp_ns),
+            image.stamp_ns,
+            pixels,
+            camera,
+            camera_frame=camera_frame,
+            world_from_detector=world_from_detector,
+        )
+        result = FrameResult(
+            frame,
             chosen,
             class_names,
             self._outputs.frames.results,
             caveat(self._detector.trained, card),
-            self._placement.frame_from_detector(image, camera),
+            frame_from_detector,
             settings.points_rgb,
             card.box_errors,
         )
+        return self._tracked(result) if settings.tracking else self._untracked(result)
+
+    def _tracked(self, result: FrameResult) -> FrameResult:
+        if self._tracker is None:
+            self._tracker = Tracker(
+                say=lambda text: self._complaints.notice("tracking", text, once=text)
+            )
+        return result.tracked(self._tracker)
+
+    def _untracked(self, result: FrameResult) -> FrameResult:
+        self._tracker = None  # what it knows is of another time when it is asked for again
+        return result
 
     def _check_order(self, stamp: int) -> None:
         if stamp < self._last_stamp_ns:

@@ -28,7 +28,19 @@ ARGUMENTS = {
     ),
     "device": ("", f"Where the model runs: auto, cpu, cuda or cuda:N. {CHOSEN}"),
     "camera_height": ("", f"Height of the camera over the ground in metres. {CHOSEN}"),
-    "detector_frame": ("", f"Frame of the results, if there is a LiDAR's on /tf. {CHOSEN}"),
+    "camera_pitch": ("", f"By how much the camera looks down, in radians. {CHOSEN}"),
+    "gravity_frame": ("", f"Frame that says how the camera is tilted, such as odom. {CHOSEN}"),
+    "detector_frame": ("", f"Frame in which the model sees, if /tf has a LiDAR's. {CHOSEN}"),
+    "target_frame": ("", f"Frame of the results, such as base_link or odom. {CHOSEN}"),
+    "image_reliability": ("", f"QoS of images: auto, best_effort or reliable. {CHOSEN}"),
+    "sampling_ratio": ("", f"Share of the depth map's pixels that become points. {CHOSEN}"),
+    "max_range": ("", f"Metres beyond which points and boxes are left out; 0: none. {CHOSEN}"),
+    "remove_ground": ("", f"Metres over ground below which points are left out. {CHOSEN}"),
+    "points_rgb": ("", f"true: points have the image's colours. {CHOSEN}"),
+    "stale_after": ("", f"Seconds after which an image is too old; 0: never. {CHOSEN}"),
+    "lazy": ("", f"false: work while nobody subscribes to a result, too. {CHOSEN}"),
+    "tracking": ("", f"true: follow objects from image to image. {CHOSEN}"),
+    "tracking_frame": ("", f"Frame that stands still, in which they are followed. {CHOSEN}"),
     "max_rate": ("", f"Images per second that are worked on at most; 0: all. {CHOSEN}"),
     "autostart": ("", f"true: configure and activate at start. {CHOSEN}"),
     "namespace": ("", "Namespace of the node and of its relative topics."),
@@ -38,8 +50,15 @@ ARGUMENTS = {
     "rviz": ("false", "true: start RViz as well, with a view of image, cloud and boxes."),
 }
 # Parameters of the node that arguments of the same name set.
-TEXTS = ("model", "device", "detector_frame", "image_transport")
-NUMBERS = ("camera_height", "max_rate")
+TEXTS = (
+    *("model", "device", "image_transport", "image_reliability"),
+    *("detector_frame", "target_frame", "gravity_frame", "tracking_frame"),
+)
+NUMBERS = (
+    *("camera_height", "camera_pitch", "sampling_ratio", "max_range", "remove_ground"),
+    *("max_rate", "stale_after"),
+)
+SWITCHES = ("autostart", "lazy", "points_rgb", "tracking")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -60,8 +79,7 @@ def nodes(context: LaunchContext) -> list[Node]:
     sim_time = {"use_sim_time": is_true("use_sim_time", given)}
     chosen: dict[str, str | float | bool] = {name: given[name] for name in TEXTS if given[name]}
     chosen |= {name: number(name, given) for name in NUMBERS if given[name]}
-    if given["autostart"]:
-        chosen["autostart"] = is_true("autostart", given)
+    chosen |= {name: is_true(name, given) for name in SWITCHES if given[name]}
     # An ordinary Node, not a LifecycleNode: the node's own parameter `autostart` brings it up, and
     # `ros2 lifecycle` works all the same. Its Fast DDS profile it sets itself.
     detector = Node(
@@ -88,7 +106,7 @@ def nodes(context: LaunchContext) -> list[Node]:
         namespace=given["namespace"],
         arguments=[
             *("-d", str(CONFIG / "rviz" / "detector.rviz")),
-            *("-f", given["detector_frame"] or virtual_frame),
+            *("-f", given["target_frame"] or given["detector_frame"] or virtual_frame),
         ],
         parameters=[sim_time],
         remappings=[("image", given["image"])],

@@ -1,5 +1,6 @@
 """Real recordings for tests; a test that needs one is skipped, with a reason, where it isn't."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -27,6 +28,17 @@ def shared_data(name: str) -> Path:
     pytest.skip(
         f"no {name} in {folders[0]}: put the KITTI samples there, or name their folder in KD3D_DATA"
     )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def only_new_objects_are_searched_for_garbage() -> None:
+    """What is there before a module stays.
+
+    The node collects garbage whenever it is configured or cleaned up. Among the objects of all
+    libraries and of thousands of tests that takes a second each time.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

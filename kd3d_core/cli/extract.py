@@ -93,16 +93,22 @@ def extract(
 
         require_ray()
 
-    from kd3d_core.extract import run as extraction
     from kd3d_core.memory import keep_freed_memory
 
+    workers = workers or len(os.sched_getaffinity(0))
     keep_freed_memory()
+    if workers > 1 and not ray and not check:
+        from kd3d_core.workers import start_early
+
+        start_early("kd3d_core.extract.work")
+    from kd3d_core.extract import run as extraction
+
     with exit_on_sigterm():
         outcome = extraction.extract(
             paths,
             out.expanduser(),
             config,
-            workers=workers or len(os.sched_getaffinity(0)),
+            workers=workers,
             ray_address=ray,
             check=check,
         )

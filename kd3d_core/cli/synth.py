@@ -49,7 +49,7 @@ def synth(
     Args:
         frames: how many.
         out: folder for a data set in KITTI's layout; frames that it has already are kept.
-        bag: folder of a bag to write, besides or instead.
+        bag: folder of a bag to write, besides or instead; of a drive with `/tf`, where it went.
         seed: the same seed makes the same bytes.
         sequence: one drive at 10 Hz, instead of a scene of its own for each frame. Beside its
             frames are tracks.txt, labels with ids as in KITTI's tracking set, and poses.txt, where
@@ -122,11 +122,15 @@ def synth(
 def _write_bag(config: "SynthConfig", folder: Path, bag: Path, overwrite: bool) -> None:
     from kd3d_core.data.kitti import KittiDataset
     from kd3d_core.data.kitti_bag import write_kitti_bag
-    from kd3d_core.data.synthetic.dataset import RATE_HZ, frame_names, frame_rig
+    from kd3d_core.data.synthetic.dataset import RATE_HZ, frame_names, frame_rig, sequence_drive
 
     dataset = KittiDataset(folder, frame_names(config))
     lens = frame_rig(config, 0).distortion
-    counts = write_kitti_bag(dataset, bag, RATE_HZ, overwrite, distortion=lens)
+    poses = None
+    if config.sequence:
+        drive = sequence_drive(config)
+        poses = [drive.pose(index / RATE_HZ) for index in range(config.frames)]
+    counts = write_kitti_bag(dataset, bag, RATE_HZ, overwrite, distortion=lens, poses=poses)
     written = ", ".join(f"{topic} {count}" for topic, count in counts.items())
     print(f"{bag}: {config.frames} frames at {RATE_HZ:g} Hz: {written}")
 

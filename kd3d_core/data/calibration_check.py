@@ -13,7 +13,8 @@ from itertools import islice
 import numpy as np
 
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.labels import Label, label_boxes
+from kd3d_core.data.label_boxes import label_boxes
+from kd3d_core.data.labels import Label
 from kd3d_core.errors import Kd3dError
 from kd3d_core.geometry.boxes import points_in_boxes
 from kd3d_core.geometry.camera import PinholeCamera

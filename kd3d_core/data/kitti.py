@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from kd3d_core.data.kitti_calib import kitti_camera
-from kd3d_core.data.labels import Label, read_labels, to_judge, usable, with_image_boxes
+from kd3d_core.data.label_boxes import with_image_boxes
+from kd3d_core.data.labels import Label, read_labels, to_judge, usable
 from kd3d_core.data.point_files import read_points
 from kd3d_core.data.point_layout import PointLayout
 from kd3d_core.errors import DataError

@@ -1,12 +1,13 @@
 """A bag as a rig would have recorded it, from a folder in KITTI's layout, or one of its drives.
 
 Frames are those of REP 105, where the drive has GPS/IMU: `/tf` has `odom` -> `base_link` (the unit;
-`odom` is where it first was), `/tf_static` has `base_link` -> `velodyne` -> `camera_optical`.
+`odom` is where it first was), `/tf_static` has `base_link` -> `velodyne` -> `camera_optical`. Where
+only the LiDAR's own poses are known, as of rendered drives, `/tf` has `odom` -> `velodyne`.
 """
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,8 @@ import numpy as np
 from kd3d_core.data.bag import BagWriter
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.kitti_drives import START_NS, Drive
-from kd3d_core.data.labels import Label, describe_unusable, label_objects, usable
+from kd3d_core.data.label_boxes import label_objects
+from kd3d_core.data.labels import Label, describe_unusable, usable
 from kd3d_core.data.point_files import KITTI_POINTS, read_points
 from kd3d_core.errors import DataError
 from kd3d_core.geometry.camera import PinholeCamera
@@ -70,6 +72,7 @@ def write_kitti_bag(
     overwrite: bool = False,
     on_frame: Callable[[], None] = lambda: None,
     distortion: Distortion | None = None,
+    poses: Sequence[np.ndarray] | None = None,
 ) -> dict[str, int]:
     """Write image, camera info, points, label boxes and the static transform of every frame.
 
@@ -80,6 +83,7 @@ def write_kitti_bag(
 
     Args:
         distortion: lens of the images, if they are raw ones and not KITTI's rectified ones.
+        poses: 4x4 `odom_from_lidar` of each frame, for `/tf`; None: it isn't known.
 
     Returns:
         Messages written, by topic.
@@ -98,12 +102,17 @@ def write_kitti_bag(
             if topic not in absent:
                 qos = LATCHED if topic == TF_TOPIC else None
                 writer.add_topic(topic, message_type.ros_type, qos)
+        if poses is not None:
+            writer.add_topic(MOVING_TOPIC, Transforms.ros_type)
         pose: np.ndarray | None = None
         flaws: Counter[str] = Counter()
         for index, frame in enumerate(dataset):
             labels = frame.labels() if "label_2" in frame.files else None
             flaws += Counter(each.flaw for each in labels or () if each.is_object and each.flaw)
             stamp_ns = START_NS + round(index * 1e9 / rate_hz)
+            if poses is not None:
+                move = Transform(stamp_ns, ODOM_FRAME, LIDAR_FRAME, poses[index])
+                writer.write(MOVING_TOPIC, stamp_ns, Transforms((move,)))
             for topic, message in _messages(frame, labels, stamp_ns, pose, distortion):
                 writer.write(topic, stamp_ns, message)
                 if isinstance(message, Transforms):

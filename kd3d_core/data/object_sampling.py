@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.labels import label_boxes
+from kd3d_core.data.label_boxes import label_boxes
 from kd3d_core.errors import DataError
 from kd3d_core.files import write_whole
 from kd3d_core.geometry.boxes import footprints, points_in_boxes

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from kd3d_core.config import settings_digest
+from kd3d_core.data.frame_inputs import image_tensor
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.samples import image_tensor
 from kd3d_core.errors import DataError
 from kd3d_core.files import write_whole
 from kd3d_core.models.chain import PseudoLidar

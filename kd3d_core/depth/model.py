@@ -74,6 +74,8 @@ def _compute_in_fp32(module: nn.Module) -> None:
     kind = type(module)
 
     class Float32(kind):  # type: ignore[misc,valid-type]
+        computes_in_fp32 = True  # as `cast_weights` asks
+
         def forward(self, *args: Any, **kwargs: Any) -> Any:
             device = next(self.parameters()).device.type
             with torch.autocast(device, enabled=False):

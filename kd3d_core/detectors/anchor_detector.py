@@ -19,6 +19,25 @@ from kd3d_core.detectors.voxels import VoxelGrid
 
 
 @dataclass(frozen=True)
+class DetectorInput:
+    """What a detector reads.
+
+    Attributes:
+        points: `(N, 4)` of all samples, detector frame.
+        samples: `(N,)` int64, which sample each point belongs to.
+        images: `(B, 3, H, W)` RGB, 0 to 255, cut to the detector's window.
+        image_from_lidar: `(B, 3, 4)` projections into those images.
+        valid: `(N,)` points to use; None uses all.
+    """
+
+    points: torch.Tensor
+    samples: torch.Tensor
+    images: torch.Tensor
+    image_from_lidar: torch.Tensor
+    valid: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
 class BevInput:
     """What the backbone of the bird's-eye view reads, and what was found on the way to it.
 
@@ -102,15 +121,8 @@ class AnchorDetector(nn.Module, ABC):
                 part.init_weights()
 
     @abstractmethod
-    def bev_input(
-        self,
-        points: torch.Tensor,
-        samples: torch.Tensor,
-        images: torch.Tensor,
-        image_from_lidar: torch.Tensor,
-        valid: torch.Tensor | None,
-    ) -> BevInput:
-        """The bird's-eye view that the backbone reads; see `forward_features`."""
+    def bev_input(self, frames: DetectorInput) -> BevInput:
+        """The bird's-eye view that the backbone reads."""
 
     def empty_canvas(self) -> torch.Tensor | None:
         """`(1, C, y, x)` of a street without points; None if it is all 0."""
@@ -124,16 +136,9 @@ class AnchorDetector(nn.Module, ABC):
         image_from_lidar: torch.Tensor,
         valid: torch.Tensor | None = None,
     ) -> BevFeatures:
-        """The features of every stage before the head.
-
-        Args:
-            points: `(N, 4)` of all samples, detector frame.
-            samples: `(N,)` int64, which sample each point belongs to.
-            images: `(B, 3, H, W)` RGB, 0 to 255, cut to the detector's window.
-            image_from_lidar: `(B, 3, 4)` projections into those images.
-            valid: `(N,)` points to use; None uses all.
-        """
-        return self.behind(self.bev_input(points, samples, images, image_from_lidar, valid))
+        """The features of every stage before the head; see `DetectorInput`."""
+        frames = DetectorInput(points, samples, images, image_from_lidar, valid)
+        return self.behind(self.bev_input(frames))
 
     def behind(self, seen: BevInput) -> BevFeatures:
         """The features of backbone and neck, and the bird's-eye view that they are made of."""
@@ -154,7 +159,7 @@ class AnchorDetector(nn.Module, ABC):
         image_from_lidar: torch.Tensor,
         valid: torch.Tensor | None = None,
     ) -> HeadMaps:
-        """The head's maps for a batch; see `forward_features`."""
+        """The head's maps for a batch; see `DetectorInput`."""
         features = self.forward_features(points, samples, images, image_from_lidar, valid)
         return self.head_maps(features.neck)
 

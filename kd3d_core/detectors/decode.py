@@ -72,25 +72,17 @@ def decode(
     flip = _rows(directions, best).argmax(-1)
 
     # One candidate per anchor and class; classes never suppress each other.
-    candidate_boxes = boxes.repeat_interleave(num_classes, 1)
-    candidate_scores = scores.flatten(1)
-    labels = torch.arange(num_classes, device=scores.device).repeat(count).expand(batch, -1)
-    kept = torch.stack(
-        [
-            nms_rotated_mask(
-                footprints(candidate_boxes[sample]),
-                candidate_scores[sample],
-                config.nms_iou,
-                valid=candidate_scores[sample] > config.score_threshold,
-                groups=labels[sample],
-                max_steps=count,  # boxes per class, which is exact
-            )
-            for sample in range(batch)
-        ]
+    kept = nms_rotated_mask(
+        footprints(boxes)[:, None],
+        scores.mT,
+        config.nms_iou,
+        valid=scores.mT > config.score_threshold,
     )
+    kept, candidate_scores = kept.mT.flatten(1), scores.flatten(1)
+    labels = torch.arange(num_classes, device=scores.device).repeat(count).expand(batch, -1)
     ranked = torch.where(kept, candidate_scores, -1.0)
     top, slot = ranked.topk(min(config.max_boxes, ranked.shape[1]))
-    boxes = _rows(candidate_boxes, slot)
+    boxes = _rows(boxes, slot // num_classes)
     yaw = boxes[..., 6] - DIRECTION_OFFSET
     yaw = yaw - torch.floor(yaw / math.pi) * math.pi
     yaw = yaw + DIRECTION_OFFSET + math.pi * flip.gather(1, slot // num_classes)

@@ -121,6 +121,8 @@ class VoxelFeatureEncoder(nn.Module):
             linear = _linear_norm(nn.Linear(before, width, bias=False))
             self.vfe_layers.append(linear.append(nn.ReLU(inplace=True)))
             before = 2 * width
+        # Its first layer reads metres, too coarse in half precision; `cast_weights` asks.
+        self.vfe_layers[0].computes_in_fp32 = True  # type: ignore[assignment]
         self.fusion_layer = None if fusion is None else PointFusion(fusion, channels[-1])
 
     def forward(self, voxels: VoxelAssignment, image: ImageFeatures | None) -> torch.Tensor:
@@ -131,7 +133,7 @@ class VoxelFeatureEncoder(nn.Module):
         point = torch.cat([voxels.points, from_mean, from_centre], 1)
         voxel = point
         for number, layer in enumerate(self.vfe_layers, 1):
-            if number == 1:  # reads metres, too coarse in half precision
+            if number == 1:
                 with torch.autocast(point.device.type, enabled=False):
                     point = layer(point)
             else:

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 
 from kd3d_core.depth.efficientnet import EfficientNetLite0
-from kd3d_core.detectors.anchor_detector import AnchorDetector, BevInput
+from kd3d_core.detectors.anchor_detector import AnchorDetector, BevInput, DetectorInput
 from kd3d_core.detectors.anchors import Anchors
 from kd3d_core.detectors.bev import BevBackbone, BevNeck
 from kd3d_core.detectors.config import DecodeConfig, Range
@@ -82,24 +82,18 @@ class FusionDetector(AnchorDetector):
         images = (images - self.image_mean) / self.image_std
         return self.network["img_neck"](self.network["img_backbone"](images))
 
-    def bev_input(
-        self,
-        points: torch.Tensor,
-        samples: torch.Tensor,
-        images: torch.Tensor,
-        image_from_lidar: torch.Tensor,
-        valid: torch.Tensor | None,
-    ) -> BevInput:
-        """Points with the image features behind them, in voxels; see `AnchorDetector`."""
-        batch_size, _, height, width = images.shape
-        image = ImageFeatures(self.image_features(images), image_from_lidar, (height, width))
+    def bev_input(self, frames: DetectorInput) -> BevInput:
+        """Points with the image features behind them, in voxels."""
+        batch_size, _, height, width = frames.images.shape
+        pyramid = self.image_features(frames.images)
+        image = ImageFeatures(pyramid, frames.image_from_lidar, (height, width))
         encoder = self.network["pts_voxel_encoder"]
         if "pts_middle_encoder" in self.network:
-            voxels = assign_sparse(points, samples, valid, self.grid)
+            voxels = assign_sparse(frames.points, frames.samples, frames.valid, self.grid)
             features = encoder(voxels, image)
             middle = self.network["pts_middle_encoder"]
             return BevInput(middle(features, voxels.voxel_coords, batch_size))
-        voxels = assign_dense(points, samples, valid, batch_size, self.grid)
+        voxels = assign_dense(frames.points, frames.samples, frames.valid, batch_size, self.grid)
         _, ny, nx = self.grid.shape
         canvas = encoder(voxels, image).view(batch_size, ny, nx, -1).permute(0, 3, 1, 2)
         return BevInput(canvas.contiguous() if _trains_slowly_channels_last(canvas) else canvas)

@@ -2,7 +2,7 @@
 
 import torch
 
-from kd3d_core.detectors.anchor_detector import AnchorDetector, BevInput
+from kd3d_core.detectors.anchor_detector import AnchorDetector, BevInput, DetectorInput
 from kd3d_core.detectors.anchors import Anchors, ClassAnchor
 from kd3d_core.detectors.bev import BevBackbone, BevNeck
 from kd3d_core.detectors.config import DecodeConfig, Range
@@ -54,17 +54,10 @@ class PointDetector(AnchorDetector):
         self.max_points = max_points
         self.max_voxels_train, self.max_voxels_test = max_voxels_train, max_voxels_test
 
-    def bev_input(
-        self,
-        points: torch.Tensor,
-        samples: torch.Tensor,
-        images: torch.Tensor,
-        image_from_lidar: torch.Tensor,
-        valid: torch.Tensor | None,
-    ) -> BevInput:
-        """Points in voxels, without the image; see `AnchorDetector`."""
-        batch_size = len(image_from_lidar)
-        voxels = self.voxels(points, samples, valid, batch_size)
+    def bev_input(self, frames: DetectorInput) -> BevInput:
+        """Points in voxels, without the image."""
+        batch_size = len(frames.image_from_lidar)
+        voxels = self.voxels(frames.points, frames.samples, frames.valid, batch_size)
         features = self.network["voxel_encoder"](voxels)
         return BevInput(self.network["middle_encoder"](features, voxels.coords, batch_size))
 
@@ -75,7 +68,7 @@ class PointDetector(AnchorDetector):
         valid: torch.Tensor | None,
         batch_size: int,
     ) -> FilledVoxels:
-        """The voxels of a batch; see `AnchorDetector.forward_features`.
+        """The voxels of a batch; see `DetectorInput`.
 
         In training points come in random order, as in upstream's pipeline: the voxels beyond the
         limit would else always be those of the same place, such as the lower rows of an image.

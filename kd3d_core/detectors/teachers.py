@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
-from kd3d_core.detectors.anchor_detector import BevInput
+from kd3d_core.detectors.anchor_detector import BevInput, DetectorInput
 from kd3d_core.detectors.anchors import Anchors
 from kd3d_core.detectors.bev import BevBackbone, BevNeck
 from kd3d_core.detectors.config import DecodeConfig, Range
@@ -35,16 +35,9 @@ class PillarTeacher(PointDetector):
 
     stem_stride: ClassVar[int] = 2
 
-    def bev_input(
-        self,
-        points: torch.Tensor,
-        samples: torch.Tensor,
-        images: torch.Tensor,
-        image_from_lidar: torch.Tensor,
-        valid: torch.Tensor | None,
-    ) -> BevInput:
-        """Points in pillars, then the stem; see `AnchorDetector`."""
-        pillars = super().bev_input(points, samples, images, image_from_lidar, valid).canvas
+    def bev_input(self, frames: DetectorInput) -> BevInput:
+        """Points in pillars, then the stem."""
+        pillars = super().bev_input(frames).canvas
         filled = (pillars != 0).any(1, keepdim=True)
         coarse = functional.max_pool2d(filled.float(), self.stem_stride) > 0
         (canvas,) = self.network["stem"](pillars)
@@ -63,46 +56,30 @@ def cmkd_teacher_pillars(
     decoding: DecodeConfig, point_cloud_range: Range = CMKD_RANGE
 ) -> PillarTeacher:
     """CMKD's pillar teacher for KITTI: pillars of 0.16 m, a map of 0.32 m."""
-    grid = checked_grid((0.16, 0.16, 4.0), point_cloud_range, layers=1, stride=4)
-    head = AnchorHead(
-        512, Anchors(point_cloud_range, CMKD_ANCHORS), assign_per_class=True,
-        class_loss="quality_focal",
-    )  # fmt: skip
-    teacher = PillarTeacher(
-        grid,
+    return _pillar_teacher(
         decoding,
-        max_points=32,
-        backbone=BevBackbone(128, channels=(128, 256), layers=(5, 5), strides=(1, 2)),
-        neck=BevNeck((128, 256), channels=(256, 256), strides=(1, 2)),
-        head=head,
-        voxel_encoder=PillarEncoder(grid, 128, _MOMENTUM),
-        middle_encoder=PillarScatter(grid),
+        Anchors(point_cloud_range, CMKD_ANCHORS),
+        pillar=0.16,
+        pillar_channels=128,
+        channels=128,
+        layers=(5, 5, 5),
+        neck_channels=256,
     )
-    teacher.network["stem"] = BevBackbone(128, channels=(128,), layers=(5,), strides=(2,))
-    return teacher
 
 
 def cmkd_teacher_lite(
     decoding: DecodeConfig, point_cloud_range: Range = KITTI_RANGE, cell: float = 0.4
 ) -> PillarTeacher:
     """The teacher of `cmkd_lite`: pillars of half its cells."""
-    grid = checked_grid((cell / 2, cell / 2, 4.0), point_cloud_range, layers=1, stride=4)
-    head = AnchorHead(
-        128, Anchors(point_cloud_range, KITTI_ANCHORS), assign_per_class=True,
-        class_loss="quality_focal",
-    )  # fmt: skip
-    teacher = PillarTeacher(
-        grid,
+    return _pillar_teacher(
         decoding,
-        max_points=32,
-        backbone=BevBackbone(64, channels=(64, 128), layers=(2, 3), strides=(1, 2)),
-        neck=BevNeck((64, 128), channels=(64, 64), strides=(1, 2)),
-        head=head,
-        voxel_encoder=PillarEncoder(grid, 32, _MOMENTUM),
-        middle_encoder=PillarScatter(grid),
+        Anchors(point_cloud_range, KITTI_ANCHORS),
+        pillar=cell / 2,
+        pillar_channels=32,
+        channels=64,
+        layers=(2, 2, 3),
+        neck_channels=64,
     )
-    teacher.network["stem"] = BevBackbone(32, channels=(64,), layers=(2,), strides=(2,))
-    return teacher
 
 
 def cmkd_teacher_tiny(
@@ -110,6 +87,36 @@ def cmkd_teacher_tiny(
 ) -> PillarTeacher:
     """The teacher of `cmkd_tiny`."""
     return cmkd_teacher_lite(decoding, point_cloud_range, cell=0.8)
+
+
+def _pillar_teacher(
+    decoding: DecodeConfig,
+    anchors: Anchors,
+    *,
+    pillar: float,
+    pillar_channels: int,
+    channels: int,
+    layers: tuple[int, int, int],
+    neck_channels: int,
+) -> PillarTeacher:
+    """A teacher with pillars of so many metres; `layers` of the stem and the backbone's stages."""
+    grid = checked_grid((pillar, pillar, 4.0), anchors.point_cloud_range, layers=1, stride=4)
+    stem_layers, *backbone_layers = layers
+    scales = (channels, 2 * channels)
+    head = AnchorHead(2 * neck_channels, anchors, assign_per_class=True, class_loss="quality_focal")
+    teacher = PillarTeacher(
+        grid,
+        decoding,
+        max_points=32,
+        backbone=BevBackbone(channels, channels=scales, layers=backbone_layers, strides=(1, 2)),
+        neck=BevNeck(scales, channels=(neck_channels, neck_channels), strides=(1, 2)),
+        head=head,
+        voxel_encoder=PillarEncoder(grid, pillar_channels, _MOMENTUM),
+        middle_encoder=PillarScatter(grid),
+    )
+    stem = BevBackbone(pillar_channels, channels=(channels,), layers=(stem_layers,), strides=(2,))
+    teacher.network["stem"] = stem
+    return teacher
 
 
 def cmkd_teacher_second(

@@ -27,9 +27,11 @@ from safetensors.torch import load_file, save
 from torch.nn.utils.rnn import pad_sequence
 
 from kd3d_core.config import settings_digest
+from kd3d_core.data.batch import Batch, collate
+from kd3d_core.data.frame_inputs import PointSource
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.pseudo_cache import weights_digest
-from kd3d_core.data.samples import Batch, FrameSamples, PointSource, collate
+from kd3d_core.data.samples import FrameSamples
 from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.detectors.decode import BoxSlots, HeadMaps

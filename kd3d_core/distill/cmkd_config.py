@@ -1,8 +1,9 @@
 """Settings of the losses that CMKD has, as `config/train/*.yaml` say them."""
 
 from dataclasses import dataclass
+from math import inf
 
-from kd3d_core.errors import ConfigError
+from kd3d_core.config import check_each
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,10 @@ class ResponseConfig:
     dir: float = 0.4
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise ConfigError(f"response.threshold is {self.threshold}: give a probability")
-        for name in ("cls", "box", "dir"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"response.{name} is {getattr(self, name)}: it can't be negative")
+        group = "response"
+        check_each(self, ("threshold",), lambda value: 0 < value < 1, "give a probability", group)
+        factors = ("cls", "box", "dir")
+        check_each(self, factors, lambda value: value >= 0, "it can't be negative", group)
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,5 @@ class BinsConfig:
     objects: float = 13.0
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "gamma", "objects"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"bins.{name} is {getattr(self, name)}: give 0 or more")
+        names = ("alpha", "gamma", "objects")
+        check_each(self, names, lambda value: 0 <= value < inf, "give 0 or more", "bins")

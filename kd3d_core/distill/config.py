@@ -1,9 +1,11 @@
 """DistillConfig: what a student learns from its teacher, as `config/train/*.yaml` say it."""
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 from kd3d_core.classes import KITTI_CLASSES
+from kd3d_core.config import check_each
 from kd3d_core.distill.cmkd_config import BinsConfig, ResponseConfig
 from kd3d_core.distill.depth_config import LearnDepthConfig
 from kd3d_core.distill.schedule import PartName, Phase, check_phases
@@ -97,12 +99,9 @@ class FeatureConfig:
                 f"feature.places is {list(self.places)}: name one or more, each once; to compare "
                 "none, give feat no weight in any phase"
             )
-        for name in ("background", "empty"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"feature.{name} is {getattr(self, name)}: give 0 to 1")
-        for name in ("levels", "fade_m"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"feature.{name} is {getattr(self, name)}: give 0 or more")
+        shares, others, group = ("background", "empty"), ("levels", "fade_m"), "feature"
+        check_each(self, shares, lambda value: 0 <= value <= 1, "give 0 to 1", group)
+        check_each(self, others, lambda value: 0 <= value < inf, "give 0 or more", group)
 
 
 @dataclass(frozen=True)
@@ -126,13 +125,10 @@ class LogitConfig:
     dir: float = 0.2
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ConfigError(f"logit.temperature is {self.temperature}: it must be above 0")
-        if not 0 <= self.threshold < 1:
-            raise ConfigError(f"logit.threshold is {self.threshold}: give a probability below 1")
-        for name in ("background", "cls", "box", "dir"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"logit.{name} is {getattr(self, name)}: it can't be negative")
+        group, factors = "logit", ("background", "cls", "box", "dir")
+        check_each(self, ("temperature",), lambda value: value > 0, "it must be above 0", group)
+        check_each(self, ("threshold",), _below_1, "give a probability below 1", group)
+        check_each(self, factors, lambda value: value >= 0, "it can't be negative", group)
 
 
 @dataclass(frozen=True)
@@ -173,8 +169,7 @@ class DistillConfig:
     def __post_init__(self) -> None:
         check_phases(self.phases)
         self._check_depth()
-        if not 0 <= self.label_score < 1:
-            raise ConfigError(f"label_score is {self.label_score}: give a probability below 1")
+        check_each(self, ("label_score",), _below_1, "give a probability below 1")
 
     def _check_depth(self) -> None:
         """Refuse parts that nothing would learn from."""
@@ -221,3 +216,7 @@ class DistillConfig:
             objects=bool(self.parts & {"depth_pixels", "depth_objects"})
             or (features and self.feature.fade_m > 0),
         )
+
+
+def _below_1(probability: float) -> bool:
+    return 0 <= probability < 1

@@ -1,8 +1,10 @@
 """LearnDepthConfig: how a student's depth network learns, as `config/train/*.yaml` say it."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
+from kd3d_core.config import check_each
 from kd3d_core.errors import ConfigError
 
 DepthLayers = Literal["none", "decoder", "all"]
@@ -44,17 +46,14 @@ class LearnDepthConfig:
     clip: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("variance_focus", "gradient_rise", "anneal"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"learn_depth.{name} is {getattr(self, name)}: give 0 to 1")
-        for name in ("beta", "within_px", "lr_factor"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ConfigError(
-                    f"learn_depth.{name} is {getattr(self, name)}: it must be above 0"
-                )
-        for name, value in (("gradient", min(self.gradient)), ("clip", self.clip)):
-            if not 0 <= value < float("inf"):
-                raise ConfigError(f"learn_depth.{name} is {value}: it can't be negative")
+        group, advice = "learn_depth", "it can't be negative"
+        shares = ("variance_focus", "gradient_rise", "anneal")
+        check_each(self, shares, lambda value: 0 <= value <= 1, "give 0 to 1", group)
+        above_0 = ("beta", "within_px", "lr_factor")
+        check_each(self, above_0, lambda value: 0 < value < inf, "it must be above 0", group)
+        check_each(self, ("clip",), lambda value: 0 <= value < inf, advice, group)
+        if not 0 <= min(self.gradient) <= max(self.gradient) < inf:
+            raise ConfigError(f"{group}.gradient is {min(self.gradient)}: {advice}")
 
     def gradient_at(self, progress: float) -> float:
         """The factor after this share of the run.

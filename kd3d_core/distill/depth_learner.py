@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from kd3d_core.data.batch import Batch
 from kd3d_core.data.depth_view import DepthView
-from kd3d_core.data.samples import Batch
 from kd3d_core.depth.model import DepthModel
 from kd3d_core.distill.depth_config import LearnDepthConfig
 from kd3d_core.models.config import PseudoLidarConfig

@@ -7,9 +7,9 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from kd3d_core.data.samples import Batch
+from kd3d_core.data.batch import Batch
 from kd3d_core.depth.objects import ObjectPixels, boxed_objects, measured_objects
-from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
+from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures, DetectorInput
 from kd3d_core.distill.cache import CachedTeacher
 from kd3d_core.distill.config import COMPARED, DistillConfig
 from kd3d_core.distill.depth_learner import DepthLearner, DepthStep
@@ -110,7 +110,7 @@ class Distiller(nn.Module):
     def _features(self, batch: Batch, parts: set[PartName]) -> BevFeatures:
         """The student's; without those behind its bird's-eye view, if no part reads them."""
         seen = self.student.bev_input(
-            batch.points, batch.samples, batch.images, batch.image_from_lidar, None
+            DetectorInput(batch.points, batch.samples, batch.images, batch.image_from_lidar)
         )
         if self._reads_backbone(parts):
             return self.student.behind(seen)

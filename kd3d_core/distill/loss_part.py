@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import distributed, nn
 
-from kd3d_core.data.samples import Batch
+from kd3d_core.data.batch import Batch
 from kd3d_core.depth.objects import ObjectPixels
 from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
 from kd3d_core.detectors.decode import HeadMaps

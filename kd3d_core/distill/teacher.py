@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from kd3d_core.data.samples import Batch
+from kd3d_core.data.batch import Batch
 from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.detectors.decode import BoxSlots, HeadMaps

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from kd3d_core.data.frame_inputs import image_tensor
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.samples import image_tensor
 from kd3d_core.depth.metrics import Crop, DepthScores, crop_mask, depth_totals, finish, judged
 from kd3d_core.errors import ConfigError, DataError, Kd3dError
 from kd3d_core.files import files_in

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from kd3d_core.data.bag import BagReader, RawMessage
-from kd3d_core.data.labels import Label, box_labels
+from kd3d_core.data.label_boxes import box_labels
+from kd3d_core.data.labels import Label
 from kd3d_core.data.point_files import FARTHEST_M
 from kd3d_core.errors import CalibrationError, DataError, ImageError, shown
 from kd3d_core.extract.calibration import Rectifier
@@ -180,6 +181,9 @@ class FrameMaker:
                 continue
             placement = self._plan.cameras[camera].detector_from_lidar
             scan = None if cloud is None else self._scan(cloud, ref, image, placement)
+            if scan is not None and not len(scan.points):
+                yield FaultyFrame(ref, camera, "scan", "a cloud whose points are all too far away")
+                continue
             labels = None
             if boxes is not None:
                 change = self._change(ref, image, scan)

@@ -16,11 +16,9 @@ from kd3d_core.data.extrinsics_file import read_extrinsics
 from kd3d_core.errors import DataError, listed
 from kd3d_core.extract.config import ExtractConfig
 from kd3d_core.extract.frames import FaultyFrame
-from kd3d_core.extract.looks import look_around
 from kd3d_core.extract.output import FORMAT, complete_sets
 from kd3d_core.extract.plan import RecordingPlan, load_plan, save_plan
 from kd3d_core.extract.planning import plan_recording
-from kd3d_core.extract.report import write_report
 from kd3d_core.extract.results import recording_report
 from kd3d_core.extract.summary import REPORT_NAMES, ExtractReport, Look
 from kd3d_core.extract.topics import RecordingTopics, choose_topics, set_names
@@ -35,7 +33,7 @@ from kd3d_core.extract.work import (
 )
 from kd3d_core.files import claimed, read_json, write_json, write_whole
 from kd3d_core.progress import progress_of
-from kd3d_core.workers import start_early, work_through
+from kd3d_core.workers import work_through
 
 
 @dataclass(frozen=True)
@@ -95,15 +93,13 @@ def _extract(
     digest = settings_digest(settings)
     if not check and _is_complete(folder, digest):
         return Outcome(None)
-    if workers > 1 and not ray_address and not check:
-        start_early("kd3d_core.extract.work")
     plans = _plans(folder, bags, config, settings)
     _refuse_no_frames(plans)
-    look = partial(look_around, unpacked=folder.unpacked)
+    look = partial(_look_around, folder.unpacked)
     if check:
         unwritten = [_unwritten(plan) for plan in plans]
         report = _report(plans, unwritten, list(map(look, plans)), settings, False)
-        write_report(report, folder.out)
+        _write_report(report, folder.out)
         rmtree(folder.unpacked, ignore_errors=True)
         return Outcome(report)
     blocks = _blocks(plans)
@@ -126,7 +122,7 @@ def _extract(
         written = [frames for frames, _ in found]
         complete_sets(folder, plans, written, settings, config.val_share)
         report = _report(plans, found, seen, settings, True)
-        write_report(report, folder.out)
+        _write_report(report, folder.out)
         rmtree(folder.unpacked, ignore_errors=True)
         write_whole(_mark(folder), digest.encode())
     return Outcome(report, kept)
@@ -256,3 +252,18 @@ def _report(
         for plan, (written, faulty), seen in zip(plans, found, looks, strict=True)
     ]
     return ExtractReport(tuple(recordings), settings["settings"], __version__, extracted)
+
+
+# What draws is loaded while the workers have begun already.
+
+
+def _look_around(unpacked: Path, plan: RecordingPlan) -> dict[int, list[Look]]:
+    from kd3d_core.extract.looks import look_around
+
+    return look_around(plan, unpacked)
+
+
+def _write_report(report: ExtractReport, out: Path) -> None:
+    from kd3d_core.extract.report import write_report
+
+    write_report(report, out)

@@ -10,15 +10,14 @@ all of the topic is then read by what it has found.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 
-from kd3d_core.errors import DataError, listed, shown
+from kd3d_core.errors import DataError, Once, listed, shown
 from kd3d_core.messages.types import PointCloud
 
-_log = logging.getLogger(__name__)
+_warn_once = Once(logging.getLogger(__name__).warning)
 
 _DTYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 _INTENSITY_FIELDS = ("intensity", "i", "reflectivity")
@@ -253,8 +252,3 @@ def _times_s(columns: CloudColumns, units: CloudUnits) -> np.ndarray | None:
         "within a second of the header stamp: they are left out"
     )
     return None
-
-
-@cache
-def _warn_once(text: str) -> None:
-    _log.warning("%s", text)

@@ -10,7 +10,7 @@ from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import load_detector, random_detector, untrained_detector
 from kd3d_core.detectors.cmkd.student import CmkdDetector
 from kd3d_core.detectors.config import DetectorConfig
-from kd3d_core.devices import Precision, fixed_precision
+from kd3d_core.devices import Precision, cast_weights, fixed_precision
 from kd3d_core.models.chain import CmkdModel, LidarModel, Model, PseudoLidar, PseudoLidarModel
 from kd3d_core.models.config import (
     CmkdModelConfig,
@@ -28,19 +28,21 @@ def load_model(model: Path | str, device: torch.device, precision: Precision = "
 
 
 def make_model(config: ModelConfig, device: torch.device, precision: Precision = "auto") -> Model:
-    """A model with its weights, on a device and in eval mode.
+    """A model with its weights, on a device, in eval mode and in its precision.
 
     `WeightsError` says which command gets weights that are missing or don't fit.
     """
-    if isinstance(config, LidarModelConfig):
-        detector = make_detector(config.detector, config.seed).to(device)
-        return LidarModel(config, detector, fixed_precision(precision, device))
-    if isinstance(config, CmkdModelConfig):
-        student = make_detector(config.detector, config.seed).to(device)
-        assert isinstance(student, CmkdDetector), "the configuration has checked the type"
-        return CmkdModel(config, student, fixed_precision(precision, device))
-    chain = make_pseudo_lidar(config, device, precision)
+    if isinstance(config, PseudoLidarModelConfig):
+        chain = make_pseudo_lidar(config, device, precision)
+        cast_weights(chain.network, chain.precision)
+    fixed = fixed_precision(precision, device)
     detector = make_detector(config.detector, config.seed).to(device)
+    cast_weights(detector, fixed)
+    if isinstance(config, LidarModelConfig):
+        return LidarModel(config, detector, fixed)
+    if isinstance(config, CmkdModelConfig):
+        assert isinstance(detector, CmkdDetector), "the configuration has checked the type"
+        return CmkdModel(config, detector, fixed)
     return PseudoLidarModel(replace(config, depth=chain.config), chain, detector)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from kd3d_core.config import make_config, plain, read_settings, save_settings
+from kd3d_core.config import check_each, make_config, plain, read_settings, save_settings
 from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError
@@ -41,14 +41,12 @@ class PseudoLidarConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.keep_fraction <= 1:
-            raise ConfigError(f"keep_fraction is {self.keep_fraction}: it must be in (0, 1]")
+        check_each(self, ("keep_fraction",), lambda value: 0 < value <= 1, "it must be in (0, 1]")
         if not 0 <= self.min_depth < self.max_depth:
             raise ConfigError(
                 f"min_depth {self.min_depth} must be below max_depth {self.max_depth}"
             )
-        if not 0 <= self.intensity <= 1:
-            raise ConfigError(f"intensity is {self.intensity}: it must be in [0, 1]")
+        check_each(self, ("intensity",), lambda value: 0 <= value <= 1, "it must be in [0, 1]")
 
 
 @dataclass(frozen=True)

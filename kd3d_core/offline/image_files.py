@@ -13,7 +13,8 @@ import numpy as np
 from kd3d_core.data.camera_file import read_camera_file
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.kitti_bag import CAMERA_FRAME, LIDAR_FRAME, START_NS
-from kd3d_core.data.labels import Label, describe_unusable, label_objects, unusable, usable
+from kd3d_core.data.label_boxes import label_objects
+from kd3d_core.data.labels import Label, describe_unusable, unusable, usable
 from kd3d_core.errors import CalibrationError, DataError, Once
 from kd3d_core.files import files_in
 from kd3d_core.frames import Frame

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 from kd3d_core.config import settings_digest
+from kd3d_core.data.frame_inputs import image_tensor, lidar_points
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.labels import Label, box_labels, labels_text
-from kd3d_core.data.samples import image_tensor, lidar_points
+from kd3d_core.data.label_boxes import box_labels
+from kd3d_core.data.labels import Label, labels_text
 from kd3d_core.errors import ConfigError, DataError, Kd3dError
 from kd3d_core.files import read_text, write_whole
 from kd3d_core.models.card import ModelCard

@@ -59,8 +59,8 @@ def detect_frames(
             error cuts off leaves none of the outputs that are one file.
         score_threshold: boxes with a lower score are kept in `store` only; default: the model's
             own thresholds, by class.
-        tracker: follows the objects; None: each frame is on its own.
         on_frame: called after each frame.
+        tracker: follows the objects; None: each frame is on its own.
         all_boxes: whether pictures show boxes of several classes on one object.
 
     Raises:

@@ -17,7 +17,8 @@ import numpy as np
 from kd3d_core.data.bag import BagWriter
 from kd3d_core.data.bag.choice import CameraTopics
 from kd3d_core.data.kitti_bag import CAMERA_FRAME
-from kd3d_core.data.labels import box_labels, labels_text
+from kd3d_core.data.label_boxes import box_labels
+from kd3d_core.data.labels import labels_text
 from kd3d_core.errors import DataError
 from kd3d_core.files import write_whole
 from kd3d_core.frames import FrameResult

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kd3d_core.data.labels import all_box_labels
+from kd3d_core.data.label_boxes import all_box_labels
 from kd3d_core.data.track_labels import tracks_text
 from kd3d_core.errors import Kd3dError
 from kd3d_core.files import write_whole

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from kd3d_core.errors import Kd3dError
-from kd3d_core.ops import focal, rotated
+from kd3d_core.ops import focal, rotated, voxelize
 
 logger = logging.getLogger(__name__)
 
@@ -130,6 +130,26 @@ def sigmoid_focal_loss_backward(
     grad_input.copy_(gradient)
 
 
+def dynamic_voxelize_forward(
+    points: Tensor,
+    voxel_size: Tensor,
+    coors_range: Tensor,
+    coors: Tensor,
+    NDim: int = 3,  # noqa: N803
+) -> None:
+    coors.copy_(voxelize.dynamic_voxelize(points, voxel_size.tolist(), coors_range.tolist()))
+
+
+def dynamic_point_to_voxel_forward(
+    feats: Tensor, coors: Tensor, reduce_type: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    voxels, row, counts = coors.unique(dim=0, return_inverse=True, return_counts=True)
+    index = row[:, None].expand_as(feats)
+    how = {"max": "amax", "mean": "mean"}[reduce_type]
+    reduced = feats.new_zeros(len(voxels), feats.shape[1])
+    return reduced.scatter_reduce(0, index, feats, how, include_self=False), voxels, row, counts
+
+
 _OPS: tuple[Callable[..., Any], ...] = (
     get_compiler_version,
     get_compiling_cuda_version,
@@ -138,6 +158,8 @@ _OPS: tuple[Callable[..., Any], ...] = (
     nms_rotated,
     sigmoid_focal_loss_forward,
     sigmoid_focal_loss_backward,
+    dynamic_voxelize_forward,
+    dynamic_point_to_voxel_forward,
 )
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kd3d_core.geometry.rectangles import intersection_area
 
-_STEPS_BETWEEN_CHECKS = 8
+_STEPS_BETWEEN_CHECKS = 4
 
 
 def box_iou_rotated(
@@ -18,16 +18,16 @@ def box_iou_rotated(
     Exact up to rounding, see `kd3d_core.geometry.rectangles.intersection_area`.
 
     Args:
-        boxes: (N, 5) floating: x, y of the centre, width along the box's own x axis, height along
-            its own y axis, angle in radians from x to y (mmcv's order; counter-clockwise when y
-            points left of x, as in our detector frame).
-        others: (M, 5), or (N, 5) if `aligned`.
+        boxes: (..., N, 5) floating: x, y of the centre, width along the box's own x axis, height
+            along its own y axis, angle in radians from x to y (mmcv's order; counter-clockwise when
+            y points left of x, as in our detector frame).
+        others: (..., M, 5), or (..., N, 5) if `aligned`.
         mode: `iou`, or `iof` to divide by the area of `boxes` alone.
         aligned: compare box i with other i only.
 
     Returns:
-        (N, M), or (N,) if `aligned`, in [0, 1]; 0 where a box has no area. Memory: about 25 times
-        the result (100 MB for 1000 x 1000 in float32).
+        (..., N, M), or (..., N) if `aligned`, in [0, 1]; 0 where a box has no area. Memory: about
+        25 times the result (100 MB for 1000 x 1000 in float32).
 
     >>> car = torch.tensor([[0.0, 0.0, 4.0, 2.0, 0.0]])
     >>> others = torch.tensor([[1.0, 0.0, 4.0, 2.0, 0.0], [0.0, 0.0, 4.0, 2.0, torch.pi / 2]])
@@ -35,7 +35,7 @@ def box_iou_rotated(
     tensor([[0.6000, 0.3333]])
     """
     if not aligned:
-        boxes, others = boxes[:, None], others[None]
+        boxes, others = boxes[..., :, None, :], others[..., None, :, :]
     area, other_area = boxes[..., 2] * boxes[..., 3], others[..., 2] * others[..., 3]
     overlap = intersection_area(boxes, others)
     whole = area + other_area - overlap if mode == "iou" else area.expand_as(overlap)
@@ -86,8 +86,7 @@ def nms_rotated(
     >>> nms_rotated(boxes, torch.tensor([0.5, 0.9, 0.3]), 0.5)
     tensor([1, 2])
     """
-    order, suppresses = _suppression(box_iou_rotated(boxes, boxes), scores, iou_threshold, groups)
-    return order[_keep_until_stable(suppresses)]
+    return _nms(box_iou_rotated(boxes, boxes), scores, iou_threshold, groups)
 
 
 def nms_axis_aligned(
@@ -99,88 +98,74 @@ def nms_axis_aligned(
     >>> nms_axis_aligned(boxes, torch.tensor([0.5, 0.9, 0.3]), 0.5)
     tensor([1, 2])
     """
-    iou = box_iou_axis_aligned(boxes, offset)
-    order, suppresses = _suppression(iou, scores, iou_threshold, None)
-    return order[_keep_until_stable(suppresses)]
+    return _nms(box_iou_axis_aligned(boxes, offset), scores, iou_threshold)
 
 
 def nms_rotated_mask(
-    boxes: Tensor,
-    scores: Tensor,
-    iou_threshold: float,
-    valid: Tensor | None = None,
-    groups: Tensor | None = None,
-    max_steps: int | None = None,
+    boxes: Tensor, scores: Tensor, iou_threshold: float, valid: Tensor | None = None
 ) -> Tensor:
-    """The boxes that `nms_rotated` keeps, as a mask of fixed size, computed on the device alone.
+    """The boxes that `nms_rotated` keeps, as a mask of fixed size, for many sets of scores at once.
 
-    Nothing is copied to the host and no shape depends on the data, so the call can be queued
-    behind the detector, and captured in a CUDA graph.
+    On a GPU nothing is copied to the host and no shape depends on the data, so the call can be
+    queued behind the detector, and captured in a CUDA graph.
 
     Args:
-        boxes, scores, iou_threshold, groups: as in `nms_rotated`.
-        valid: (N,) bool; boxes that are not valid are not kept and suppress nothing.
-        max_steps: steps of the iteration, two small kernels each. N, the default, is always
-            exact. Fewer are exact while no chain of boxes, each overlapping the next and falling in
-            score, is longer than that, so the size of the largest group is enough. Past it, an
-            even number may keep boxes too many but never drops a right one.
+        boxes: (..., N, 5) as in `box_iou_rotated`.
+        scores: (..., N), with the leading dimensions of the boxes or more, for example of each
+            class. Boxes suppress each other only within a set of scores.
+        iou_threshold: as in `nms_rotated`.
+        valid: bool of the shape of `scores`; boxes that are not valid are not kept and suppress
+            nothing.
 
     Returns:
-        (N,) bool in the order of the input.
+        Bool, of the shape of `scores`.
 
     >>> boxes = torch.tensor([[0, 0, 4, 2, 0], [1, 0, 4, 2, 0], [9, 0, 4, 2, 0.0]])
-    >>> nms_rotated_mask(boxes, torch.tensor([0.5, 0.9, 0.3]), 0.5)
-    tensor([False,  True,  True])
+    >>> nms_rotated_mask(boxes, torch.tensor([[0.5, 0.9, 0.3], [0.7, 0.2, 0.1]]), 0.5)
+    tensor([[False,  True,  True],
+            [ True, False,  True]])
     """
-    iou = box_iou_rotated(boxes, boxes)
-    order, suppresses = _suppression(iou, scores, iou_threshold, groups, valid)
-    steps = boxes.shape[0] if max_steps is None else min(max_steps, boxes.shape[0])
-    matrix = _matrix(suppresses)
-    keep = suppresses.new_ones(suppresses.shape[0])
-    for _ in range(steps):
-        keep = _step(keep, matrix)
-    kept = torch.zeros_like(keep).index_copy(0, order, keep)
+    # The overlaps are the same for all sets.
+    suppresses = (box_iou_rotated(boxes, boxes) > iou_threshold) & _is_first(scores)
+    if valid is not None:
+        suppresses = suppresses & valid[..., None]
+    kept = _kept(suppresses, _may_wait(scores))
     return kept if valid is None else kept & valid
 
 
-def _suppression(
-    iou: Tensor,
-    scores: Tensor,
-    iou_threshold: float,
-    groups: Tensor | None,
-    valid: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Order by falling score (N,), and (N, N) bool in that order: would row suppress column?"""
-    suppresses = iou > iou_threshold
+def _nms(iou: Tensor, scores: Tensor, iou_threshold: float, groups: Tensor | None = None) -> Tensor:
+    """Indices of the kept boxes by falling score, from all overlaps (N, N)."""
+    suppresses = (iou > iou_threshold) & _is_first(scores)
     if groups is not None:
         suppresses = suppresses & (groups[:, None] == groups[None])
-    if valid is not None:
-        suppresses = suppresses & valid[:, None]
     order = scores.sort(descending=True, stable=True).indices
-    return order, suppresses[order][:, order].triu(diagonal=1)
+    return order[_kept(suppresses, may_wait=True)[order]]
 
 
-def _matrix(suppresses: Tensor) -> Tensor:
-    """As a matrix of 0 and 1; only zero or not matters of a sum, so half precision is exact."""
-    return suppresses.to(torch.float16 if suppresses.is_cuda else torch.float32)
+def _is_first(scores: Tensor) -> Tensor:
+    """(..., N, N) bool: does row come before column, by falling score and then by index?"""
+    rank = scores.sort(descending=True, stable=True).indices.argsort()
+    return rank[..., :, None] < rank[..., None, :]
 
 
-def _step(keep: Tensor, matrix: Tensor) -> Tensor:
-    """Keep what no kept box suppresses.
+def _kept(suppresses: Tensor, may_wait: bool) -> Tensor:
+    """(..., N) bool: what no kept box suppresses, if (..., N, N) says whether row would column.
 
     After t steps from "keep all", every box whose longest chain of suppressors is shorter than t
-    is right, hence all N boxes after N steps at the latest.
+    is right, hence all N boxes after N steps at the latest. Who may wait for the device stops as
+    soon as nothing changes, which is after a few; else a step is two kernels.
     """
-    return keep.to(matrix.dtype) @ matrix == 0
+    # Only zero or not matters of a sum, so half precision is exact.
+    matrix = suppresses.to(torch.float16 if suppresses.is_cuda else torch.float32)
+    keep = matrix.new_ones(*matrix.shape[:-2], 1, matrix.shape[-1])
+    for step in range(matrix.shape[-1]):
+        following = torch.eq(keep @ matrix, 0, out=torch.empty_like(keep))
+        if may_wait and step % _STEPS_BETWEEN_CHECKS == 0 and torch.equal(following, keep):
+            break
+        keep = following
+    return keep.squeeze(-2).bool()
 
 
-def _keep_until_stable(suppresses: Tensor) -> Tensor:
-    """Repeat `_step` until nothing changes, looking (on the host) every few steps."""
-    matrix = _matrix(suppresses)
-    keep = suppresses.new_ones(suppresses.shape[0])
-    while True:
-        for _ in range(_STEPS_BETWEEN_CHECKS):
-            keep = _step(keep, matrix)
-        following = _step(keep, matrix)
-        if torch.equal(following, keep):
-            return keep
+def _may_wait(values: Tensor) -> bool:
+    """Whether looking at values holds nothing up."""
+    return not values.is_cuda

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.labels import label_boxes, write_labels
+from kd3d_core.data.label_boxes import label_boxes
+from kd3d_core.data.labels import write_labels
 from kd3d_core.data.pseudo_cache import pseudo_lidar_points
 from kd3d_core.depth.build import make_depth
 from kd3d_core.depth.config import DepthConfig

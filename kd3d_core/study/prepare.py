@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from kd3d_core.config import plain
+from kd3d_core.data.frame_inputs import PointSource, lidar_points, no_points
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.pseudo_cache import PseudoLidarCache, weights_digest
-from kd3d_core.data.samples import PointSource, lidar_points, no_points
 from kd3d_core.errors import ConfigError
 from kd3d_core.files import read_json, write_json
 from kd3d_core.models.build import make_pseudo_lidar

@@ -36,7 +36,7 @@ class TrackerConfig:
     """
 
     position_noise: float = 0.3
-    depth_noise: float = 0.02
+    depth_noise: float = 0.03
     size_noise: float = 0.3
     yaw_noise: float = 0.3
     acceleration: float = 3.0
@@ -45,7 +45,7 @@ class TrackerConfig:
     start_speed: float = 8.0
     start_speed_relative: float = 15.0
     gate: float = 3.5
-    confirm_hits: int = 2
+    confirm_hits: int = 3
     confirm_s: float = 0.15
     coast_s: float = 0.2
     forget_s: float = 0.6

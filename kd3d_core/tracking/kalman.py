@@ -88,8 +88,8 @@ def box_noise(boxes: np.ndarray, detector: np.ndarray, config: TrackerConfig) ->
     """Covariances `(M, 7, 7)` of detected boxes `(M, 7)`.
 
     >>> noise = box_noise(np.array([[0.0, 50, 0, 4, 2, 2, 0]]), np.zeros(3), TrackerConfig())
-    >>> noise[0].diagonal()[PLACE].round(2).tolist()  # 0.3 m, and 2 % of 50 m along y
-    [0.09, 1.09, 0.09]
+    >>> noise[0].diagonal()[PLACE].round(2).tolist()  # 0.3 m, and 3 % of 50 m along y
+    [0.09, 2.34, 0.09]
 
     Args:
         detector: `(3,)`, where they are seen from.

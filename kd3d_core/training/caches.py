@@ -5,9 +5,9 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from kd3d_core.data.frame_inputs import PointSource, lidar_points, no_points, true_depth_points
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
-from kd3d_core.data.samples import PointSource, lidar_points, no_points, true_depth_points
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.distill.cache import TeacherCache

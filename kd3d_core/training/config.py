@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from kd3d_core.config import make_config, read_settings
+from kd3d_core.config import ADDED, check_each, make_config, read_settings
 from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.devices import Precision
 from kd3d_core.distill.config import DistillConfig, TeacherConfig
@@ -70,8 +70,9 @@ class DataConfig:
     mix: Literal["epoch", "batch"] = "epoch"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.val_share < 1:
-            raise ConfigError(f"data.val_share is {self.val_share}: give 0 or more, below 1")
+        check_each(
+            self, ("val_share",), lambda share: 0 <= share < 1, "give 0 or more, below 1", "data"
+        )
         if sum(extra.share for extra in self.extra) >= 1:
             raise ConfigError("data.extra: the shares must sum up to less than 1")
         if self.mix == "batch" and not self.extra:
@@ -100,11 +101,8 @@ class OptimizerConfig:
     ema: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.lr > 0:
-            raise ConfigError(f"lr is {self.lr}: it must be above 0")
-        for name in ("weight_decay", "clip"):
-            if not getattr(self, name) >= 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it can't be negative")
+        check_each(self, ("lr",), lambda value: value > 0, "it must be above 0")
+        check_each(self, ("weight_decay", "clip"), lambda value: value >= 0, "it can't be negative")
         if not 0 <= self.warmup < 1 or not 0 <= self.ema < 1:
             raise ConfigError("warmup and ema must be in [0, 1)")
 
@@ -138,6 +136,8 @@ class TrainConfig:
         distill: what is taught, for `distill`; None takes the defaults.
         validate_every: epochs between validations.
         checkpoint_every: steps between checkpoints, besides the one of each epoch.
+        threads: CPU threads that a process computes with; 0 leaves it to OMP_NUM_THREADS and the
+            machine.
     """
 
     task: Literal["depth", "detector", "distill"]
@@ -158,14 +158,13 @@ class TrainConfig:
     distill: DistillConfig | None = None
     validate_every: int = 10
     checkpoint_every: int = 200
+    threads: int = field(default=0, metadata=ADDED)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "validate_every", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        for name in ("workers", "seed"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}: it can't be negative")
+        counts = ("epochs", "batch_size", "validate_every", "checkpoint_every")
+        check_each(self, counts, lambda value: value >= 1, "it must be at least 1")
+        others = ("workers", "seed", "threads")
+        check_each(self, others, lambda value: value >= 0, "it can't be negative")
         if self.window_scale != 1 and (self.task != "depth" or not 0 < self.window_scale < 1):
             raise ConfigError(
                 f"window_scale is {self.window_scale}: it must be above 0 and at most 1, and 1 for "

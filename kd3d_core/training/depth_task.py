@@ -6,7 +6,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kd3d_core.data.samples import Batch, FrameSamples, MixedSamples, batches_of, mixed
+from kd3d_core.data.batch import Batch
+from kd3d_core.data.mixed_samples import MixedSamples, mixed
+from kd3d_core.data.samples import FrameSamples, batches_of
 from kd3d_core.depth.build import make_depth
 from kd3d_core.depth.loss import silog_loss
 from kd3d_core.depth.metrics import depth_totals, finish

@@ -9,10 +9,12 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import nn
 
+from kd3d_core.data.batch import Batch
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.labels import Label
+from kd3d_core.data.mixed_samples import MixedSamples, mixed
 from kd3d_core.data.object_sampling import ObjectSampler, make_sampler
-from kd3d_core.data.samples import Batch, FrameSamples, MixedSamples, mixed
+from kd3d_core.data.samples import FrameSamples
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.errors import ConfigError
 from kd3d_core.models.build import make_detector

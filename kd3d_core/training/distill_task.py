@@ -9,10 +9,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from kd3d_core.data.frame_inputs import PointSource, lidar_points
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.labels import Label
+from kd3d_core.data.mixed_samples import MixedSamples, mixed
 from kd3d_core.data.pseudo_cache import pseudo_lidar_points
-from kd3d_core.data.samples import FrameSamples, MixedSamples, PointSource, lidar_points, mixed
+from kd3d_core.data.samples import FrameSamples
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.distill.config import DistillConfig, TeacherConfig

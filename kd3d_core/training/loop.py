@@ -25,10 +25,13 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from kd3d_core.config import save_settings
-from kd3d_core.data.samples import Batch, FrameSamples, MixedSamples, collate
+from kd3d_core.data.batch import Batch, collate
+from kd3d_core.data.mixed_samples import MixedSamples
+from kd3d_core.data.samples import FrameSamples
 from kd3d_core.devices import training_precision
 from kd3d_core.errors import Kd3dError
 from kd3d_core.progress import LINE_EVERY_S
+from kd3d_core.threads import use_threads
 from kd3d_core.training import checkpoint, checkpoint_meta
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.interrupt import noticed_interrupts
@@ -84,6 +87,7 @@ def train(  # noqa: PLR0912, PLR0915 - one visible loop
         DataError: the run's folder can't be written.
     """
     began = time.monotonic()
+    use_threads(config.threads)
     accelerator = _accelerator(config, task)
     torch.manual_seed(config.seed + accelerator.process_index)
     out = Path(config.out)

@@ -14,8 +14,8 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from kd3d_core.config import plain, settings_digest
+from kd3d_core.data.frame_inputs import PointSource
 from kd3d_core.data.pseudo_cache import PseudoLidarCache, weights_digest
-from kd3d_core.data.samples import PointSource
 from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError

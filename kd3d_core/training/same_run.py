@@ -13,7 +13,9 @@ Digests = dict[str, str]
 """Of what a run depends on besides its settings: `model` (the settings of the network in training),
 `points`, `teacher`."""
 
-_MAY_CHANGE = {"out", "workers", "precision", "validate_every", "checkpoint_every", "teacher.cache"}
+_MAY_CHANGE = {
+    "out", "workers", "threads", "precision", "validate_every", "checkpoint_every", "teacher.cache",
+}  # fmt: skip
 """Settings that may change while a run is interrupted."""
 
 _CHANGED = {
@@ -47,10 +49,10 @@ def check_same_run(
 ) -> None:
     """Refuse to go on with a run under other settings: its end would be that of neither.
 
-    How often to validate and to write checkpoints, the precision, the number of workers, the run's
-    folder and whether the teacher's answers are cached may change. Digests that the checkpoint
-    `folder`, of which `meta` is, doesn't know are not compared. `ConfigError` names what differs,
-    and how to start anew.
+    How often to validate and to write checkpoints, the precision, the number of workers and
+    threads, the run's folder and whether the teacher's answers are cached may change. Digests that
+    the checkpoint `folder`, of which `meta` is, doesn't know are not compared. `ConfigError` names
+    what differs, and how to start anew.
     """
     old = _flat(asdict(make_train_config(meta.get("config", {}), folder)))
     new = _flat(asdict(config))

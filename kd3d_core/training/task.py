@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kd3d_core.data.samples import FrameSamples, MixedSamples
+from kd3d_core.data.mixed_samples import MixedSamples
+from kd3d_core.data.samples import FrameSamples
 from kd3d_core.training.same_run import Digests
 
 

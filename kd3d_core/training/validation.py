@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from kd3d_core.data.batch import Batch
+from kd3d_core.data.frame_inputs import PointSource
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.labels import Label, box_labels
-from kd3d_core.data.samples import Batch, FrameSamples, PointSource, batches_of
+from kd3d_core.data.label_boxes import box_labels
+from kd3d_core.data.labels import Label
+from kd3d_core.data.samples import FrameSamples, batches_of
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.evaluation.validation import RANKED_METRICS, validation_metrics

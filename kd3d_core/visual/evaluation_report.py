@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.labels import Label, label_objects
+from kd3d_core.data.label_boxes import label_objects
+from kd3d_core.data.labels import Label
 from kd3d_core.evaluation.depth import DepthReport
 from kd3d_core.evaluation.kitti_ap import LEVELS, METRICS, POSITIONS, KittiAP, min_overlap
 from kd3d_core.evaluation.report import Breakdown, Mistakes

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kd3d_core.data.labels import Label, label_objects, usable
+from kd3d_core.data.label_boxes import label_objects
+from kd3d_core.data.labels import Label, usable
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.visual.bev import BevView

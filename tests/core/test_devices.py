@@ -1,11 +1,17 @@
-"""What `auto` stands for in training, and what is said of a precision that a CPU can't compute."""
+"""What `auto` stands for, and what is said of a precision that a CPU can't compute."""
 
 import pytest
 import torch
 
+from kd3d_core import devices
 from kd3d_core.devices import fixed_precision, training_precision
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def nothing_said_yet():
+    devices._warn_of_slow.cache_clear()
 
 
 def with_units(monkeypatch, **abilities: bool) -> None:
@@ -25,7 +31,8 @@ def test_another_cpu_trains_in_fp32_and_what_is_slower_is_said(monkeypatch, capl
     with_units(monkeypatch, **abilities)
     assert training_precision("auto", CPU) == training_precision("fp32", CPU) == "fp32"
     assert not caplog.text
-    assert training_precision("bf16", CPU) == "bf16"
+    assert training_precision("bf16", CPU) == fixed_precision("bf16", CPU) == "bf16"
+    assert len(caplog.records) == 1
     assert "precision is bf16, and this CPU has no units for it" in caplog.text
     assert "use auto" in caplog.text
 

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from kd3d_core.config import ADDED, load_config, make_config, parse_yaml, settings_digest
+from kd3d_core.config import (
+    ADDED,
+    check_each,
+    load_config,
+    make_config,
+    parse_yaml,
+    settings_digest,
+)
 from kd3d_core.errors import ConfigError
 from kd3d_core.models.config import load_model_config
 
@@ -180,3 +187,12 @@ def test_runs_of_the_first_version_find_their_models_unchanged():
     lite = load_model_config("lite")
     digests = [settings_digest(replace(part, weights="")) for part in (lite.detector, lite.depth)]
     assert [digest[:12] for digest in digests] == ["88b240f3cb38", "09499b0afdfb"]
+
+
+def test_the_first_setting_that_cannot_be_is_named_with_its_group() -> None:
+    settings = Settings(2, lr=0.0)
+    check_each(settings, ("batch_size",), lambda value: value > 0, "give more", "run")
+    with pytest.raises(ConfigError, match=r"^run\.lr is 0\.0: give more$"):
+        check_each(settings, ("batch_size", "lr"), lambda value: value > 0, "give more", "run")
+    with pytest.raises(ConfigError, match=r"^lr is 0\.0: give more$"):
+        check_each(settings, ("batch_size", "lr"), lambda value: value > 0, "give more")

@@ -96,6 +96,24 @@ def test_pseudo_labels(tmp_path, words, message):
     assert message in text
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--model", "nothing"), "no model is called 'nothing'"),
+        (("--model", "second_kitti", "--random"), "second_kitti reads a LiDAR"),
+        (("--model", "mvxnet_kitti", "--random", "--baseline", "upstream"), "use --model demo"),
+        (("--compare", "old.json"), "give --baseline upstream too"),
+        (("--baseline", "upstream", "--compare", "/nowhere.json"), "/nowhere.json: not a report"),
+        (("--rounds", "0"), "--images and --rounds"),
+    ],
+)
+def test_benchmarks(words, message):
+    status, loaded, text = outcome("kd3d_core.cli.bench", *words)
+    assert (status, loaded) == (1, [])
+    assert message in text
+    assert len(text.strip().splitlines()) == 1
+
+
 def test_a_detection_loads_no_training_library():
     """`lite` on one image: torch, and what its depth network needs, but not mmdet3d."""
     code = """

@@ -1,5 +1,6 @@
 """The pool of workers: each item once, resumable, and one line for what goes wrong."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -162,3 +163,46 @@ def test_workers_use_one_thread_each(tmp_path: Path, monkeypatch: pytest.MonkeyP
     run(make, tmp_path, workers=2)
     assert {line.split()[1] for line in (tmp_path / "log").read_text().splitlines()} == {"1"}
     assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+_LOUD = """
+import os
+with open(os.environ["LOUD"], "a") as log:
+    print(os.getpid(), file=log)
+"""
+_EARLY_RUN = """
+import sys
+from functools import partial
+from pathlib import Path
+import test_workers
+from kd3d_core.workers import start_early, work_through
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    start_early("loud")
+    done = work_through(partial(test_workers.make_loudly, folder), test_workers.ITEMS, folder,
+                        partial(test_workers.is_done, folder), 2)
+    print(len(list(done)), "loud" in sys.modules)
+"""
+
+
+def make_loudly(folder: Path, item: str) -> None:
+    importlib.import_module("loud")
+    make(folder, item)
+
+
+def test_what_is_loaded_early_is_loaded_once_for_all_workers(tmp_path: Path) -> None:
+    (tmp_path / "loud.py").write_text(_LOUD)
+    (tmp_path / "run.py").write_text(_EARLY_RUN)
+    paths = [str(tmp_path), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        **os.environ, "LOUD": str(tmp_path / "log.txt"), "PYTHONPATH": os.pathsep.join(paths),
+    }  # fmt: skip
+    command = [sys.executable, str(tmp_path / "run.py"), str(tmp_path / "out")]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["6", "False"]
+    assert len((tmp_path / "log.txt").read_text().splitlines()) == 1
+    assert {line.split()[1] for line in (tmp_path / "out" / "log").read_text().splitlines()} == {
+        "1"
+    }

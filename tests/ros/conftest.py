@@ -1,9 +1,11 @@
 """Tests of the node talk real DDS, apart from whatever else runs on this machine."""
 
+import gc
 import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,6 +37,20 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     if _MISSING and module_path.name not in _WITHOUT_ROS:
         return _NeedsRos.from_parent(parent, path=module_path)
     return None
+
+
+@pytest.fixture(autouse=True)
+def only_new_objects_are_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes look for garbage among what the test made.
+
+    A node freezes what there is while it has a model, and no longer. What is frozen before each
+    module of tests would be looked through again by each node, for more than a second.
+    """
+    if not _MISSING:
+        from kd3d_ros import detector_node
+
+        kept = SimpleNamespace(collect=gc.collect, freeze=lambda: None, unfreeze=lambda: None)
+        monkeypatch.setattr(detector_node, "gc", kept)
 
 
 @pytest.fixture(scope="session")

@@ -81,7 +81,9 @@ class Camera(Node):
                 (MarkerArray, "markers"),
             ):
                 self.listen(kind, f"{detector}/{name}", getattr(self, name))
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self._diagnostics = self.create_subscription(
+            DiagnosticArray, "/diagnostics", self._on_diagnostics, 10
+        )
 
     def listen(self, kind: Any, topic: str, into: list[Any], qos: Any = 50) -> Any:
         """Collect the messages of a topic; the subscription."""
@@ -97,11 +99,15 @@ class Camera(Node):
 
     def is_connected(self) -> bool:
         """Whether this node and the detector node have found each other, in both directions."""
+        return self.has_topics() and self.value("image_publishers") == "1"
+
+    def has_topics(self) -> bool:
+        """Whether this node has found the detector node."""
         return (
             self.images.get_subscription_count() > 0
             and self.infos.get_subscription_count() > 0
+            and self._diagnostics.get_publisher_count() > 0
             and all(listener.get_publisher_count() for listener in self._listeners)
-            and self.value("image_publishers") == "1"
         )
 
     def value(self, key: str) -> str:

@@ -26,7 +26,9 @@ class Setup:
 
     def connect(self) -> None:
         """Wait until all have found each other."""
-        self.spinner.until("connected", self.camera.is_connected)
+        self.spinner.until("the topics are connected", self.camera.has_topics)
+        # Asked for, because of itself the node tells it once a second.
+        self.spinner.until("connected", lambda: self.fresh_status() and self.camera.is_connected())
 
     def ready(self) -> "Setup":
         """Itself, once all have found each other and the node has a CameraInfo."""

@@ -1,17 +1,24 @@
-"""The launch file and the files it uses.
+"""The launch files and the files they use.
 
 launch and launch_ros aren't on PyPI. Where they are missing, stand-ins take their place that
 record what they are given, so that at least names, arguments and files are checked.
 """
 
+import json
+import re
 import runpy
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 from node_helpers import ROOT
+
+from kd3d_ros import results
+from kd3d_ros.parameters import DetectorParameters
 
 
 class Recorded:
@@ -25,11 +32,17 @@ class Recorded:
         return context[self.args[0]]
 
 
+LaunchFile = Callable[[str], dict[str, Any]]
+
+
 @pytest.fixture
-def launch_file(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def read_launch_file(monkeypatch: pytest.MonkeyPatch) -> LaunchFile:
+    """The functions of a launch file, by its name."""
+    actions = "DeclareLaunchArgument ExecuteProcess GroupAction IncludeLaunchDescription"
     for module, names in {
         "launch": ["LaunchContext", "LaunchDescription"],
-        "launch.actions": ["DeclareLaunchArgument", "OpaqueFunction"],
+        "launch.actions": [*actions.split(), "OpaqueFunction", "Shutdown"],
+        "launch.launch_description_sources": ["PythonLaunchDescriptionSource"],
         "launch.substitutions": ["LaunchConfiguration"],
         "launch_ros": [],
         "launch_ros.actions": ["Node"],
@@ -38,7 +51,12 @@ def launch_file(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         for name in names:
             setattr(stand_in, name, type(name, (Recorded,), {}))
         monkeypatch.setitem(sys.modules, module, stand_in)
-    return runpy.run_path(str(ROOT / "launch" / "detector.launch.py"))
+    return lambda name: runpy.run_path(str(ROOT / "launch" / f"{name}.launch.py"))
+
+
+@pytest.fixture
+def launch_file(read_launch_file: LaunchFile) -> dict[str, Any]:
+    return read_launch_file("detector")
 
 
 def named(entities: list[Any], kind: str) -> list[Any]:
@@ -48,12 +66,16 @@ def named(entities: list[Any], kind: str) -> list[Any]:
 def test_arguments_are_declared_with_descriptions(launch_file: dict[str, Any]) -> None:
     (entities,) = launch_file["generate_launch_description"]().args
     declared = named(entities, "DeclareLaunchArgument")
-    assert {argument.args[0] for argument in declared} == {
-        "image", "camera_info", "image_transport", "max_rate", "params_file", "model", "device",
-        "camera_height", "detector_frame", "autostart", "namespace", "use_sim_time", "log_level",
-        "respawn", "rviz",
-    }  # fmt: skip
+    assert {argument.args[0] for argument in declared} == launch_file["ARGUMENTS"].keys()
     assert all(argument.kwargs["description"].endswith(".") for argument in declared)
+
+
+def test_arguments_that_set_parameters_are_parameters(launch_file: dict[str, Any]) -> None:
+    names = {name for kind in ("TEXTS", "NUMBERS", "SWITCHES") for name in launch_file[kind]}
+    defaults = DetectorParameters()
+    for kind, type_ in (("TEXTS", str), ("NUMBERS", float), ("SWITCHES", bool)):
+        assert {type(getattr(defaults, name)) for name in launch_file[kind]} == {type_}
+    assert names == launch_file["ARGUMENTS"].keys() & vars(defaults).keys()
 
 
 def nodes(launch_file: dict[str, Any], **given: str) -> list[dict[str, Any]]:
@@ -123,14 +145,54 @@ def test_rviz_needs_no_plugin_and_shows_what_the_node_publishes() -> None:
     manager = config["Visualization Manager"]
     displays = {display["Class"]: display for display in manager["Displays"]}
     assert all(name.startswith("rviz_default_plugins/") for name in displays)
-    topics = {
-        name.removeprefix("rviz_default_plugins/"): display["Topic"]["Value"]
-        for name, display in displays.items()
-        if "Topic" in display
-    }
-    assert topics == {
-        "Image": "image",
-        "PointCloud2": "kd3d_detector/points",
-        "MarkerArray": "kd3d_detector/markers",
-    }
+    topics = {each["Topic"]["Value"] for each in manager["Displays"] if "Topic" in each}
+    results = ("points", "markers", "debug_image", "depth")
+    assert topics == {"image", *(f"kd3d_detector/{name}" for name in results)}
     assert manager["Global Options"]["Fixed Frame"] == "kd3d_lidar"
+
+
+def test_a_bag_is_played_to_the_node_and_its_results_are_recorded(
+    read_launch_file: LaunchFile, tmp_path: Path
+) -> None:
+    offline = read_launch_file("offline")
+    given = {name: default for name, (default, _) in offline["ARGUMENTS"].items()}
+    given |= {"bag": str(tmp_path), "namespace": "/r1", "record": "out"}
+    recorder, player = (each.kwargs for each in offline["player_and_recorder"](given))
+    assert player["cmd"][3:6] == ["kd3d-bag", "play", str(tmp_path)]
+    assert player["cmd"][player["cmd"].index("--wait-for") + 1] == "/r1/image_raw"
+    assert "/r1/kd3d_detector/points:sensor_msgs/msg/PointCloud2" in recorder["cmd"]
+    assert player["on_exit"] is None
+    assert named(recorder["on_exit"], "Shutdown")
+    given |= {"record": "", "rviz": "false", "namespace": "", "image": "/cam/image"}
+    (player,) = (each.kwargs for each in offline["player_and_recorder"](given))
+    assert player["cmd"][player["cmd"].index("--wait-for") + 1] == "/cam/image"
+    assert named(player["on_exit"], "Shutdown")
+    with pytest.raises(RuntimeError, match="there is no such bag"):
+        offline["player_and_recorder"]({**given, "bag": "away"})
+
+
+def test_cameras_have_nodes_in_namespaces_and_one_rviz(read_launch_file: LaunchFile) -> None:
+    cameras = read_launch_file("cameras")
+    given = {name: default for name, (default, _) in cameras["ARGUMENTS"].items()}
+    *groups, rviz = cameras["nodes"]({**given, "cameras": "left, right", "rviz": "true"})
+    included = [dict(group.args[0][0].kwargs["launch_arguments"]) for group in groups]
+    assert [each["namespace"] for each in included] == ["left", "right"]
+    _, file, _, frame = rviz.kwargs["arguments"]
+    assert frame == "left/kd3d_lidar"
+    view = yaml.safe_load(Path(file).read_text())["Visualization Manager"]
+    Path(file).unlink()
+    topics = [each["Topic"]["Value"] for each in view["Displays"] if "Topic" in each]
+    assert {"/left/image_raw", "/right/kd3d_detector/points"} <= set(topics)
+    assert len(topics) == 10
+    assert sum(each["Class"].endswith("/Grid") for each in view["Displays"]) == 1
+    with pytest.raises(RuntimeError, match="give different names"):
+        cameras["nodes"]({**given, "cameras": "left,left"})
+
+
+def test_the_foxglove_layout_shows_topics_that_the_node_has() -> None:
+    layout = json.loads((ROOT / "config" / "foxglove" / "detector.json").read_text())
+    text = json.dumps(layout)
+    names = set(re.findall(r"/kd3d_detector/([a-z_/]+)", text))
+    rows = (*results.FRAME_OUTPUTS, *results.NODE_OUTPUTS, *results.TIME_OUTPUTS)
+    assert names <= {row.name.removeprefix("~/") for row in rows}
+    assert len(names) == 5

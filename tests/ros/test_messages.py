@@ -176,7 +176,7 @@ def test_names_of_any_length(frame: str, name: str) -> None:
     assert [box.results[0].hypothesis.class_id for box in boxes.detections] == [name] * 3
     markers = read_markers(found)
     assert [text.text for text in markers.markers[2:]] == [
-        f"{name} {s}" for s in ("0.90", "0.55", "0.20")
+        f"{name} {s}".strip() for s in ("0.90", "0.55", "0.20")
     ]
     assert all(marker.header == header for marker in (*boxes.detections, *markers.markers))
     assert read_points(detections.points, header).header == header

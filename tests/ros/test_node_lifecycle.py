@@ -1,7 +1,9 @@
 """What loads, runs and ends the node, and what is left of it: with a fake detector, over DDS."""
 
+import sys
 import threading
 import weakref
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -160,3 +162,13 @@ def test_frame_in_the_mailbox_at_the_end_counts_as_dropped(start: Start) -> None
     count = setup.node.counters
     assert count.processed + count.dropped == 2
     assert count.processed >= 1
+
+
+def test_diagnostics_while_torch_is_being_imported(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = start(autostart=False)
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))  # with nothing in it yet
+    setup.node.publish_diagnostics()
+    monkeypatch.undo()
+    setup.spinner.until("diagnostics", lambda: setup.camera.value("state") == "unconfigured")

@@ -11,7 +11,10 @@ from node_setup import Start
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
 from std_msgs.msg import Float64
-from vision_msgs.msg import Detection2DArray, LabelInfo
+from test_node_frames import transform
+from tf2_msgs.msg import TFMessage
+from vision_msgs.msg import Detection2DArray, Detection3DArray, LabelInfo
+from visualization_msgs.msg import MarkerArray
 
 from kd3d_core.geometry.boxes import corners
 from kd3d_core.geometry.window import ImageWindow
@@ -213,3 +216,38 @@ def test_points_have_the_colours_of_the_image(start: Start) -> None:
     packed = np.frombuffer(message.data, np.uint32).reshape(2, 5)[:, 4]
     assert [hex(value) for value in packed] == ["0xfa6403", "0x102c8"]
     assert message.is_dense
+
+
+def test_objects_keep_their_ids_and_move_over_ground_where_the_robot_moves(start: Start) -> None:
+    """The robot drives towards a car that stands, 1 m with each image."""
+    detector = FakeDetector()
+    setup = start(detector, tracking=True, tracking_frame="odom", tf_timeout=10.0, listen=False)
+    found: list[Detection3DArray] = []
+    in_image: list[Detection2DArray] = []
+    markers: list[MarkerArray] = []
+    setup.camera.listen(Detection3DArray, "/kd3d_detector/detections", found)
+    setup.camera.listen(Detection2DArray, "/kd3d_detector/detections_2d", in_image)
+    setup.camera.listen(MarkerArray, "/kd3d_detector/markers", markers)
+    setup.ready()
+    moving = setup.camera.create_publisher(TFMessage, "/tf", 10)
+    setup.spinner.until("TF is heard", moving.get_subscription_count)
+    for number in range(8):
+        setup.camera.images.publish(image_message(stamp=1 + number / 10))
+        moved = transform("odom", CAMERA_FRAME, z=number)  # z of the camera is ahead
+        moved.header.stamp = image_message(stamp=1 + number / 10).header.stamp
+        one = answer(boxes=1)
+        one.boxes[0, :2] = 20 - number, 0
+        detector.detections = one
+        moving.publish(TFMessage(transforms=[moved]))
+        setup.spinner.until("results", lambda number=number: len(markers) == number + 1)
+    setup.spinner.until("all", lambda: len(found) == len(in_image) == 8)
+    (last,), (flat,) = found[-1].detections, in_image[-1].detections
+    assert last.id == flat.id == found[-2].detections[0].id == "1"
+    (path,) = (each for each in markers[-1].markers if each.ns == "velocities")
+    begin, end = path.points
+    assert abs(end.x - begin.x) < 1.0  # 10 m/s, if it were relative to the robot
+
+    setup.node.set_parameters([Parameter("tracking", value=False)])
+    setup.send(image_message(stamp=3))
+    setup.spinner.until("boxes", lambda: len(found) == 9)
+    assert found[-1].detections[0].id == ""

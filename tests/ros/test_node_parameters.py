@@ -95,6 +95,7 @@ def test_the_virtual_frame_is_named_after_namespace_and_node(make_node: MakeNode
         ("camera_height", 100, "camera_height is 100: give a number from 0.01 to 99"),
         ("camera_height", "two", "camera_height is 'two': give a number"),
         ("camera_height", True, "camera_height is True: give a number"),
+        ("threads", 1.5, "threads is 1.5: give a whole number from 0 to 1024"),
         ("model", " ", "model is empty"),
         ("precision", "int8", "auto or fp32 or bf16 or fp16"),
         ("image_reliability", "maybe", "auto or best_effort or reliable"),
@@ -199,3 +200,10 @@ def test_a_range_without_room_is_refused_and_both_can_be_set_at_once(make_node: 
     both = [Parameter("min_range", value=20.0), Parameter("max_range", value=30.0)]
     assert node.set_parameters_atomically(both).successful
     assert (node.settings.min_range, node.settings.max_range) == (20.0, 30.0)
+
+
+def test_the_file_for_nav2_holds_parameters_that_the_node_has() -> None:
+    text = (ROOT / "config" / "nav2" / "detector.yaml").read_text()
+    values = yaml.safe_load(text)["/**"]["ros__parameters"]
+    assert vars(DetectorParameters(**values)).items() >= values.items()
+    assert 0 < values["remove_ground"] < values["camera_height"]

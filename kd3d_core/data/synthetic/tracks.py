@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.labels import Label, label_boxes
+from kd3d_core.data.label_boxes import label_boxes
+from kd3d_core.data.labels import Label
 from kd3d_core.data.synthetic.dataset import (
     RATE_HZ,
     SynthConfig,

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch.nn import functional
 
-from kd3d_core.detectors.anchor_detector import BevInput
+from kd3d_core.detectors.anchor_detector import BevInput, DetectorInput
 from kd3d_core.detectors.cmkd.bins import UNKNOWN
 from kd3d_core.detectors.cmkd.image_side import STRIDE, LightSide
 from kd3d_core.detectors.cmkd.student import CmkdDetector, cmkd_lite
@@ -29,25 +29,21 @@ class CmkdAssistant(CmkdDetector):
         assert isinstance(side, LightSide)
         side.depth.requires_grad_(False)
 
-    def bev_input(
-        self,
-        points: torch.Tensor,
-        samples: torch.Tensor,
-        images: torch.Tensor,
-        image_from_lidar: torch.Tensor,
-        valid: torch.Tensor | None,
-    ) -> BevInput:
-        """The image, lifted to the points' depth; see `AnchorDetector`."""
+    def bev_input(self, frames: DetectorInput) -> BevInput:
+        """The image, lifted to the points' depth."""
         side = self.network["image_side"]
         assert isinstance(side, LightSide)
-        features = side.features(images)
-        height, width = images.shape[-2:]
+        features = side.features(frames.images)
+        height, width = frames.images.shape[-2:]
         size = height // STRIDE, width // STRIDE
-        depth = cell_depth(points, samples, image_from_lidar, size, valid)
+        depth = cell_depth(
+            frames.points, frames.samples, frames.image_from_lidar, size, frames.valid
+        )
         classes = self.bins.classes(depth)
         certain = functional.one_hot(classes.clamp(min=0), self.bins.count + 1)
         certain = certain * (classes != UNKNOWN)[..., None]
-        voxels = self.voxels(features, certain.permute(0, 3, 1, 2).float(), image_from_lidar)
+        likely = certain.permute(0, 3, 1, 2).float()
+        voxels = self.voxels(features, likely, frames.image_from_lidar)
         return BevInput(self.bev(voxels))
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from kd3d_core.detectors.anchor_detector import AnchorDetector, BevInput
+from kd3d_core.detectors.anchor_detector import AnchorDetector, BevInput, DetectorInput
 from kd3d_core.detectors.anchors import Anchors
 from kd3d_core.detectors.bev import BevBackbone, BevNeck
 from kd3d_core.detectors.cmkd.bins import DepthBins
@@ -64,17 +64,10 @@ class CmkdDetector(AnchorDetector):
         self.bins = image_side.bins
         self.register_buffer("centres", grid_centres(grid), persistent=False)
 
-    def bev_input(
-        self,
-        points: torch.Tensor,
-        samples: torch.Tensor,
-        images: torch.Tensor,
-        image_from_lidar: torch.Tensor,
-        valid: torch.Tensor | None,
-    ) -> BevInput:
-        """The image in voxels, without the points; see `AnchorDetector`."""
-        features, logits = self.network["image_side"](images)
-        voxels = self.voxels(features, logits.softmax(1), image_from_lidar)
+    def bev_input(self, frames: DetectorInput) -> BevInput:
+        """The image in voxels, without the points."""
+        features, logits = self.network["image_side"](frames.images)
+        voxels = self.voxels(features, logits.softmax(1), frames.image_from_lidar)
         return BevInput(self.bev(voxels), depth_logits=logits)
 
     def voxels(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kd3d_core.data.kitti import PARTS, KittiDataset
-from kd3d_core.data.labels import label_boxes
+from kd3d_core.data.label_boxes import label_boxes
 from kd3d_core.errors import DataError
 
 CAR = "Car 0.00 0 1.85 387.63 181.54 423.81 203.12 1.67 1.87 3.69 -16.53 2.39 58.49 1.57"

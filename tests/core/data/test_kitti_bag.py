@@ -9,7 +9,7 @@ import pytest
 from kd3d_core.data import kitti_bag
 from kd3d_core.data.bag import BagReader
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.labels import label_boxes
+from kd3d_core.data.label_boxes import label_boxes
 from kd3d_core.geometry.camera_info import camera_from_info
 from kd3d_core.messages.qos import LATCHED
 from kd3d_core.messages.types import Message

@@ -16,7 +16,7 @@ from kd3d_core.data.kitti_drives import (
     read_tracking_sequence,
     tracking_sequences,
 )
-from kd3d_core.data.labels import label_boxes
+from kd3d_core.data.label_boxes import label_boxes
 from kd3d_core.errors import CalibrationError, DataError
 from kd3d_core.geometry.transforms import TransformBuffer
 from kd3d_core.messages.types import Message

@@ -10,15 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.label_boxes import box_labels, label_boxes, with_image_boxes
 from kd3d_core.data.labels import (
     Label,
-    box_labels,
     describe_unusable,
-    label_boxes,
     read_labels,
     unusable,
     usable,
-    with_image_boxes,
     write_labels,
 )
 from kd3d_core.errors import DataError

@@ -8,10 +8,12 @@ import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from kd3d_core.data.augment_config import AugmentConfig
+from kd3d_core.data.batch import collate
 from kd3d_core.data.depth_view import ViewConfig
 from kd3d_core.data.kitti import KittiFrame
+from kd3d_core.data.mixed_samples import MixedSamples
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
-from kd3d_core.data.samples import FrameSamples, MixedSamples, collate
+from kd3d_core.data.samples import FrameSamples
 from kd3d_core.depth.config import DepthConfig
 from kd3d_core.depth.glpn import random_glpn
 from kd3d_core.errors import ConfigError, DataError
@@ -159,8 +161,9 @@ class TestMixtures:
 
 
 class TestPseudoLidarCache:
-    CONFIG = DepthConfig("random", WINDOW, encoder="b0")
-    SETTINGS = PseudoLidarConfig(keep_fraction=0.02, max_jump=0.0)
+    SMALL = WindowConfig((64, 192), "crop", 110.0)
+    CONFIG = DepthConfig("random", SMALL, encoder="b0")
+    SETTINGS = PseudoLidarConfig(keep_fraction=0.2, max_jump=0.0)
     CPU = torch.device("cpu")
 
     def cache(self, folder, seed=0, config=CONFIG, settings=SETTINGS, precision="fp32"):
@@ -176,7 +179,7 @@ class TestPseudoLidarCache:
         assert cache.fill(two, self.CPU) == 2
         clouds = [cache(frame) for frame in two]
         assert clouds[0].shape[1] == 4
-        assert 500 < len(clouds[0]) <= round(0.02 * 192 * 640)
+        assert 500 < len(clouds[0]) <= round(0.2 * 64 * 192)
         again = self.cache(tmp_path)
         assert again.fill(two, self.CPU) == 0
         assert all(np.array_equal(a, again(frame)) for a, frame in zip(clouds, two, strict=True))
@@ -190,7 +193,7 @@ class TestPseudoLidarCache:
             "weights": {"seed": 1},
             "scale": {"config": replace(self.CONFIG, depth_scale=1.1)},
             "window": {
-                "config": replace(self.CONFIG, window=replace(WINDOW, focal_px=380.0)),
+                "config": replace(self.CONFIG, window=replace(self.SMALL, focal_px=112.0)),
             },
             "sampling": {"settings": replace(self.SETTINGS, seed=1)},
             "intensity": {"settings": replace(self.SETTINGS, intensity=0.4)},

@@ -107,18 +107,22 @@ def test_the_same_losses_and_gradients(kind):
     assert all(map(torch.equal, gradients, references))
 
 
-@pytest.mark.parametrize("kind", mmdet3d.KINDS)
-def test_detecting_imports_nothing_of_mmdet3d(kind):
+def test_detecting_imports_nothing_of_mmdet3d():
     code = (
         "import sys, torch\n"
         "from kd3d_core.detectors.build import random_detector\n"
         "from kd3d_core.detectors.config import DetectorConfig\n"
         "from kd3d_core.geometry.window import WindowConfig\n"
-        f"detector = random_detector(DetectorConfig({kind!r}, 'random', WindowConfig((1, 1)),"
-        " point_cloud_range=(0, -12.8, -3, 25.6, 12.8, 1)), 0)\n"
-        "with torch.inference_mode():\n"
-        "    detector.boxes(detector(torch.ones(9, 4), torch.zeros(9).long(),"
-        " torch.zeros(1, 3, 64, 64), torch.eye(4)[None, :3]))\n"
+        "window = WindowConfig((1, 1))\n"
+        f"for kind in {mmdet3d.KINDS!r}:\n"
+        "    config = DetectorConfig(\n"
+        "        kind, 'random', window, point_cloud_range=(0, -6.4, -3, 12.8, 6.4, 1)\n"
+        "    )\n"
+        "    detector = random_detector(config, 0)\n"
+        "    with torch.inference_mode():\n"
+        "        maps = detector(torch.ones(9, 4), torch.zeros(9).long(),"
+        " torch.zeros(1, 3, 64, 64), torch.eye(4)[None, :3])\n"
+        "        detector.boxes(maps)\n"
         "print({m.split('.')[0] for m in sys.modules} & {'mmcv', 'mmengine', 'mmdet', 'mmdet3d'})"
     )
     done = subprocess.run(
@@ -130,8 +134,8 @@ def test_detecting_imports_nothing_of_mmdet3d(kind):
 def clouds(count: int) -> list[torch.Tensor]:
     """Points around and beyond the detector's range."""
     generator = torch.Generator().manual_seed(5)
-    low = torch.tensor([-5.0, -45.0, -4.0, 0.0])
-    span = torch.tensor([80.0, 90.0, 6.0, 1.0])
+    low = torch.tensor([-3.0, -16.0, -4.0, 0.0])
+    span = torch.tensor([32.0, 32.0, 6.0, 1.0])
     return [torch.rand(3000 + 500 * i, 4, generator=generator) * span + low for i in range(count)]
 
 
@@ -140,11 +144,11 @@ def clouds(count: int) -> list[torch.Tensor]:
 def test_features_and_boxes_equal_mmdet3d(kind):
     from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 
-    ours = random_detector(config(kind), 0)
+    ours = random_detector(replace(config(kind), point_cloud_range=mmdet3d.NEAR), 0)
     assert isinstance(ours, FusionDetector)
     torch.manual_seed(0)
     _scramble(ours)
-    theirs = mmdet3d.network(kind)
+    theirs = mmdet3d.network(kind, is_near=True)
     theirs.load_state_dict(ours.network.state_dict())
 
     batch = clouds(2)

@@ -17,9 +17,9 @@ KINDS = ("mvxnet", "second", "pointpillars")
 WINDOW = WindowConfig((1, 1))
 
 
-def upstream(kind: str) -> torch.nn.Module:
+def upstream(kind: str, is_near: bool = False) -> torch.nn.Module:
     """mmdet3d's own network, every tensor different from what ours start with."""
-    network = mmdet3d_networks.network(kind)
+    network = mmdet3d_networks.network(kind, is_near=is_near)
     generator = torch.Generator().manual_seed(7)
     for name, value in network.state_dict().items():
         if value.is_floating_point():
@@ -52,10 +52,11 @@ def test_every_tensor_of_a_file_of_mmdet3d_arrives(kind, layout, tmp_path):
 @pytest.mark.parametrize("kind", ["second", "pointpillars"])
 @torch.inference_mode()
 def test_answers_are_those_of_the_model_that_was_saved(kind, tmp_path):
-    theirs = upstream(kind)
+    theirs = upstream(kind, is_near=True)
     path = tmp_path / "model.pth"
     torch.save({"meta": {}, "state_dict": spconv2(theirs.state_dict())}, path)
-    ours = load_detector(path, DetectorConfig(kind, str(path), WINDOW))
+    near = DetectorConfig(kind, str(path), WINDOW, point_cloud_range=mmdet3d_networks.NEAR)
+    ours = load_detector(path, near)
     cloud = torch.rand(300, 4) * torch.tensor([20.0, 20, 3, 1]) + torch.tensor([5.0, -10, -2.5, 0])
     samples = torch.zeros(len(cloud), dtype=torch.int64)
     maps = ours(cloud, samples, torch.zeros(1, 3, 1, 1), torch.zeros(1, 3, 4))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from kd3d_core.detectors.anchor_detector import DetectorInput
 from kd3d_core.detectors.config import DecodeConfig
 from kd3d_core.detectors.fusion import (
     ImageFeatures,
@@ -99,10 +100,11 @@ def test_the_canvas_to_train_on_is_laid_out_for_the_cpu(monkeypatch, capability,
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     detector = lite(DecodeConfig(), (0.0, -12.8, -3.0, 25.6, 12.8, 1.0), (0.4, 0.4, 4.0))
     cloud, image = torch.rand(50, 4), torch.rand(1, 3, 64, 64)
-    inputs = (cloud, torch.zeros(50, dtype=torch.int64), image, torch.eye(4)[None, :3], None)
-    canvas = detector.eval().bev_input(*inputs).canvas
+    owners = torch.zeros(50, dtype=torch.int64)
+    frames = DetectorInput(cloud, owners, image, torch.eye(4)[None, :3])
+    canvas = detector.eval().bev_input(frames).canvas
     assert canvas.is_contiguous() == expected
     with torch.no_grad():
-        same = detector.bev_input(*inputs).canvas
+        same = detector.bev_input(frames).canvas
     assert torch.equal(canvas, same)
     assert not same.is_contiguous()

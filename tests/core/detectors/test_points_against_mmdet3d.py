@@ -7,6 +7,7 @@ import mmdet3d_networks
 import numpy as np
 import pytest
 import torch
+from mmdet3d_networks import NEAR
 
 from kd3d_core.detectors.build import random_detector, untrained_detector
 from kd3d_core.detectors.config import DecodeConfig, DetectorConfig
@@ -20,7 +21,6 @@ from kd3d_core.runtime.pipeline import CameraDetector
 
 KINDS = ("second", "pointpillars")
 MAX_POINTS = {"second": 5, "pointpillars": 32}
-NEAR = (0.0, -12.8, -3.0, 25.6, 12.8, 1.0)
 NO_IMAGES = torch.zeros(2, 3, 1, 1)
 NO_PROJECTION = torch.zeros(2, 3, 4)
 
@@ -28,8 +28,8 @@ NO_PROJECTION = torch.zeros(2, 3, 4)
 def clouds() -> list[torch.Tensor]:
     """Two samples: points around and beyond the range, and heaps that overfill their voxels."""
     generator = torch.Generator().manual_seed(5)
-    low = torch.tensor([-5.0, -45.0, -4.0, 0.0])
-    span = torch.tensor([80.0, 90.0, 6.0, 1.0])
+    low = torch.tensor([-3.0, -16.0, -4.0, 0.0])
+    span = torch.tensor([32.0, 32.0, 6.0, 1.0])
     heap = torch.tensor([[12.0, 3.0, -1.0, 0.5]]) + 0.02
     found = []
     for count in (1500, 2000):
@@ -56,11 +56,13 @@ def pair(request) -> tuple[PointDetector, torch.nn.Module]:
     """Our detector and mmdet3d's, with the same weights."""
     from mmdet3d.models.data_preprocessors import Det3DDataPreprocessor
 
-    ours = random_detector(DetectorConfig(request.param, "random", WindowConfig((1, 1))), seed=0)
+    config = DetectorConfig(request.param, "random", WindowConfig((1, 1)), point_cloud_range=NEAR)
+    ours = random_detector(config, seed=0)
     assert isinstance(ours, PointDetector)
     enliven(ours)
-    preprocessing = mmdet3d_networks.config(request.param).data_preprocessor
-    theirs = mmdet3d_networks.network(request.param)
+    upstream = mmdet3d_networks.config(request.param)
+    preprocessing = mmdet3d_networks.near(upstream).data_preprocessor
+    theirs = mmdet3d_networks.network(request.param, is_near=True)
     preprocessing.pop("type")
     theirs.data_preprocessor = Det3DDataPreprocessor(**preprocessing)
     theirs.load_state_dict(ours.network.state_dict())

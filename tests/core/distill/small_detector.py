@@ -6,8 +6,8 @@ from functools import cache
 import torch
 from torch import nn
 
+from kd3d_core.data.frame_inputs import lidar_points
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.samples import lidar_points
 from kd3d_core.detectors.config import DecodeConfig
 from kd3d_core.detectors.lite import lite
 from kd3d_core.detectors.mvxnet import FusionDetector

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from kd3d_core.data.samples import Batch
+from kd3d_core.data.batch import Batch
 from kd3d_core.detectors.anchor_detector import BevFeatures
 from kd3d_core.detectors.build import random_detector
 from kd3d_core.detectors.config import DetectorConfig

@@ -9,8 +9,8 @@ from small_detector import SMALL, small_lite
 from torch import nn
 
 from kd3d_core.data.augment import Augmentation
+from kd3d_core.data.batch import Batch
 from kd3d_core.data.depth_view import DepthView, augmented
-from kd3d_core.data.samples import Batch
 from kd3d_core.depth.model import DepthModel
 from kd3d_core.distill.cells import object_weights
 from kd3d_core.distill.config import DistillConfig, FeatureConfig

@@ -10,7 +10,7 @@ from torch.distributions import Bernoulli, Categorical, kl_divergence
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 
-from kd3d_core.data.samples import Batch
+from kd3d_core.data.batch import Batch
 from kd3d_core.distill.config import DistillConfig, FeatureConfig, LogitConfig
 from kd3d_core.distill.distiller import Distiller
 from kd3d_core.distill.schedule import Phase

@@ -9,7 +9,7 @@ from test_distiller import ALL, batch, distiller, only
 from torch import distributed, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
-from kd3d_core.data.samples import Batch
+from kd3d_core.data.batch import Batch
 from kd3d_core.distill.config import DistillConfig, FeatureConfig
 from kd3d_core.training.sync_norms import share_norms
 

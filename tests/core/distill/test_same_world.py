@@ -7,9 +7,10 @@ from small_detector import SMALL, small_lite
 
 from kd3d_core.data.augment import draw_augmentation
 from kd3d_core.data.augment_config import AugmentConfig
+from kd3d_core.data.batch import Batch, collate
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.object_sampling import ObjectSampler
-from kd3d_core.data.samples import Batch, FrameSamples, collate
+from kd3d_core.data.samples import FrameSamples
 from kd3d_core.errors import ConfigError
 from kd3d_core.geometry.window import WindowConfig
 

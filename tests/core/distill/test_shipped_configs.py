@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kd3d_core.cli import train as command
-from kd3d_core.data.samples import collate
+from kd3d_core.data.batch import collate
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.geometry.window import WindowConfig
 from kd3d_core.models.config import load_model_config, save_model_config

@@ -14,8 +14,10 @@ from small_detector import SMALL, small_lite, student_task
 from test_distill_task import config
 
 from kd3d_core.data.augment_config import AugmentConfig
+from kd3d_core.data.batch import Batch, collate
+from kd3d_core.data.frame_inputs import lidar_points
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.samples import Batch, FrameSamples, collate, lidar_points
+from kd3d_core.data.samples import FrameSamples
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.distill.cache import CachedTeacher, TeacherCache
 from kd3d_core.distill.config import DistillConfig, FeatureConfig, LogitConfig, TeacherConfig

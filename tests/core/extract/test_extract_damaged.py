@@ -116,7 +116,7 @@ def check_accounts(bag: Path, result: ExtractReport) -> None:
 def test_damage_never_makes_half_a_frame(
     files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spoil(files, tmp_path, 24, monkeypatch)
+    spoil(files, tmp_path, 16, monkeypatch)
 
 
 @pytest.mark.slow

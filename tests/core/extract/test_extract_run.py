@@ -166,6 +166,19 @@ def test_points_that_measure_nothing_are_dropped_and_counted(tmp_path: Path) -> 
     np.testing.assert_array_equal(KittiDataset(tmp_path / "out")[0].points(), points[4:])
 
 
+def test_a_cloud_of_points_that_are_all_too_far_makes_no_frame(tmp_path: Path) -> None:
+    recorded = []
+    for topic, at_ns, message in drive(4):
+        changed = message
+        if topic == "/points" and at_ns == START_NS + 120 * MS:
+            changed = replace(message, points=message.points * np.float32([1e9, 1e9, 1e9, 1]))
+        recorded.append((topic, at_ns, changed))
+    found = camera_of(write(tmp_path / "bag", recorded), tmp_path / "out")
+    assert [frame.name for frame in found.frames] == ["000000", "000002", "000003"]
+    assert found.tallies["/points"].rejected == {"a cloud whose points are all too far away": 1}
+    assert not (tmp_path / "out" / "training" / "velodyne" / "000001.bin").exists()
+
+
 def test_two_cameras_are_two_sets_with_the_same_names(tmp_path: Path) -> None:
     """The rear one looks backwards: its points are turned, so that it looks along x as well."""
     turn = np.diag([-1.0, -1, 1, 1])

@@ -12,7 +12,8 @@ from scipy.spatial import ConvexHull, Delaunay
 from scipy.spatial.transform import Rotation
 
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
-from kd3d_core.data.labels import Label, label_boxes
+from kd3d_core.data.label_boxes import label_boxes
+from kd3d_core.data.labels import Label
 from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry import boxes
 

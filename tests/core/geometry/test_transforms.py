@@ -1,5 +1,6 @@
 """Transforms between frames, fixed and moving, against transforms composed by hand."""
 
+import sys
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -73,7 +74,7 @@ def test_nothing_known() -> None:
 
 def test_names_are_cut_where_they_are_shown() -> None:
     frames = TransformBuffer()
-    for number in range(1000):
+    for number in range(4000):
         frames.add(f"{number}{'a' * 1000}", f"{number}b", np.eye(4))
     with pytest.raises(CalibrationError) as error:
         frames.lookup("c" * 10**6, "b")
@@ -193,6 +194,7 @@ def test_time_may_begin_anew() -> None:
 
 def test_frames_are_looked_up_while_others_are_added() -> None:
     frames, done = TransformBuffer(), threading.Event()
+    interval = sys.getswitchinterval()
 
     def look() -> list[str]:
         wrong = []
@@ -205,11 +207,15 @@ def test_frames_are_looked_up_while_others_are_added() -> None:
                 wrong.append(str(error))
         return wrong
 
-    with ThreadPoolExecutor(1) as pool:
-        found = pool.submit(look)
-        for number in range(2000):
-            frames.add("base", f"sensor{number}", np.eye(4), number)
-        done.set()
+    sys.setswitchinterval(1e-5)  # so that either is interrupted in the middle of it
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(look)
+            for number in range(4000):
+                frames.add("base", f"sensor{number}", np.eye(4), number)
+            done.set()
+    finally:
+        sys.setswitchinterval(interval)
     assert not found.result()
 
 

@@ -1,5 +1,6 @@
 """Clouds as drivers write them: fields by name, whichever types and units they have."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from kd3d_core.data.bag import BagReader, typestore
-from kd3d_core.errors import DataError
+from kd3d_core.errors import DataError, Once
 from kd3d_core.messages import clouds as module
 from kd3d_core.messages.clouds import CloudUnits, find_units, read_columns
 from kd3d_core.messages.decode import decode
@@ -20,6 +21,12 @@ STAMP = 1_317_042_272_123_456_789
 CODES = {"i1": 1, "u1": 2, "i2": 3, "u2": 4, "i4": 5, "u4": 6, "f4": 7, "f8": 8}
 AXES = [(axis, "<f4") for axis in "xyz"]
 AFTER_S = np.array([0.0, 0.025, 0.1])
+
+
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other test has used up what is said once."""
+    monkeypatch.setattr(module, "_warn_once", Once(logging.getLogger(module.__name__).warning))
 
 
 def cloud(points: np.ndarray, padding: int = 0) -> Any:
@@ -158,7 +165,6 @@ def test_times_of_points_are_seconds_after_the_stamp(
 def test_times_of_unknown_units_are_left_out_and_named_once(
     dtype: str, times: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    module._warn_once.cache_clear()
     message = cloud(points_of([*AXES, ("timestamp", dtype)], timestamp=times))
     assert [read(message).times_s for _ in range(3)] == [None] * 3
     assert caplog.text.count("the times in field 'timestamp'") == 1
@@ -276,7 +282,6 @@ def test_units_are_those_of_the_whole_topic(
 def test_intensity_over_the_maximum_is_clipped_and_said(
     bag: Callable[[list[list[float]]], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    module._warn_once.cache_clear()
     dim = [[0.2, 0.4]] * 20
     with BagReader(bag([*dim, [-1.0, 200.0], *dim, *dim])) as reader:
         found = [reader.decode(raw) for raw in reader.messages()]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from kd3d_core.data.frame_inputs import lidar_points
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
-from kd3d_core.data.samples import lidar_points
 from kd3d_core.detectors.config import DecodeConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.evaluation.depth import model_depth

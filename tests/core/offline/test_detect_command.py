@@ -18,7 +18,7 @@ from kd3d_core.cli import detect
 from kd3d_core.data.bag import BagReader, BagWriter
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import write_kitti_bag
-from kd3d_core.data.labels import box_labels
+from kd3d_core.data.label_boxes import box_labels
 from kd3d_core.messages.types import CompressedImage
 from kd3d_core.models.card import ONLY_RENDERED, ModelCard, TrainingFrames
 from kd3d_core.models.config import load_model_config, save_model_config

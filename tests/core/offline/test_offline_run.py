@@ -10,7 +10,8 @@ from seeing_detector import SeeingDetector, picture
 
 from kd3d_core.data.bag import BagReader, typestore
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.labels import box_labels, read_detections
+from kd3d_core.data.label_boxes import box_labels
+from kd3d_core.data.labels import read_detections
 from kd3d_core.errors import DataError, Kd3dError
 from kd3d_core.models.card import ModelCard
 from kd3d_core.models.config import load_model_config

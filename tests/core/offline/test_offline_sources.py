@@ -11,7 +11,7 @@ from kd3d_core.data.bag import BagWriter
 from kd3d_core.data.camera_file import read_camera_file
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import write_kitti_bag
-from kd3d_core.data.labels import label_boxes
+from kd3d_core.data.label_boxes import label_boxes
 from kd3d_core.errors import CalibrationError, DataError, ImageError, Kd3dError
 from kd3d_core.frames import Frame
 from kd3d_core.geometry.camera import PinholeCamera

@@ -11,9 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from kd3d_core.cli import pseudo_label as command
+from kd3d_core.data.frame_inputs import lidar_points
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.labels import label_boxes, read_labels
-from kd3d_core.data.samples import FrameSamples, lidar_points
+from kd3d_core.data.label_boxes import label_boxes
+from kd3d_core.data.labels import read_labels
+from kd3d_core.data.samples import FrameSamples
 from kd3d_core.detectors.config import DecodeConfig
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.geometry.window import WindowConfig

@@ -205,10 +205,24 @@ class TestNms:
         groups = torch.arange(60) % 3
         expected = nms_by_loop(iou_by_shapely(boxes, boxes), scores, threshold, groups.tolist())
         arguments = boxes.to(device), scores.to(device), threshold
-        mask = nms_rotated_mask(*arguments, groups=groups.to(device))
         assert nms_rotated(*arguments, groups=groups.to(device)).tolist() == expected
-        assert mask.nonzero()[:, 0].tolist() == sorted(expected)
         assert len(expected) > len(nms_rotated(*arguments))
+
+    def test_sets_of_scores_know_nothing_of_each_other(self, device, threshold, boxes, scores):
+        """Two samples with boxes of their own, three classes each, some boxes not valid."""
+        samples = torch.stack([boxes, boxes.roll(7, 0)])[:, None].to(device)
+        classes = torch.stack([scores.roll(3 * move) for move in range(6)]).view(2, 3, -1)
+        valid = torch.rand(classes.shape) < 0.7
+        mask = nms_rotated_mask(samples, classes.to(device), threshold, valid.to(device))
+        alone = [
+            nms_rotated_mask(
+                samples[sample, 0], classes[sample, kind].to(device), threshold,
+                valid[sample, kind].to(device),
+            )
+            for sample in range(2) for kind in range(3)
+        ]  # fmt: skip
+        assert torch.equal(mask.flatten(0, 1), torch.stack(alone))
+        assert len({tuple(row.tolist()) for row in alone}) == 6
 
     def test_invalid_boxes_neither_stay_nor_suppress(self, device, threshold, boxes, scores):
         valid = torch.rand(60) < 0.5
@@ -239,12 +253,6 @@ class TestNmsEdges:
         mask = nms_rotated_mask(boxes[shuffle], scores[shuffle], 0.1)
         assert mask[shuffle.argsort()].tolist() == expected
         assert nms_rotated(boxes, scores, 0.1).tolist() == list(range(0, length, 2))
-
-    def test_bounded_steps_are_exact_up_to_that_length(self, device):
-        boxes, scores = (tensor.to(device) for tensor in chain(20))
-        mask = nms_rotated_mask(boxes, scores, 0.1, max_steps=6)
-        assert mask[:7].tolist() == [index % 2 == 0 for index in range(7)]
-        assert mask[::2].all()  # an even number of steps drops no right box
 
     def test_identical_boxes_leave_the_first(self, device):
         boxes = torch.tensor([[5.0, 2.0, 4.0, 1.6, 0.7]], device=device).repeat(5, 1)

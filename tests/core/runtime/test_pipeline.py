@@ -147,9 +147,17 @@ def test_images_that_do_not_fit_are_refused(lite, camera, bad, reason):
 
 
 def test_full_mvxnet_gives_the_same_boxes_twice(camera, image):
-    """33.8 M parameters at 384 x 1280 with sparse convolution, on the CPU."""
+    """33.8 M parameters with sparse convolution, on the CPU; of a smaller image and range."""
     config = load_model_config("mvxnet_kitti")
-    config = replace(config, detector=replace(config.detector, weights="random"))
+    window = replace(config.detector.window, size=(128, 416), focal_px=240.0)
+    config = replace(
+        config,
+        depth=replace(config.depth, window=window),
+        detector=replace(
+            config.detector, weights="random", window=window,
+            point_cloud_range=(0.0, -12.8, -3.0, 25.6, 12.8, 1.0),
+        ),
+    )  # fmt: skip
     network = random_detector(config.detector, seed=0)
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(33.8e6, rel=0.01)
     chain = PseudoLidar(Ramp(), config.depth, config.pseudo_lidar, "fp32")
@@ -157,7 +165,7 @@ def test_full_mvxnet_gives_the_same_boxes_twice(camera, image):
     first, again = detector(image, camera), detector(image, camera)
     assert same(first, again)
     assert len(first.boxes) > 0
-    assert len(first.points) > 30_000
+    assert len(first.points) > 3000
 
 
 @torch.inference_mode()

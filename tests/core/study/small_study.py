@@ -1,6 +1,7 @@
 """A study on the small street: a teacher and two students, seconds per run."""
 
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ PHASES = [{"until_epoch": 1, "det": 1.0, "feat": 2.0, "logit": 1.0}]
 
 def settings(folder: Path) -> dict[str, Any]:
     """Of a study in `folder`; see `ready`."""
-    detector = {**MODEL["detector"], "point_cloud_range": [0, -12.8, -3, 25.6, 12.8, 1]}
     return {
         "out": str(folder / "study"),
         "data": {
@@ -26,7 +26,7 @@ def settings(folder: Path) -> dict[str, Any]:
         },
         "depth": str(folder / "depth.yaml"),
         "pseudo_lidar": MODEL["pseudo_lidar"],
-        "detector": detector,
+        "detector": deepcopy(MODEL["detector"]),
         "run": {
             "epochs": 1, "batch_size": 2, "workers": 0, "precision": "fp32", "validate_every": 1,
             "optimizer": {"lr": 1e-3, "ema": 0.5},

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from kd3d_core.data.samples import Sample
+from kd3d_core.data.batch import Sample
 from kd3d_core.training.config import DataConfig, OptimizerConfig, TrainConfig
 from kd3d_core.training.task import Score
 

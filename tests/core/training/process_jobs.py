@@ -1,6 +1,6 @@
-"""What each process of `test_processes.py` does; started by torchrun, or alone.
+"""What each process of `test_processes.py` does; started by torchrun, with a frame for each.
 
-process_jobs.py OUT STREET MODEL BATCH_SIZE
+process_jobs.py OUT STREET MODEL
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from noise_task import InterruptedRunError, Network, Noise, StopsAt, config
 
-from kd3d_core.data.samples import Batch
+from kd3d_core.data.batch import Batch
 from kd3d_core.distill.config import DistillConfig, FeatureConfig, TeacherConfig
 from kd3d_core.distill.schedule import Phase
 from kd3d_core.distill.teacher import Teacher
@@ -90,6 +90,14 @@ def first_gradients(job: str, out: Path, street: str, model: str, batch_size: in
     torch.save(state, out / f"{job}_{RANK}.pt")
 
 
+def all_gradients(out: Path, street: str, model: str, batch_size: int) -> None:
+    """Of a step of each task."""
+    first_gradients("depth", out, street, model, batch_size)
+    first_gradients("detector", out, street, model, batch_size)
+    for job in ("live", "cached"):
+        first_gradients(job, out, str(out / "street"), model, batch_size)
+
+
 def whole_run(out: Path) -> None:
     """Process 1 has a folder of its own: what it writes, if anything, is seen there."""
     folder = out / ("whole" if RANK == 0 else "whole_of_process_1")
@@ -131,19 +139,14 @@ def _report(out: Path, name: str, value: object) -> None:
 
 
 def main() -> None:
-    out, street, model, batch_size = Path(sys.argv[1]), *sys.argv[2:4], int(sys.argv[4])
+    out, street, model = Path(sys.argv[1]), *sys.argv[2:4]
     os.environ["KD3D_CACHE"] = str(out / "cache")
-    student = str(out / "student.yaml")  # sees few cells, which is quicker
-    first_gradients("depth", out, street, model, batch_size)
-    first_gradients("detector", out, street, student, batch_size)
-    for job in ("live", "cached"):
-        first_gradients(job, out, str(out / "street"), student, batch_size)
-    if "RANK" in os.environ:
-        whole_run(out)
-        run_in_two_parts(out)
-        run_without_a_common_disk(out)
-        broken_run(out)
-        leave_group()
+    all_gradients(out, street, model, batch_size=1)
+    whole_run(out)
+    run_in_two_parts(out)
+    run_without_a_common_disk(out)
+    broken_run(out)
+    leave_group()
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from small_street import MODEL
 
 from kd3d_core.config import plain
+from kd3d_core.data.batch import collate
 from kd3d_core.data.kitti import KittiDataset
-from kd3d_core.data.samples import collate
 from kd3d_core.distill.config import DistillConfig, FeatureConfig, TeacherConfig
 from kd3d_core.distill.depth_config import LearnDepthConfig
 from kd3d_core.distill.schedule import Phase
@@ -28,16 +28,13 @@ WEIGHTS = {"det": 1.0, "depth_pixels": 1.0, "depth_objects": 1.0, "depth_image":
 
 
 @pytest.fixture
-def config(tmp_path, monkeypatch, street) -> TrainConfig:
+def config(tmp_path, monkeypatch, street, small_model) -> TrainConfig:
     """Four steps of labels and LiDAR, without a teacher."""
     monkeypatch.setenv("KD3D_CACHE", str(tmp_path / "cache"))
-    model = tmp_path / "model.yaml"
-    detector = {**MODEL["detector"], "point_cloud_range": [0, -12.8, -3, 25.6, 12.8, 1]}
-    model.write_text(yaml.safe_dump({**MODEL, "detector": detector}))
     (tmp_path / "some.txt").write_text("000001\n000002\n000003\n000004\n")
     return TrainConfig(
         task="distill",
-        model=str(model),
+        model=str(small_model),
         points="pseudo",
         data=DataConfig(str(street), train=str(tmp_path / "some.txt"), val="some.txt"),
         out=str(tmp_path / "run"),

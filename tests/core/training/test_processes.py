@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from process_jobs import all_gradients
 from safetensors.torch import save_file
 from small_street import MODEL
 
@@ -43,27 +44,26 @@ def wait(process: subprocess.Popen, log: Path) -> None:
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory, street, small_model) -> tuple[Path, Path]:
     """What two processes with one frame each wrote, and one with both frames."""
-    running = []
-    for name, launcher, batch_size in (("two", TORCHRUN, "1"), ("one", [sys.executable], "2")):
-        out = tmp_path_factory.mktemp(name)
+    two, one = (tmp_path_factory.mktemp(name) for name in ("two", "one"))
+    for out in (two, one):
         (out / "two.txt").write_text("000000\n000001\n")  # with one car and with four
-        write_what_distills(out, street)
-        words = [*launcher, str(JOBS), str(out), str(street), str(small_model), batch_size]
-        running.append((start(words, out / "log"), out))
-    for process, out in running:
-        wait(process, out / "log")
-    return running[0][1], running[1][1]
+        write_what_distills(out, street, small_model)
+    words = [*TORCHRUN, str(JOBS), str(two), str(street), str(small_model)]
+    running = start(words, two / "log")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KD3D_CACHE", str(one / "cache"))
+        all_gradients(one, str(street), str(small_model), batch_size=2)
+    wait(running, two / "log")
+    return two, one
 
 
-def write_what_distills(out: Path, street: Path) -> None:
-    """The street with one frame that has no labels, and models of student and teacher."""
+def write_what_distills(out: Path, street: Path, model: Path) -> None:
+    """The street with one frame that has no labels, and a teacher for the model."""
     shutil.copytree(street, out / "street")
     (out / "street" / "training" / "label_2" / "000001.txt").unlink()
-    detector = {**MODEL["detector"], "point_cloud_range": [0.0, -12.8, -3.0, 25.6, 12.8, 1.0]}
-    (out / "student.yaml").write_text(yaml.safe_dump({**MODEL, "detector": detector}))
-    network = random_detector(load_model_config(out / "student.yaml").detector, 3).network
+    network = random_detector(load_model_config(model).detector, 3).network
     save_file(network.state_dict(), out / "teacher.safetensors")
-    taught_by = {**MODEL, "detector": {**detector, "weights": "./teacher.safetensors"}}
+    taught_by = {**MODEL, "detector": {**MODEL["detector"], "weights": "./teacher.safetensors"}}
     (out / "teacher.yaml").write_text(yaml.safe_dump(taught_by))
 
 

@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
 import yaml
 from noise_task import Frames, Noise, config
 
@@ -91,12 +92,15 @@ def test_what_no_setting_tells_is_compared_too(tmp_path, name, text):
             train(taught, task)
 
 
-def test_what_does_not_touch_the_result_may_change(tmp_path):
+def test_what_does_not_touch_the_result_may_change(tmp_path, monkeypatch):
     whole = train(config(tmp_path / "whole"), Noise())
     train(config(tmp_path / "parts"), Noise(), max_steps=6)
     moved = tmp_path / "moved"
     (tmp_path / "parts").rename(moved)
-    rest = train(config(moved, workers=1, checkpoint_every=5), Noise())
+    asked = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    rest = train(config(moved, workers=1, checkpoint_every=5, threads=3), Noise())
+    assert asked == [3]
     assert (rest.steps, rest.losses, rest.metrics) == (16, whole.losses, whole.metrics)
 
 

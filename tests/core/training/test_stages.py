@@ -102,8 +102,7 @@ def journey(tmp_path, street, monkeypatch) -> Path:
     monkeypatch.setenv("KD3D_CACHE", str(tmp_path / "cache"))
     given = tmp_path / "given"
     given.mkdir()
-    near = {**MODEL["detector"], "point_cloud_range": [0.0, -12.8, -3.0, 25.6, 12.8, 1.0]}
-    model = written(given, **{**MODEL, "detector": near})
+    model = written(given, **MODEL)
     frames = given / "frames.txt"
     frames.write_text("000001\n000003\n")
     stages = {

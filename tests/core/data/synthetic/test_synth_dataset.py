@@ -15,7 +15,7 @@ from kd3d_core.cli import synth as command
 from kd3d_core.data.bag import BagReader
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_writer import KittiWriter
-from kd3d_core.data.labels import label_boxes
+from kd3d_core.data.label_boxes import label_boxes
 from kd3d_core.data.synthetic import dataset
 from kd3d_core.data.synthetic.dataset import SynthConfig, write_dataset
 from kd3d_core.data.synthetic.lidar import LidarConfig
@@ -199,6 +199,11 @@ def test_a_sequence_becomes_a_bag_with_a_lens(
     np.testing.assert_allclose(camera.distortion.coefficients, lens)
     assert images[1].stamp_ns - images[0].stamp_ns == 100_000_000
     assert np.abs(images[0].rgb().astype(int) - images[1].rgb()).mean() > 1
+    moves = [message.transforms[0] for topic, message in messages if topic == "/tf"]
+    assert [(move.parent, move.child) for move in moves] == [("odom", "velodyne")] * 2
+    assert [move.stamp_ns for move in moves] == [image.stamp_ns for image in images]
+    went = np.linalg.inv(moves[0].parent_from_child) @ moves[1].parent_from_child
+    assert 0.4 < went[0, 3] < 1.2  # 5 to 11 m/s, ahead
     assert _run(monkeypatch, *options) == 1
     assert "--overwrite" in capsys.readouterr().err
 

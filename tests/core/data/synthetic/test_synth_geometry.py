@@ -6,7 +6,8 @@ the code that rendered it.
 
 import numpy as np
 
-from kd3d_core.data.labels import Label, label_boxes
+from kd3d_core.data.label_boxes import label_boxes
+from kd3d_core.data.labels import Label
 from kd3d_core.data.synthetic.dataset import Frame, SynthConfig, render_frame
 from kd3d_core.data.synthetic.lidar import LidarConfig, Scan, scan
 from kd3d_core.data.synthetic.raycast import RayCaster

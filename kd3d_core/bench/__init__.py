@@ -1,0 +1,1 @@
+"""How long a model takes for an image, and the chain that a user would write without kd3d."""
