@@ -7,6 +7,11 @@ from typing import TypeVar
 
 import numpy as np
 
+# Geometry and tracking load these when they need them: half a second, in which the first image
+# would make others drop.
+import scipy.optimize  # noqa: F401
+import scipy.spatial.transform  # noqa: F401
+
 from kd3d_core.errors import CalibrationError
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.transforms import TransformBuffer

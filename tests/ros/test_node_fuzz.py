@@ -115,9 +115,12 @@ def test_compressed_images(start: Start, count: int) -> None:
     counters = setup.node.counters
     assert counters.failed == 0
     assert counters.rejected["bad_compression"] + counters.rejected["malformed_message"] > 0
-    setup.node.intake.receive(ReceivedImage(serialize_message(compressed()), 0.0, CompressedImage))
+    setup.node.intake.receive(
+        ReceivedImage(serialize_message(compressed()), 0.0, setup.node.intake.kind)
+    )
     setup.spinner.until("it is dealt with", lambda: setup.done() == counters.received)
     assert counters.processed > 0
+    assert counters.failed == 0
 
 
 @pytest.mark.parametrize("topic", ["/tf", "/tf_static"])
