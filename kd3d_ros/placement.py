@@ -9,7 +9,7 @@ import numpy as np
 
 # Geometry and tracking load these when they need them: half a second, in which the first image
 # would make others drop.
-import scipy.optimize  # noqa: F401
+import scipy.optimize
 import scipy.spatial.transform  # noqa: F401
 
 from kd3d_core.errors import CalibrationError
