@@ -101,7 +101,7 @@ class StageTimes:
 
 
 class Complaints:
-    """Counts problems, and says each kind of them once in the log.
+    """Says each kind of problem once in the log, and counts them: what is counted has been said.
 
     Attributes:
         last: the latest problem of any kind.
@@ -115,19 +115,19 @@ class Complaints:
 
     def notice(self, kind: str, text: str, once: str = "") -> None:
         """Note an oddity that costs no frame; `once` is what is said once, if not the kind."""
-        self._counters.noticed[kind] += 1
         self._add(text, f"noticed/{kind}", once)
+        self._counters.noticed[kind] += 1
 
     def reject(self, error: RejectedError | PixelsError) -> None:
         """Note a frame that can't be used."""
-        self._counters.rejected[error.kind] += 1
         self._add(f"images are rejected: {error}", f"rejected/{error.kind}")
+        self._counters.rejected[error.kind] += 1
 
     def fail(self, error: Exception) -> None:
         """Note a frame in which something raised `error`."""
-        self._counters.failed += 1
         trace = "".join(traceback.format_exception(error))[-_DETAILS:]
         self._add(f"a frame failed: {error!r}", "failed", type(error).__name__, trace)
+        self._counters.failed += 1
 
     def _add(self, text: str, counter: str, once: str = "", details: str = "") -> None:
         self.last = text = shown(text, LINE)
