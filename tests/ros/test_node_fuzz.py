@@ -94,7 +94,8 @@ def run(start: Start, count: int) -> None:
     infos = bytes(serialize_message(camera_info()))
     fuzz_topic(setup, random, count, CameraInfo, "/camera_info", infos)
     good_again(setup)
-    kinds = {"malformed_message", "bad_camera_info", "unknown_encoding"}
+    # Whether an image meets a wrong CameraInfo before the next one comes is a matter of time.
+    kinds = {"malformed_message", "unknown_encoding"}
     assert kinds <= setup.node.counters.rejected.keys()
     assert setup.node.counters.failed == 0
     setup.node.trigger_deactivate()
