@@ -81,7 +81,7 @@ def benchmark(
     Args:
         sizes: sizes of the bags, MB.
         workers: processes of kd3d-extract.
-        repeats: how often each is done.
+        repeats: number of runs of each.
     """
     title = f"{workers} processes of kd3d-extract; ratio: the plain loop's time by kd3d's"
     table = Table(

@@ -49,9 +49,9 @@ def node_soak(
     """Send images to the node, and watch it.
 
     Args:
-        minutes: how long; of memory, the first sixth is left out.
+        minutes: length of the run, of whose memory the first sixth is left out.
         rate: images per second.
-        detector_ms: how long the detector takes.
+        detector_ms: time that the detector takes for an image.
         unwatched: subscribe to no result.
         json_file: write all samples to this file.
         plot: write a picture of the memory to this file.
@@ -81,9 +81,9 @@ class Seen:
         memory_mb: seconds since the start, and the node's resident memory then.
         cpu: share of a core that the node took.
         sent: images.
-        age_ms: of the image of each result, when DDS had its boxes here.
+        age_ms: time from the stamp of each result to the arrival of its boxes in DDS here.
         latency_ms: the same as the node reports it.
-        processing_ms: from an image's arrival to its last result, as the node reports it.
+        processing_ms: time from an image's arrival to its last result, as the node reports it.
     """
 
     memory_mb: list[tuple[float, float]] = field(default_factory=list)

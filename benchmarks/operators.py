@@ -35,7 +35,7 @@ def measure(
         model: a name in config/models or weights, or a YAML file.
         device: auto, cpu, cuda or cuda:N.
         precision: number format of the networks.
-        images: how many, after some to warm up.
+        images: number of images that count, after some to warm up.
         rows: operators to list.
         trace: file for chrome://tracing or ui.perfetto.dev, .json or .json.gz.
     """

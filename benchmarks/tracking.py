@@ -64,8 +64,8 @@ def main(
     Args:
         recorded_from: folder with the recorded sequence.
         drives: seeds of rendered drives.
-        frames: of each rendered drive.
-        every: only each so-manieth frame, as a slower detector would take them.
+        frames: number of frames of each rendered drive.
+        every: step between frames, larger for a slower detector.
         speed: measure time by the number of boxes instead.
     """
     if speed:

@@ -35,9 +35,9 @@ def bench(
         model: a name in config/models or weights, or a YAML file.
         device: auto, cpu, cuda or cuda:N.
         precision: number format of the networks; auto suits the device.
-        threads: of torch; 0 leaves it to OMP_NUM_THREADS and the machine.
+        threads: number of torch's threads; 0 leaves it to OMP_NUM_THREADS and the machine.
         data: folder in KITTI's layout with the images; default: rendered ones.
-        images: how many different ones.
+        images: number of different images.
         rounds: images that count, after two to warm up; they come round again.
         random: draw the weights, which changes no time but that of sparse convolution, so that they
             needn't be there.

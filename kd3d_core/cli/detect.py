@@ -74,8 +74,8 @@ def detect(
         track: follow objects over the frames, which must be of one drive and in its order: the
             outputs have ids, velocities and trails. Where the camera was makes it better: a bag's
             /tf or odometry, or --poses.
-        poses: of the camera at the images of a folder, in the format of KITTI's odometry set: a
-            line of 12 numbers for each.
+        poses: file with the camera's pose at each image of a folder, in the format of KITTI's
+            odometry set: a line of 12 numbers.
         show: show pictures as they come, with frames per second and latency: in a window where this
             OpenCV has any, else on a page of this machine, whose address is printed.
         model: a name in config/models or weights, or a YAML file.
@@ -86,7 +86,7 @@ def detect(
         all_boxes: draw boxes of other classes on the same object too; by default pictures, video
             and page show its best one. The other outputs and all numbers always have all.
         frames: range of the frames, as a:b, counted from 0 and without b; all by default.
-        every: of so many frames take one.
+        every: step between frames; 3 takes each third one.
         watch: go on with images that come into the folder, until Ctrl-C.
         results: folder that keeps what was detected; a run that was interrupted, or that asks for
             other outputs, takes from it what the same model found in the same images.

@@ -200,7 +200,7 @@ def errors(
     Args:
         labels: folder of label files, one per frame: frames that the model was not trained on.
         detections: folder of detection files; a frame without one has no detections.
-        origin: which frames these are, in a few words, for who reads the card.
+        origin: description of these frames in a few words, for the model's card.
         ids: file that lists the frames to evaluate; default: all that have labels.
         model: whose thresholds choose the detections: a name in config/models or weights, or a YAML
             file.

@@ -204,7 +204,7 @@ def _draw_lane(line: CenterLine, rng: np.random.Generator, start: float, end: fl
         )
         for sign in (1, -1)
     )
-    street = Street(start, end, line, width, ((0.0, 1),), left, right, _ASPHALT, False, True)
+    street = Street(start, end, line, width, ((0.0, 1),), left, right, _ASPHALT, True, True)
     return replace(_with_variety(street, urban, rng), marked=False)
 
 

@@ -1,10 +1,17 @@
 """Small data for offline detection."""
 
+import shlex
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import pytest
-from seeing_detector import picture
+from seeing_detector import Run, SeeingDetector, picture
+
+from kd3d_core.cli import detect
+from kd3d_core.models.config import load_model_config
+from kd3d_core.runtime.pipeline import CameraDetector
 
 CALIB = """\
 P2: 72.15 0 63 4.5 0 72.15 22 0.2 0 0 1 0.003
@@ -28,3 +35,18 @@ def kitti(tmp_path: Path) -> Path:
         if index < 2:
             (root / "training" / "label_2" / f"{name}.txt").write_text(LABEL)
     return root
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Runs the command in an empty folder, with a quick detector."""
+    monkeypatch.chdir(tmp_path)
+    quick = SeeingDetector()
+    quick.model = SimpleNamespace(config=load_model_config("lite"))  # type: ignore[attr-defined]
+    monkeypatch.setattr(CameraDetector, "from_config", lambda *arguments: quick)
+
+    def call(words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["kd3d-detect", *shlex.split(words)])
+        return detect.main()
+
+    return call

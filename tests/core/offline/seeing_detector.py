@@ -9,6 +9,9 @@ from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.models.card import ModelCard
 from kd3d_core.runtime.detections import Detections
 
+Run = Callable[[str], int]
+"""`kd3d-detect` with these words on its command line, to its exit status."""
+
 YAML = """\
 image_width: 126
 image_height: 44

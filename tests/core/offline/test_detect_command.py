@@ -1,18 +1,15 @@
 """The command: what it takes, what it writes, and one line for what is wrong."""
 
-import shlex
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from seeing_detector import YAML, SeeingDetector, picture
+from seeing_detector import YAML, Run, SeeingDetector, picture
 
 from kd3d_core.cli import detect
 from kd3d_core.data.bag import BagReader, BagWriter
@@ -23,23 +20,6 @@ from kd3d_core.messages.types import CompressedImage
 from kd3d_core.models.card import ONLY_RENDERED, ModelCard, TrainingFrames
 from kd3d_core.models.config import load_model_config, save_model_config
 from kd3d_core.runtime.pipeline import CameraDetector
-
-Run = Callable[[str], int]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs the command in an empty folder, with a quick detector."""
-    monkeypatch.chdir(tmp_path)
-    quick = SeeingDetector()
-    quick.model = SimpleNamespace(config=load_model_config("lite"))  # type: ignore[attr-defined]
-    monkeypatch.setattr(CameraDetector, "from_config", lambda *arguments: quick)
-
-    def call(words: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["kd3d-detect", *shlex.split(words)])
-        return detect.main()
-
-    return call
 
 
 def names(folder: Path) -> list[str]:

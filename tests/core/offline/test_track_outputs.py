@@ -1,43 +1,19 @@
 """Ids and velocities in what `kd3d-detect` writes, and the poses that it is given."""
 
 import csv
-import shlex
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from seeing_detector import SeeingDetector
+from seeing_detector import Run
 
-from kd3d_core.cli import detect
 from kd3d_core.data.bag import BagReader, BagWriter
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import LIDAR_FRAME, START_NS, write_kitti_bag
 from kd3d_core.data.track_labels import read_tracks
 from kd3d_core.messages.types import ObjectBoxes, Transform, Transforms
-from kd3d_core.models.config import load_model_config
-from kd3d_core.runtime.pipeline import CameraDetector
-
-Run = Callable[[str], int]
 
 AHEAD_M = 4.0  # that the detector's objects move from one picture of `kitti` to the next
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs the command in an empty folder, with a quick detector."""
-    monkeypatch.chdir(tmp_path)
-    quick = SeeingDetector()
-    quick.model = SimpleNamespace(config=load_model_config("lite"))  # type: ignore[attr-defined]
-    monkeypatch.setattr(CameraDetector, "from_config", lambda *arguments: quick)
-
-    def call(words: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["kd3d-detect", *shlex.split(words)])
-        return detect.main()
-
-    return call
 
 
 def rows(path: Path) -> list[dict[str, str]]:
