@@ -63,7 +63,7 @@ def bench(
     if config.type == "lidar":
         raise ConfigError(f"{model} reads a LiDAR: kd3d-bench times models that read a camera")
     if random:
-        config = _with_random_weights(config)
+        config = with_random_weights(config)
     for weights in set(config.weights.values()) - {"random"}:
         resolve(weights)
     if baseline == "upstream":
@@ -150,7 +150,8 @@ def _measure(
     return report
 
 
-def _with_random_weights(config: "ModelConfig") -> "ModelConfig":
+def with_random_weights(config: "ModelConfig") -> "ModelConfig":
+    """The same model with weights that are drawn, so that none have to be there."""
     from dataclasses import replace
 
     from kd3d_core.models.config import PseudoLidarModelConfig
@@ -158,7 +159,8 @@ def _with_random_weights(config: "ModelConfig") -> "ModelConfig":
     if isinstance(config, PseudoLidarModelConfig):
         if config.depth.type == "auto":
             raise ConfigError("--random: a depth network of type auto comes with its weights alone")
-        config = replace(config, depth=replace(config.depth, weights="random"))
+        depth = replace(config.depth, weights="random", encoder_weights="random")
+        config = replace(config, depth=depth)
     return replace(config, detector=config.detector.with_weights("random"))
 
 

