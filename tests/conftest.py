@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from kd3d_core.data.kitti import KittiDataset
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
+
+# What a shell starts in the background ignores Ctrl-C, and so would tests and their processes.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def shared_data(name: str) -> Path:
