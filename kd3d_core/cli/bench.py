@@ -1,13 +1,13 @@
 """`kd3d-bench`: how long a model takes for an image here, and what a chain without kd3d takes."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kd3d_core.cli.app import run
 from kd3d_core.devices import Precision
-from kd3d_core.errors import ConfigError, DataError, Kd3dError
+from kd3d_core.errors import ConfigError, Kd3dError
 
 if TYPE_CHECKING:
     from kd3d_core.bench.measure import Frame
@@ -69,10 +69,11 @@ def bench(
     if baseline == "upstream":
         _check_has_upstream(config)
 
+    from kd3d_core.bench.frames import bench_frames
     from kd3d_core.bench.report import read_report, show, worse
 
     old = None if compare is None else read_report(compare)
-    frames = list(_rendered(images) if data is None else _recorded(data, images))
+    frames = bench_frames(data, images)
     report = _measure(config, frames, device, precision, threads, rounds, baseline, beside)
     source = "rendered" if data is None else str(data)
     width, height = frames[0].image.shape[1::-1]
@@ -176,30 +177,6 @@ def _check_has_upstream(config: "ModelConfig") -> None:
             "--baseline upstream: only GLPN with the detector lite runs without mmcv's compiled "
             "ops, for which there are no builds for this PyTorch: use --model demo or lite"
         )
-
-
-def _rendered(count: int) -> "Iterator[Frame]":
-    from kd3d_core.bench.measure import Frame
-    from kd3d_core.data.synthetic.dataset import SynthConfig, frame_rig, render_frame
-
-    config = SynthConfig(count, seed=4242)
-    for index in range(count):
-        picture = render_frame(config, index).picture
-        yield Frame(picture.image, frame_rig(config, index).rectified_camera)
-
-
-def _recorded(root: Path, count: int) -> "Iterator[Frame]":
-    from kd3d_core.bench.measure import Frame
-    from kd3d_core.data.kitti import KittiDataset
-
-    dataset = KittiDataset(root)
-    dataset.require(("image_2", "calib"))
-    if not len(dataset):
-        raise DataError(f"{root} has no frame")
-    for name in dataset.names[:count]:
-        frame = dataset.subset([name])[0]
-        image = frame.image()
-        yield Frame(image, frame.camera(image.shape[:2]))
 
 
 def main() -> int:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from kd3d_core.config import check_each, make_config, plain, read_settings, save_settings
+from kd3d_core.config import ADDED, check_each, make_config, plain, read_settings, save_settings
 from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.models.card import ModelCard
+from kd3d_core.models.engines.config import EngineConfig
 from kd3d_core.paths import share_dir
 
 _SHIPPED = "demo"  # the default of commands and node
@@ -59,6 +60,7 @@ class PseudoLidarModelConfig:
         pseudo_lidar: how depth becomes points.
         seed: draws weights that are `random`.
         card: what the weights were trained on; training writes it.
+        engine: what computes the parts of fixed shapes in place of torch; kd3d-export writes it.
         type: what tells the types apart in a YAML file.
     """
 
@@ -67,6 +69,7 @@ class PseudoLidarModelConfig:
     pseudo_lidar: PseudoLidarConfig = field(default_factory=PseudoLidarConfig)
     seed: int = 0
     card: ModelCard = field(default_factory=ModelCard)
+    engine: EngineConfig | None = field(default=None, metadata=ADDED)
     type: Literal["pseudo_lidar"] = "pseudo_lidar"
 
     def __post_init__(self) -> None:
@@ -117,6 +120,7 @@ class CmkdModelConfig:
         pseudo_lidar: how the mean of that distribution becomes the points that are given out.
         seed: draws weights that are `random`.
         card: what the weights were trained on; training writes it.
+        engine: what computes the parts of fixed shapes in place of torch; kd3d-export writes it.
         type: what tells the types apart in a YAML file.
     """
 
@@ -124,6 +128,7 @@ class CmkdModelConfig:
     pseudo_lidar: PseudoLidarConfig = field(default_factory=PseudoLidarConfig)
     seed: int = 0
     card: ModelCard = field(default_factory=ModelCard)
+    engine: EngineConfig | None = field(default=None, metadata=ADDED)
     type: Literal["cmkd"] = "cmkd"
 
     def __post_init__(self) -> None:
@@ -140,6 +145,8 @@ class CmkdModelConfig:
         return {"detector": self.detector.weights}
 
 
+ExportableConfig = PseudoLidarModelConfig | CmkdModelConfig
+"""Models that `kd3d-export` takes."""
 ModelConfig = PseudoLidarModelConfig | LidarModelConfig | CmkdModelConfig
 
 
@@ -173,6 +180,9 @@ def load_model_config(model: Path | str) -> ModelConfig:
     beside: dict[str, Any] = {"detector": _beside(config.detector, path.parent)}
     if isinstance(config, PseudoLidarModelConfig):
         beside["depth"] = _beside(config.depth, path.parent)
+    if isinstance(config, ExportableConfig) and config.engine is not None:
+        folder = _absolute(config.engine.folder, path.parent)
+        beside["engine"] = replace(config.engine, folder=folder)
     return replace(config, **beside)
 
 
@@ -203,11 +213,18 @@ def _file_of(name: str) -> Path:
     raise ConfigError(f"no model is called {name!r}: {others}")
 
 
+def without_engine(config: ModelConfig) -> ModelConfig:
+    """The same model, all of it computed by torch."""
+    return replace(config, engine=None) if isinstance(config, ExportableConfig) else config
+
+
 def save_model_config(config: ModelConfig, path: Path) -> None:
     """Write a YAML file that `load_model_config` reads."""
     settings = plain(config)
     if config.card == ModelCard():
         del settings["card"]  # nothing is known
+    if settings.get("engine") is None:
+        settings.pop("engine", None)
     ordered = {"type": settings.pop("type"), **settings}
     save_settings(path, ordered)
 

@@ -8,12 +8,17 @@ from safetensors.torch import save
 from kd3d_core.depth.model import DepthModel
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.files import write_whole
-from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig, save_model_config
+from kd3d_core.models.config import (
+    ModelConfig,
+    PseudoLidarModelConfig,
+    save_model_config,
+    without_engine,
+)
 
 
 def export_depth(depth: DepthModel, model: PseudoLidarModelConfig, out: Path) -> None:
     """A transformers folder, `out/depth`, and `out/model.yaml` that names it."""
-    save_model_config(_with_depth(depth, model, out), out / "model.yaml")
+    save_model_config(without_engine(_with_depth(depth, model, out)), out / "model.yaml")
 
 
 def export_detector(
@@ -30,7 +35,7 @@ def export_detector(
     data = save({name: value.contiguous() for name, value in tensors.items()})
     write_whole(out / "detector.safetensors", data)
     named = model.detector.with_weights("./detector.safetensors")
-    save_model_config(replace(model, detector=named), out / "model.yaml")
+    save_model_config(without_engine(replace(model, detector=named)), out / "model.yaml")
 
 
 def _with_depth(

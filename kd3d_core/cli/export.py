@@ -1,0 +1,67 @@
+"""`kd3d-export`: a model for an inference engine, in a folder of its own."""
+
+import sys
+from pathlib import Path
+
+from kd3d_core.cli.app import run
+from kd3d_core.errors import ConfigError
+from kd3d_core.models.engines.config import EngineName
+
+
+def export(
+    model: str,
+    *,
+    out: Path,
+    engine: EngineName = "onnxruntime",
+    data: Path | None = None,
+    images: int = 3,
+) -> None:
+    """Export the parts of a model whose shapes are fixed to ONNX, for an engine to compute.
+
+    Args:
+        model: a name in config/models or weights, or a YAML file.
+        out: the folder, which mustn't be there yet; its model.yaml is what the node and all
+            commands take as model.
+        engine: what is to compute it.
+        data: folder in KITTI's layout with images; default: rendered ones. In them the engine must
+            find the boxes that torch finds, within 2 cm and 0.01 of the score.
+        images: number of images.
+    """
+    from kd3d_core.models.config import ExportableConfig, load_model_config
+    from kd3d_core.models.engines.config import check_installed
+    from kd3d_core.weights import resolve
+
+    config = load_model_config(model)
+    if not isinstance(config, ExportableConfig):
+        raise ConfigError(f"{model} is of type {config.type}: kd3d-export takes pseudo_lidar, cmkd")
+    for weights in set(config.weights.values()) - {"random"}:
+        resolve(weights)
+    check_installed(engine, "onnx", "onnxscript")
+
+    from kd3d_core.bench.frames import bench_frames
+    from kd3d_core.models.engines.export import export_model
+
+    frames = bench_frames(data, images)
+    parity = export_model(config, engine, frames, out)
+    print(f"{out / 'model.yaml'}: in {len(frames)} images {parity}")
+
+
+def main() -> int:
+    """Entry point."""
+    return run(
+        export,
+        prog="kd3d-export",
+        description=(
+            "Exports the parts of a model whose shapes are fixed for an inference engine, and "
+            "checks that it finds the same boxes."
+        ),
+        examples=[
+            "kd3d-export streets --out streets_onnx",
+            "kd3d-export streets --out streets_openvino --engine openvino",
+            "kd3d-detect IMAGES --png out --model streets_onnx/model.yaml",
+        ],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
