@@ -53,3 +53,10 @@ def check_installed(*packages: str) -> None:
         raise ConfigError(
             f"{' and '.join(missing)} not found: pip install {' '.join(missing)}, or {NO_ENGINE}"
         )
+
+
+def check_can_export(engine: EngineName, out: Path, int8: bool) -> None:
+    """`ConfigError` if a package is missing, or `out` is there already."""
+    check_installed(engine, "onnx", "onnxscript", *(["onnxruntime"] if int8 else []))
+    if out.exists():
+        raise ConfigError(f"{out} is there already: remove it, or give another folder")

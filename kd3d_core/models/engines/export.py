@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,8 @@ from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.models.build import make_model
 from kd3d_core.models.chain import Model, PseudoLidarModel
 from kd3d_core.models.config import ExportableConfig, ModelConfig
-from kd3d_core.models.engines.config import EngineConfig, EngineName, check_installed
+from kd3d_core.models.engines.config import EngineConfig, EngineName, check_can_export
+from kd3d_core.models.engines.int8 import in_int8
 from kd3d_core.models.engines.load import fingerprint
 from kd3d_core.models.engines.parity import MOST_M, MOST_SCORE, Found, Parity, compare
 from kd3d_core.models.engines.parts import detector_parts, put_detector_parts
@@ -32,8 +33,25 @@ _OPSET = 20  # both engines take it
 _CPU = torch.device("cpu")
 
 
+@dataclass(frozen=True)
+class Int8:
+    """Which parts are to compute in whole numbers of 8 bits.
+
+    Attributes:
+        frames: images by which their ranges are chosen.
+        but: parts that stay in single precision.
+    """
+
+    frames: Sequence[Frame]
+    but: Sequence[str] = ()
+
+
 def export_model(
-    config: ExportableConfig, engine: EngineName, frames: Sequence[Frame], out: Path
+    config: ExportableConfig,
+    engine: EngineName,
+    frames: Sequence[Frame],
+    out: Path,
+    int8: Int8 | None = None,
 ) -> Parity:
     """Write `out`: the packed model with the parts of fixed shapes as ONNX files for an engine.
 
@@ -42,45 +60,73 @@ def export_model(
         engine: what is to compute it.
         frames: images in which torch and the engine must find the same boxes.
         out: a folder that isn't there yet.
+        int8: makes the parts smaller and faster, and boxes differ: by what is for the caller to
+            judge then.
 
     Raises:
         ConfigError: a package is missing, `out` is there, the model has random weights or a part
-            that can't be exported, or the boxes differ; nothing is written then.
+            that can't be exported, torch finds no box, or the engine other ones; nothing is written
+            then.
     """
-    check_installed(engine, "onnx", "onnxscript")
-    if out.exists():
-        raise ConfigError(f"{out} is there already: remove it, or give another folder")
+    check_can_export(engine, out, int8 is not None)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
         model = make_model(replace(config, engine=None), _CPU, "fp32")
         recorders = _put_recorders(model)
         expected = [_boxes(model, frame) for frame in frames]
-        parts = {
-            name: _onnx(name, recorder.module, recorder.inputs[0])
-            for name, recorder in recorders.items()
-        }
-        exported = _with_parts(model.config, engine, parts, Path(folder) / "parts")
+        parts = {name: _onnx(name, recorder) for name, recorder in recorders.items()}
+        quantised = _quantise(model, recorders, parts, int8) if int8 else ()
+        exported = _with_parts(model.config, engine, parts, quantised, Path(folder) / "parts")
         in_engine = make_model(exported, _CPU)
         found = [_boxes(in_engine, frame) for frame in frames]
         parity = compare(expected, found, config.detector.decoding.score_threshold)
-        if not parity.equal:
-            raise ConfigError(
-                f"{engine} and torch differ by more than {MOST_M} m or {MOST_SCORE} of a score: "
-                f"{parity}; nothing was written"
-            )
+        _check(parity, engine, bool(quantised))
         pack_model(exported, Path(folder) / "model", half=False)
         (Path(folder) / "model").rename(out)
     return parity
 
 
+def _check(parity: Parity, engine: EngineName, int8: bool) -> None:
+    if not parity.total:
+        raise ConfigError(
+            "torch finds no box in these images, so that nothing can be compared: give others by "
+            "--data"
+        )
+    if not parity.equal and not int8:
+        raise ConfigError(
+            f"{engine} and torch differ by more than {MOST_M} m or {MOST_SCORE} of a score: "
+            f"{parity}; nothing was written"
+        )
+
+
+def _quantise(
+    model: Model, recorders: Mapping[str, "_Recorder"], parts: dict[str, bytes], int8: Int8
+) -> tuple[str, ...]:
+    """Replace parts by those in int8; their names."""
+    names = tuple(name for name in parts if name not in int8.but)
+    for recorder in recorders.values():
+        recorder.inputs.clear()
+    for frame in int8.frames:
+        _boxes(model, frame)
+    for name in names:
+        with _quiet():
+            parts[name] = in_int8(parts[name], [x.numpy() for x in recorders[name].inputs])
+    return names
+
+
 def _with_parts(
-    config: ModelConfig, engine: EngineName, parts: Mapping[str, bytes], folder: Path
+    config: ModelConfig,
+    engine: EngineName,
+    parts: Mapping[str, bytes],
+    int8: tuple[str, ...],
+    folder: Path,
 ) -> ExportableConfig:
     """The model with these ONNX files, which are written to `folder`."""
     assert isinstance(config, ExportableConfig)
     write_all({folder / f"{name}.onnx": data for name, data in parts.items()})
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in parts.items()}
-    return replace(config, engine=EngineConfig(engine, str(folder), fingerprint(config), digests))
+    made = EngineConfig(engine, str(folder), fingerprint(config), digests, int8)
+    return replace(config, engine=made)
 
 
 def _boxes(model: Model, frame: Frame) -> Found:
@@ -103,14 +149,18 @@ def _put_recorders(model: Model) -> dict[str, "_Recorder"]:
     return parts
 
 
-def _onnx(name: str, module: nn.Module, example: torch.Tensor) -> bytes:
-    """A module as an ONNX file for inputs of one shape."""
+def _onnx(name: str, part: "_Recorder") -> bytes:
+    """A part as an ONNX file for inputs of the shape that it was given."""
     import onnx
 
     with _quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
-                module, (example.clone(),), dynamo=True, opset_version=_OPSET, verbose=False
+                part.module,
+                (part.inputs[0].clone(),),
+                dynamo=True,
+                opset_version=_OPSET,
+                verbose=False,
             )
         except Exception as error:  # the exporter's own family, and whatever a network raises
             raise ConfigError(

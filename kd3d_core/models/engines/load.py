@@ -101,5 +101,5 @@ def _weights_digest(weights: str, seed: int) -> str:
         read_tensors(path / "model.safetensors" if path.is_dir() else path).items()
     ):
         digest.update(name.encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -11,6 +11,7 @@ from torch import nn
 
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.cmkd.student import CmkdDetector
+from kd3d_core.detectors.fusion import PointFusion
 from kd3d_core.detectors.head import AnchorHead
 from kd3d_core.detectors.mvxnet import FusionDetector
 
@@ -59,8 +60,10 @@ def detector_parts(detector: AnchorDetector) -> dict[str, nn.Module]:
         parts["image"] = network["image_side"]
         parts["collapse"] = nn.Sequential(network["collapse"], network["calibrated"])
     if isinstance(detector, FusionDetector):
-        laterals = network["pts_voxel_encoder"].fusion_layer.lateral_convs
-        parts["image"] = _ImageSide(network["img_backbone"], network["img_neck"], laterals)
+        fusion = _fusion(detector)
+        parts["image"] = _ImageSide(
+            network["img_backbone"], network["img_neck"], fusion.lateral_convs
+        )
     parts["bev"] = _BirdsEyeView(detector.backbone, detector.neck, detector.head)
     return parts
 
@@ -73,7 +76,13 @@ def put_detector_parts(detector: AnchorDetector, parts: Mapping[str, nn.Module])
         network["collapse"], network["calibrated"] = parts["collapse"], nn.Identity()
     if isinstance(detector, FusionDetector):
         network["img_backbone"], network["img_neck"] = parts["image"], nn.Identity()
-        fusion = network["pts_voxel_encoder"].fusion_layer
+        fusion = _fusion(detector)
         fusion.lateral_convs = nn.ModuleList(nn.Identity() for _ in fusion.lateral_convs)
     network[f"{prefix}bbox_head"] = _Answered(detector.head)
     network[f"{prefix}backbone"], network[f"{prefix}neck"] = parts["bev"], nn.Identity()
+
+
+def _fusion(detector: FusionDetector) -> PointFusion:
+    fusion = detector.network["pts_voxel_encoder"].fusion_layer
+    assert isinstance(fusion, PointFusion)
+    return fusion
