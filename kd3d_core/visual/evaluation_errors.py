@@ -13,6 +13,10 @@ from kd3d_core.visual.page import Drawing, Lines, Part, Section, Table
 
 _ALL = "all"
 _OF_A_LABEL = (RIGHT, "place", "size", "heading")
+_OFFSETS = (
+    *("distance", "boxes", "median, m", "half within, m", "9 of 10 within, m", "half within, %"),
+    *("across: half, m", "heading: half, deg"),
+)
 _MEANINGS = (
     "place, size, heading: it belongs to a label within 15 % of the distance or 2 m, and with this "
     "one corrected it would overlap most",
@@ -140,9 +144,7 @@ def _offset_section(evaluation: Evaluation) -> Section:
     for run in evaluation.runs:
         rows, absolute = _offset_rows(evaluation, run.errors)
         medians[run.name] = absolute
-        heads = ("distance", "boxes", "median, m", "half within, m", "9 of 10 within, m")
-        heads += ("half within, %", "across: half, m", "heading: half, deg")
-        tables.append(Table(heads, rows, run.name))
+        tables.append(Table(_OFFSETS, rows, run.name))
     drawing = Drawing(
         plots.bars(
             band_names(evaluation.bands_m), medians, "half of the boxes are within", ("", "m")
