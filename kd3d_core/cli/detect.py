@@ -131,6 +131,7 @@ def detect(
         if folder is not None and folder.resolve() in _folders_read(paths):
             raise Kd3dError(f"{option} {folder} is where the input lies: give another folder")
     numbers = frame_slice(frames)
+    track = track or tracks is not None
     settings = InputSettings(
         slice(numbers.start, numbers.stop, every),
         rate,
@@ -144,9 +145,11 @@ def detect(
         image_topic,
         info_topic,
         detector_frame,
-        with_poses=track or tracks is not None,
+        track,
     )
-    source = _placed(find_source(inputs, settings), poses, settings)
+    source = find_source(inputs, settings)
+    if poses is not None:
+        source = _with_poses(source, poses, settings)
     if source.count == 0:
         raise DataError(f"--frames {frames} selects none of the frames in {inputs[0]}")
     outputs = _Outputs(kitti, png, mp4, bag, bag_images, html, rerun, tracks, show, overwrite)
@@ -168,7 +171,7 @@ def detect(
             sinks,
             score_threshold,
             step,
-            Tracker() if settings.with_poses else None,
+            Tracker() if track else None,
             all_boxes=all_boxes,
         )
     _report(outcome, source)
@@ -205,15 +208,12 @@ def _paths(inputs: Sequence[str]) -> list[Path]:
     return paths
 
 
-def _placed(source: "Source", poses: Path | None, settings: "InputSettings") -> "Source":
-    """The source with the poses of a file, if there is one."""
-    if poses is None:
-        return source
-    from kd3d_core.offline.bag_source import BagImages
+def _with_poses(source: "Source", poses: Path, settings: "InputSettings") -> "Source":
+    """The source with the poses of a file."""
     from kd3d_core.offline.poses import with_poses
 
-    if isinstance(source.references, BagImages):
-        raise Kd3dError("--poses is for images; a bag has /tf or odometry")
+    if not isinstance(source.references, list):
+        raise Kd3dError("--poses is for images in files; a bag has /tf or odometry")
     if not settings.with_poses:
         raise Kd3dError("--poses are for objects that are followed: give --track or --tracks FILE")
     return with_poses(source, poses, settings.wanted)

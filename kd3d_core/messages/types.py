@@ -249,9 +249,14 @@ class ObjectBoxes:
     def select(self, index: np.ndarray) -> "ObjectBoxes":
         """Those at some places `(M,)`, in that order."""
         names = tuple(self.names[each] for each in index.tolist())
-        ids = tuple(self.ids[each] for each in index.tolist()) if self.ids else ()
         return replace(
-            self, boxes=self.boxes[index], names=names, scores=self.scores[index], ids=ids
+            self,
+            boxes=self.boxes[index],
+            names=names,
+            scores=self.scores[index],
+            covariances=None if self.covariances is None else self.covariances[index],
+            ids=tuple(self.ids[each] for each in index.tolist()) if self.ids else (),
+            velocities=None if self.velocities is None else self.velocities[index],
         )
 
 

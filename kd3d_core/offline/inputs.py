@@ -39,10 +39,10 @@ class InputSettings:
         height_m: of the camera over the ground; None: not known.
         pitch_deg: by which it looks down; None: not known.
         rectified: whether the images are.
-        image_topic: of a bag, as `BagSettings` has it; so are the next two.
+        image_topic: of a bag, as `BagSettings` has it; so are the next three.
         info_topic: of a bag.
         detector_frame: of a bag.
-        with_poses: whether frames are told where the detector was.
+        with_poses: of a bag.
     """
 
     wanted: slice
@@ -95,7 +95,7 @@ class InputSettings:
             self.detector_frame,
             self._height_m,
             self.rectified,
-            with_poses=self.with_poses,
+            self.with_poses,
         )
 
 

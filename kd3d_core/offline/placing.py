@@ -52,8 +52,13 @@ class Placer:
         extrinsics = frame.extrinsics
         if extrinsics is not None:
             extrinsics = replace(extrinsics, parent_from_child=camera.lidar_from_camera)
+        world = frame.world_from_detector
+        if world is not None:
+            world = world @ frame.camera.lidar_from_camera @ camera.camera_from_lidar
         notes = (*frame.notes, note)
-        return replace(frame, camera=camera, extrinsics=extrinsics, notes=notes)
+        return replace(
+            frame, camera=camera, extrinsics=extrinsics, notes=notes, world_from_detector=world
+        )
 
     def _placed(self, frame: Frame) -> tuple[PinholeCamera, str]:
         height, pitch = self._place.height_m, self._place.pitch_deg

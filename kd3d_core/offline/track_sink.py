@@ -36,9 +36,6 @@ class TrackSink(Sink):
         self._lines = [_CSV_HEAD] if path.suffix == ".csv" else []
         self._count = 0
 
-    def __enter__(self) -> object:
-        return self
-
     def add(self, result: FrameResult) -> None:
         """Take the tracks of the next frame, which has the number in its name or in the run."""
         name = result.frame.name

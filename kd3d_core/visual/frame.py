@@ -69,9 +69,12 @@ def draw_image(scene: Scene) -> np.ndarray:
     if scene.tracks is not None:
         draw_trails_in_image(picture, scene.tracks, camera)
     found = scene.found.select(_farthest_first(scene.found))
+    ids = found.ids or ("",) * len(found.names)
     texts = [
-        f"{caption} {distance:.0f} m"
-        for caption, distance in zip(found.captions, _distances(found), strict=True)
+        f"{' '.join(filter(None, (name, number)))} {distance:.0f} m {score:.2f}"
+        for name, number, distance, score in zip(
+            found.names, ids, _distances(found), found.scores, strict=True
+        )
     ]
     draw_boxes(picture, found.boxes, camera, [class_color(name) for name in found.names], texts)
     write_remarks(picture, scene.caveat, scene.notes)

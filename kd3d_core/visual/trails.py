@@ -10,6 +10,7 @@ from kd3d_core.visual.colors import class_color
 from kd3d_core.visual.image import line_width, write
 
 _NEAR_M = 0.5
+_TEXT_PX = 13
 
 
 def draw_trails_in_image(image: np.ndarray, tracks: Tracks, camera: PinholeCamera) -> None:
@@ -26,7 +27,7 @@ def draw_trails_above(image: np.ndarray, tracks: Tracks, view: BevView) -> None:
     offset = line_width(image, 6)
     places = np.rint(view.pixels(tracks.boxes[:, :2])).astype(int) + np.array([offset, -offset])
     for number, name, place in zip(tracks.ids, tracks.names, places.tolist(), strict=True):
-        write(image, str(number), (place[0], place[1]), class_color(name), 0.4)
+        write(image, str(number), (place[0], place[1]), class_color(name), _TEXT_PX)
 
 
 def _draw_lines(image: np.ndarray, tracks: Tracks, pixels: np.ndarray) -> None:

@@ -156,3 +156,24 @@ def test_a_browser_plays_it(tmp_path: Path) -> None:
             == "played 1.5"
         )
         assert tab.run("document.querySelector('video').videoWidth") == 640 + 360
+
+
+def test_h264_follows_the_stamps_and_plays_before_it_is_whole(tmp_path: Path) -> None:
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    results = [result(brightness) for brightness in (20, 60, 100, 140)]
+    stamps_s = (0.0, 0.1, 0.5, 99.0)  # what leaps by more than two seconds is no film
+    write(
+        tmp_path / "all.mp4",
+        [
+            replace(each, frame=replace(each.frame, stamp_ns=round(stamp * 1e9)))
+            for each, stamp in zip(results, stamps_s, strict=True)
+        ],
+    )
+    data = (tmp_path / "all.mp4").read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+    with av.open(str(tmp_path / "all.mp4")) as video:
+        stream = video.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        assert stream.codec_context.pix_fmt == "yuv420p"
+        times = [float(frame.pts * frame.time_base) for frame in video.decode(stream)]
+    np.testing.assert_allclose(times, (0, 0.1, 0.5, 0.6), atol=1e-3)
