@@ -19,7 +19,7 @@ from kd3d_core.depth.glpn import random_glpn
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.geometry.boxes import points_in_boxes
 from kd3d_core.geometry.window import WindowConfig
-from kd3d_core.models.chain import PseudoLidar
+from kd3d_core.models.cloud import PseudoLidar
 from kd3d_core.models.config import PseudoLidarConfig
 
 WINDOW = WindowConfig((192, 640), "crop", 372.0)
