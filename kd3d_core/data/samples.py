@@ -157,7 +157,7 @@ class FrameSamples(Dataset):
         change: Augmentation,
         index: int,
     ) -> DepthView | None:
-        """Of a frame whose camera was turned as `change` says, in the detector's window `turned`."""
+        """Of a frame whose camera was turned by `change`; `turned` is the detector's window of it."""
         config = self._view
         if config is None:
             return None
