@@ -157,7 +157,7 @@ class FrameSamples(Dataset):
         change: Augmentation,
         index: int,
     ) -> DepthView | None:
-        """Of a frame whose camera was turned by `change`; `turned` is the detector's window of it."""
+        """Of a frame whose camera was turned; `turned` is that in the detector's window."""
         config = self._view
         if config is None:
             return None
