@@ -8,6 +8,7 @@ goes through these stages, so that all of them see the same window, depth and cl
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -142,11 +143,9 @@ class Model(ABC):
     cloud: PseudoLidarConfig
     """How depth becomes points; models that read true points have none."""
 
-    def __init__(
-        self, config: ModelConfig, detector: AnchorDetector, precision: FixedPrecision
-    ) -> None:
+    def __init__(self, config: ModelConfig, detector: nn.Module, precision: FixedPrecision) -> None:
         self.config = config
-        self.detector = detector
+        self.detector: Any = detector
         self.precision = precision
 
     @property

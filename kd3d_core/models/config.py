@@ -159,6 +159,8 @@ class Mono3dModelConfig:
 
     def __post_init__(self) -> None:
         _check_thresholds(self)
+        # The one network learns depth as well, and there is no other.
+        object.__setattr__(self, "card", replace(self.card, depth=self.card.detector))
 
     @property
     def weights(self) -> dict[str, str]:
@@ -169,6 +171,14 @@ class Mono3dModelConfig:
 OwnModelConfig = PseudoLidarModelConfig | LidarModelConfig | CmkdModelConfig
 """Those whose detectors are kd3d's own, and can be trained."""
 ModelConfig = OwnModelConfig | Mono3dModelConfig
+
+
+_Model = TypeVar("_Model", bound=ModelConfig)
+
+
+def with_detector_weights(model: _Model, weights: str) -> _Model:
+    """The same model with other weights of its detector."""
+    return replace(model, detector=model.detector.with_weights(weights))  # type: ignore[arg-type]
 
 
 def own_model(config: ModelConfig, name: Path | str) -> OwnModelConfig:
@@ -208,7 +218,7 @@ def load_model_config(model: Path | str) -> ModelConfig:
     """
     path = Path(model) if is_model_file(model) else _file_of(str(model))
     settings = read_settings(path)
-    config = make_config(_type_of(settings, path), settings, path)
+    config: Any = make_config(_type_of(settings, path), settings, path)
     beside: dict[str, Any] = {"detector": _beside(config.detector, path.parent)}
     if isinstance(config, PseudoLidarModelConfig):
         beside["depth"] = _beside(config.depth, path.parent)

@@ -21,7 +21,7 @@ def modulated_deform_conv2d(
     """A convolution whose taps read beside their places, each with a weight of its own.
 
     `y(p) = sum_k w_k * m_k(p) * x(p + p_k + dp_k(p))`; between pixels x is interpolated, and beyond
-    the border it is 0. One tap after another, so that the taps' samples never lie in memory at once.
+    the border it is 0. One tap after another: their samples would need K times the memory.
 
     >>> images = torch.arange(9.0).view(1, 1, 3, 3)
     >>> right = torch.tensor([0.0, 0.5]).view(1, 2, 1, 1).expand(1, 2, 3, 3)  # half a pixel

@@ -47,6 +47,7 @@ class Mono3dDetector(nn.Module):
             -1 if name is None else KITTI_CLASSES.index(name) for name in design.classes
         ]
 
+    @torch.no_grad()
     def forward(self, image: torch.Tensor, camera: PinholeCamera) -> BoxSlots:
         """The boxes in an image `(1, 3, H, W)` float32 RGB, 0 to 255.
 

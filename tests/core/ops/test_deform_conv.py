@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import kd3d_core.detectors.upstream  # noqa: F401  (lends mmcv its ops)
 from kd3d_core.ops import modulated_deform_conv2d
 
 
@@ -98,7 +99,6 @@ def test_places_are_exact_in_half_precision():
 
 
 def test_mmcv_calls_it():
-    import kd3d_core.detectors.upstream  # noqa: F401  (before mmcv.ops)
     from mmcv.ops import ModulatedDeformConv2dPack
 
     layer = ModulatedDeformConv2dPack(4, 4, 3, stride=2, padding=1, deform_groups=2).double().eval()
