@@ -166,15 +166,18 @@ def with_random_weights(config: "ModelConfig") -> "ModelConfig":
     """The same model with weights that are drawn, so that none have to be there."""
     from dataclasses import replace
 
-    from kd3d_core.models.config import PseudoLidarModelConfig, without_engine
+    from kd3d_core.models.config import (
+        PseudoLidarModelConfig,
+        with_detector_weights,
+        without_engine,
+    )
 
     if isinstance(config, PseudoLidarModelConfig):
         if config.depth.type == "auto":
             raise ConfigError("--random: a depth network of type auto comes with its weights alone")
         depth = replace(config.depth, weights="random", encoder_weights="random")
         config = replace(config, depth=depth)
-    random = replace(config, detector=config.detector.with_weights("random"))
-    return without_engine(random)
+    return without_engine(with_detector_weights(config, "random"))
 
 
 def _check_has_upstream(config: "ModelConfig") -> None:

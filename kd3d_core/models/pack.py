@@ -13,6 +13,7 @@ from kd3d_core.models.config import (
     ModelConfig,
     PseudoLidarModelConfig,
     save_model_config,
+    with_detector_weights,
 )
 from kd3d_core.weights import resolve
 from kd3d_core.weights.tensors import read_tensors
@@ -38,7 +39,7 @@ def pack_model(config: ModelConfig, out: Path, half: bool) -> int:
     if config.detector.weights != "random":
         source = resolve(config.detector.weights)
         size += _write_tensors(source, out / "detector.safetensors", half)
-        packed = replace(packed, detector=config.detector.with_weights("./detector.safetensors"))
+        packed = with_detector_weights(packed, "./detector.safetensors")
     if isinstance(packed, ExportableConfig) and packed.engine is not None:
         engine = packed.engine
         for name in engine.files:

@@ -39,7 +39,9 @@ def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     depth = DepthConfig("random", WINDOW, "pyramid")
     make_depth(depth, 0)[0].save(folder / "depth")
-    detector = DetectorConfig("edge", "random", WINDOW, point_cloud_range=(0, -8, -3, 16, 8, 1))
+    detector = DetectorConfig(
+        "edge", "random", WINDOW, point_cloud_range=(0.0, -8.0, -3.0, 16.0, 8.0, 1.0)
+    )
     weights = random_detector(detector, 0).network.state_dict()
     save_file(weights, folder / "detector.safetensors")
     return PseudoLidarModelConfig(
