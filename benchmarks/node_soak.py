@@ -4,9 +4,9 @@
     scripts/with-env python benchmarks/node_soak.py --minutes 1 --detector-ms 500  # overload
     scripts/with-env python benchmarks/node_soak.py --minutes 1 --unwatched
 
-The node runs in a process of its own, tracking, with a detector that always takes the same time; this
-process is its camera, and an outside subscriber to its points, boxes and markers. Both have the same clock. Needs Jazzy or
-later, which tell when DDS had a message.
+The node runs in a process of its own, tracking, with a detector that always takes the same time;
+this process is its camera, and an outside subscriber to its points, boxes and markers. Both have
+the same clock. Needs Jazzy or later, which tell when DDS had a message.
 """
 
 import os

@@ -80,5 +80,5 @@ def test_noise_lies_along_the_line_of_sight():
 def test_range_that_is_not_known_leaves_heights_alone():
     """A box far below the detector: it stands on the ground, whatever its range."""
     boxes = np.array([[30.0, 40.0, -12.0, 4, 2, 2, 0]])
-    place = box_noise(boxes, DETECTOR, TrackerConfig(position_noise=0.1, depth_noise=0.1))[0, :3, :3]
-    np.testing.assert_allclose(place[2], [0, 0, 0.1**2], atol=1e-12)
+    noise = box_noise(boxes, DETECTOR, TrackerConfig(position_noise=0.1, depth_noise=0.1))
+    np.testing.assert_allclose(noise[0, 2, :3], [0, 0, 0.1**2], atol=1e-12)
