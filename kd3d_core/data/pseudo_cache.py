@@ -20,7 +20,7 @@ from kd3d_core.data.frame_inputs import image_tensor
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.errors import DataError
 from kd3d_core.files import write_whole
-from kd3d_core.models.chain import PseudoLidar
+from kd3d_core.models.cloud import PseudoLidar
 from kd3d_core.paths import CACHE_FORMAT
 
 

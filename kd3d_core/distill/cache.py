@@ -5,13 +5,7 @@ settings, its points, the image, the calibration, and of the code `CACHE_FORMAT`
 another file is read or made; none is ever stale. Features, answers of the head and so on lie in
 files of their own: runs that compare at other places share what they have in common.
 
-Of each map only the cells are stored that differ from those of an empty street, which are the same
-in every frame and stored once. That few do relies on networks whose cells see their surroundings
-alone, and on equal arithmetic for equal maps: the empty street is computed on the device that
-computes the frames, one frame at a time as they are, and CPU and GPU have files of their own. Where
-arithmetic differs none the less (another cuDNN or `torch.backends.cudnn.benchmark`), more cells are
-stored, and none is wrong. Of the boxes and headings that the head says, only those of cells in
-which it is confident are kept: nothing else is compared.
+CPU and GPU have files of their own. How maps are stored, `distill/answers.py` says.
 """
 
 import hashlib
@@ -24,7 +18,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch.nn.utils.rnn import pad_sequence
 
 from kd3d_core.config import settings_digest
 from kd3d_core.data.batch import Batch, collate
@@ -32,19 +25,25 @@ from kd3d_core.data.frame_inputs import PointSource
 from kd3d_core.data.kitti import KittiDataset, KittiFrame
 from kd3d_core.data.pseudo_cache import weights_digest
 from kd3d_core.data.samples import FrameSamples
-from kd3d_core.detectors.anchor_detector import AnchorDetector, BevFeatures
+from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.config import DetectorConfig
-from kd3d_core.detectors.decode import BoxSlots, HeadMaps
-from kd3d_core.distill.cells import filled_cells
+from kd3d_core.detectors.decode import HeadMaps
+from kd3d_core.distill.answers import (
+    BOXES,
+    HEAD,
+    Tensors,
+    answers_of,
+    answers_of_empty_street,
+    box_slots,
+    packed,
+    stacked,
+)
 from kd3d_core.distill.config import DistillConfig, Needs
-from kd3d_core.distill.teacher import TeacherOutputs, feature_shapes
+from kd3d_core.distill.teacher import TeacherOutputs
 from kd3d_core.errors import DataError
 from kd3d_core.files import write_whole
 from kd3d_core.paths import CACHE_FORMAT
 
-Tensors = dict[str, torch.Tensor]
-_HEAD = ("logits", "deltas", "directions")
-_BOXES = ("boxes", "scores", "labels")
 _MARGIN = 0.9
 """Of the threshold of confidence, so that rounding takes no anchor that counts."""
 
@@ -120,8 +119,8 @@ class TeacherCache:
                 on_frame()
         for index, digest in lacking:
             batch = collate([samples[index]]).to(self._device)
-            answers = _answers(detector, batch, self._threshold)
-            stored = {part: _packed(tensors, empty) for part, tensors in self._by_part(answers)}
+            answers = answers_of(detector, batch, self._threshold)
+            stored = {part: packed(tensors, empty) for part, tensors in self._by_part(answers)}
             if index == lacking[0][0]:
                 self._check_space(stored, [digest for _, digest in lacking], processes)
             for part, tensors in stored.items():
@@ -131,7 +130,7 @@ class TeacherCache:
 
     def _fill_empty(self, detector: AnchorDetector) -> None:
         if self._lacking("empty"):
-            answers = _of_empty_street(detector, self._threshold)
+            answers = answers_of_empty_street(detector, self._threshold)
             for part, tensors in self._by_part(answers):
                 self._write("empty", part, {name: value.cpu() for name, value in tensors.items()})
 
@@ -196,7 +195,7 @@ class CachedTeacher:
         self._empty = {
             name: map_
             for name, map_ in empty.items()
-            if (needs.answers or name not in _HEAD) and (needs.filled or name != "filled")
+            if (needs.answers or name not in HEAD) and (needs.filled or name != "filled")
         }
 
     def __deepcopy__(self, _: dict[int, Any]) -> "CachedTeacher":
@@ -211,7 +210,7 @@ class CachedTeacher:
         parts = {name: joined.parts() for name, joined in batch.teacher_answers.items()}
         self._empty = {name: value.to(device) for name, value in self._empty.items()}
         maps = {
-            name: _stacked(base, parts[f"{name}.cells"], parts[f"{name}.values"])
+            name: stacked(base, parts[f"{name}.cells"], parts[f"{name}.values"])
             for name, base in self._empty.items()
         }
         features: dict[str, tuple[torch.Tensor, ...]] = {
@@ -220,94 +219,7 @@ class CachedTeacher:
         }
         return TeacherOutputs(
             features,
-            HeadMaps(*(maps[name] for name in _HEAD)) if self._needs.answers else None,
+            HeadMaps(*(maps[name] for name in HEAD)) if self._needs.answers else None,
             maps["filled"].bool() if "filled" in maps else None,
-            None if all(batch.labelled) else _slots(*(parts[name] for name in _BOXES)),
+            None if all(batch.labelled) else box_slots(*(parts[name] for name in BOXES)),
         )
-
-
-def _answers(detector: AnchorDetector, batch: Batch, threshold: float) -> dict[str, Tensors]:
-    """What a detector says about the points of a frame, as `_storable`, and its boxes."""
-    features = detector.forward_features(
-        batch.points, batch.samples, batch.images, batch.image_from_lidar
-    )
-    maps = detector.head_maps(features.neck)
-    answers = _storable(features, maps, threshold)
-    slots = detector.boxes(maps)
-    valid = slots.valid[0]
-    answers["head"] |= {name: getattr(slots, name)[0][valid].t() for name in _BOXES}
-    return answers
-
-
-@torch.inference_mode()
-def _of_empty_street(detector: AnchorDetector, threshold: float) -> dict[str, Tensors]:
-    """What a detector says where there are no points at all."""
-    canvas = detector.empty_canvas()
-    if canvas is None:
-        (shape,) = feature_shapes(detector)["voxels"]
-        canvas = next(detector.parameters()).new_zeros(shape)
-    scales = detector.backbone(canvas)
-    nothing = torch.zeros_like(canvas[:, :1], dtype=torch.bool)
-    features = BevFeatures((canvas,), tuple(scales), tuple(detector.neck(scales)), filled=nothing)
-    return _storable(features, detector.head_maps(features.neck), threshold)
-
-
-def _storable(features: BevFeatures, maps: HeadMaps, threshold: float) -> dict[str, Tensors]:
-    """By part and name, a frame's maps `(C, h, w)` in half precision.
-
-    Features are bf16, which has the range of float32. What the head says is small, and float16
-    is finer there.
-    """
-    logits = maps.logits[0].half()
-    sure = (logits.float().sigmoid() > threshold).any(0)
-    return {
-        place: {
-            f"{place}.{level}": map_[0].bfloat16()
-            for level, map_ in enumerate(getattr(features, place))
-        }
-        for place in ("voxels", "backbone", "neck")
-    } | {
-        "head": {
-            "logits": logits,
-            "deltas": torch.where(sure, maps.deltas[0].half(), 0),
-            "directions": torch.where(sure, maps.directions[0].half(), 0),
-            "filled": filled_cells(features)[0].to(torch.uint8),
-        }
-    }
-
-
-def _packed(tensors: Tensors, empty: Tensors) -> Tensors:
-    """Of each map the cells that differ from an empty street's: which, and `(C, K)` values."""
-    packed: Tensors = {}
-    for name, value in tensors.items():
-        if name not in empty:
-            packed[name] = value.cpu()
-            continue
-        map_ = value.cpu().flatten(1)
-        cells = (map_ != empty[name].flatten(1)).any(0).nonzero()[:, 0]
-        packed |= {f"{name}.cells": cells.int(), f"{name}.values": map_[:, cells]}
-    return packed
-
-
-def _stacked(
-    empty: torch.Tensor, cells: Sequence[torch.Tensor], values: Sequence[torch.Tensor]
-) -> torch.Tensor:
-    """`(B, C, h, w)` of a map, from what `_packed` left of it in each frame."""
-    stacked = empty.expand(len(cells), *empty.shape).clone()
-    for map_, where, what in zip(stacked.flatten(2), cells, values, strict=True):
-        map_.index_copy_(1, where.long(), what)
-    return stacked
-
-
-def _slots(
-    boxes: Sequence[torch.Tensor], scores: Sequence[torch.Tensor], labels: Sequence[torch.Tensor]
-) -> BoxSlots:
-    """The boxes of each frame, as many slots as the frame with most of them has."""
-    padded = pad_sequence([part.t() for part in boxes], batch_first=True)
-    counts = torch.tensor([len(part) for part in scores], device=padded.device)
-    return BoxSlots(
-        padded,
-        pad_sequence(list(scores), batch_first=True),
-        pad_sequence(list(labels), batch_first=True),
-        torch.arange(padded.shape[1], device=padded.device) < counts[:, None],
-    )

@@ -17,7 +17,8 @@ from kd3d_core.errors import ConfigError, DataError, Kd3dError
 from kd3d_core.files import files_in
 from kd3d_core.geometry.points import depth_map
 from kd3d_core.models.build import make_model, make_pseudo_lidar
-from kd3d_core.models.chain import CmkdModel, PseudoLidar
+from kd3d_core.models.chain import CmkdModel
+from kd3d_core.models.cloud import PseudoLidar
 from kd3d_core.models.config import CmkdModelConfig, PseudoLidarModelConfig, load_model_config
 
 _UNITS_PER_METRE = 256

@@ -11,7 +11,8 @@ from kd3d_core.detectors.build import load_detector, random_detector, untrained_
 from kd3d_core.detectors.cmkd.student import CmkdDetector
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.devices import Precision, cast_weights, fixed_precision
-from kd3d_core.models.chain import CmkdModel, LidarModel, Model, PseudoLidar, PseudoLidarModel
+from kd3d_core.models.chain import CmkdModel, LidarModel, Model, PseudoLidarModel
+from kd3d_core.models.cloud import PseudoLidar
 from kd3d_core.models.config import (
     CmkdModelConfig,
     LidarModelConfig,

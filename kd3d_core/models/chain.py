@@ -6,13 +6,10 @@ goes through these stages, so that all of them see the same window, depth and cl
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
 
-from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.cmkd.image_side import STRIDE
 from kd3d_core.detectors.cmkd.student import CmkdDetector
@@ -21,6 +18,7 @@ from kd3d_core.devices import FixedPrecision, autocast
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.points import matching
 from kd3d_core.geometry.window import ImageWindow, WindowConfig
+from kd3d_core.models.cloud import Mark, PseudoLidar
 from kd3d_core.models.config import (
     CmkdModelConfig,
     LidarModelConfig,
@@ -29,28 +27,6 @@ from kd3d_core.models.config import (
     PseudoLidarModelConfig,
 )
 from kd3d_core.models.pseudo_lidar import pseudo_lidar
-
-Mark = Callable[[str], None]
-"""Is told the name of each stage at its end."""
-
-
-@dataclass(frozen=True)
-class PseudoLidarCloud:
-    """What is made of one image.
-
-    Attributes:
-        points: `(N, 4)` float32 in the detector frame: x, y, z in metres, intensity.
-        valid: `(N,)` bool, the points to use; see `pseudo_lidar`.
-        depth: `(h, w)` float32 metres on the depth network's grid.
-        image: `(1, 3, h, w)` what the network saw of the image, 0 to 255.
-        window: where that lies in the image.
-    """
-
-    points: torch.Tensor
-    valid: torch.Tensor
-    depth: torch.Tensor
-    image: torch.Tensor
-    window: ImageWindow
 
 
 @dataclass(frozen=True)
@@ -71,53 +47,6 @@ class ModelOutput:
     boxes: BoxSlots
     depth: torch.Tensor | None = None
     distribution: torch.Tensor | None = None
-
-
-class PseudoLidar:
-    """From an image to its pseudo-LiDAR: window, depth network, back-projection.
-
-    Attributes:
-        network: the depth network, in eval mode: `(1, 3, h, w)` RGB in [0, 1] to `(1, h, w)` m.
-        config: what the network is, with its window.
-        settings: how depth becomes points.
-        precision: of the network.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        config: DepthConfig,
-        settings: PseudoLidarConfig,
-        precision: FixedPrecision,
-    ) -> None:
-        assert config.window is not None, "make_depth says which window the network wants"
-        self.network = network
-        self.config = config
-        self.settings = settings
-        self.precision = precision
-        self._window = config.window
-
-    def depth(
-        self, image: torch.Tensor, camera: PinholeCamera
-    ) -> tuple[torch.Tensor, torch.Tensor, ImageWindow]:
-        """Depth `(h, w)` in metres, what the network saw `(1, 3, h, w)`, and where that lies."""
-        window = self._window.window(camera)
-        seen = window.extract(image)
-        with autocast(self.precision, image.device):
-            depth = self.network(seen / 255)[0].float()
-        return depth, seen, window
-
-    def __call__(
-        self, image: torch.Tensor, camera: PinholeCamera, mark: Mark = lambda stage: None
-    ) -> PseudoLidarCloud:
-        """The cloud of one image."""
-        depth, seen, window = self.depth(image, camera)
-        mark("depth")
-        points, valid = pseudo_lidar(
-            depth, window.camera(camera), self.settings, window.inside(camera)
-        )
-        mark("pseudo_lidar")
-        return PseudoLidarCloud(points, valid, depth, seen, window)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from kd3d_core.errors import ConfigError
 from kd3d_core.files import read_json, write_json
 from kd3d_core.models.build import make_pseudo_lidar
 from kd3d_core.models.card import ModelCard
-from kd3d_core.models.chain import PseudoLidar
+from kd3d_core.models.cloud import PseudoLidar
 from kd3d_core.models.config import (
     CmkdModelConfig,
     LidarModelConfig,

@@ -13,7 +13,7 @@ from kd3d_core.distill.config import DistillConfig
 from kd3d_core.distill.depth_config import LearnDepthConfig
 from kd3d_core.distill.depth_learner import DepthLearner
 from kd3d_core.errors import ConfigError
-from kd3d_core.models.chain import PseudoLidar
+from kd3d_core.models.cloud import PseudoLidar
 from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig
 from kd3d_core.paths import cache_dir
 from kd3d_core.training.caches import with_depth

@@ -21,7 +21,8 @@ from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.geometry.window import WindowConfig
 from kd3d_core.models.build import make_model
 from kd3d_core.models.card import CameraRange, ModelCard, TrainingFrames
-from kd3d_core.models.chain import PseudoLidar, PseudoLidarModel
+from kd3d_core.models.chain import PseudoLidarModel
+from kd3d_core.models.cloud import PseudoLidar
 from kd3d_core.models.config import load_model_config
 from kd3d_core.runtime.detections import Detections
 from kd3d_core.runtime.pipeline import CameraDetector
