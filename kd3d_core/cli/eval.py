@@ -139,6 +139,7 @@ def report(
     score_threshold: float = 0.3,
     bands: list[str] = ["0", "20", "40", "60"],  # noqa: B006 - never changed
     worst: int = 12,
+    pictures: Path | None = None,
 ) -> None:
     """A page of HTML on the strengths and weaknesses of a detector.
 
@@ -156,10 +157,11 @@ def report(
         other_model: instead, the second run's model.
         device: of the models: auto, cpu, cuda or cuda:N.
         iou: as in `kd3d-eval kitti`.
-        score_threshold: detections with lower scores are not counted as mistakes and not drawn; AP
+        score_threshold: detections with lower scores are not counted as errors and not drawn; AP
             takes all.
         bands: borders of the distance bands that are reported one by one, metres.
-        worst: number of frames with most mistakes that are shown.
+        worst: number of frames with most errors that the page shows.
+        pictures: folder for a picture of every frame, which the page's tables link to.
     """
     from kd3d_core.cli.eval_report import RunFiles, write_evaluation
 
@@ -179,6 +181,7 @@ def report(
         min_score=score_threshold,
         bands_m=tuple(_metres(word) for word in bands),
         worst=worst,
+        pictures=pictures,
     )
 
 

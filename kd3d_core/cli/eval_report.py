@@ -1,8 +1,10 @@
 """`kd3d-eval report`: reads labels and detections, evaluates them, and writes the page."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -18,13 +20,16 @@ from kd3d_core.evaluation.depth import (
     model_depth,
     stored_depth,
 )
+from kd3d_core.evaluation.error_kinds import explain
 from kd3d_core.evaluation.kitti_files import LabelledFrames, read_frames
 from kd3d_core.evaluation.kitti_rules import Strictness
 from kd3d_core.evaluation.notes import ap_notes
-from kd3d_core.evaluation.report import break_down, mistakes
+from kd3d_core.evaluation.report import Evaluation, Run, break_down
+from kd3d_core.files import write_whole
 from kd3d_core.progress import progress_of
-from kd3d_core.visual.evaluation_report import Evaluation, Run, evaluation_page
-from kd3d_core.visual.page import write_page
+from kd3d_core.visual.evaluation_frames import FramePictures, frame_picture
+from kd3d_core.visual.evaluation_report import evaluation_page
+from kd3d_core.visual.page import Picture, write_page
 
 
 @dataclass(frozen=True)
@@ -59,12 +64,13 @@ def write_evaluation(
     min_score: float,
     bands_m: Sequence[float],
     worst: int,
+    pictures: Path | None,
 ) -> None:
     """Write the page of `kd3d_core.cli.eval.report`.
 
     Args:
         runs: one, or two to compare.
-        labels, out, ids, data, device, iou, min_score, bands_m, worst: as there.
+        labels, out, ids, data, device, iou, min_score, bands_m, worst, pictures: as there.
 
     Raises:
         Kd3dError: the arguments contradict each other, or a file is missing or malformed.
@@ -78,6 +84,8 @@ def write_evaluation(
             raise Kd3dError("depth needs --data: it is compared with the velodyne there")
     if worst < 0:
         raise Kd3dError(f"--worst {worst}: give a number of frames, 0 or more")
+    if pictures is not None and data is None:
+        raise Kd3dError("--pictures needs --data: the images are there")
     names = None if ids is None else read_split(ids)
     run_names = _run_names([run.detections for run in runs])
     files = [read_frames(labels, run.detections, names) for run in runs]
@@ -91,17 +99,38 @@ def write_evaluation(
         for name, frames, depth in zip(run_names, files, depths, strict=True):
             evaluated.append(_evaluate(name, frames, depth, iou, min_score, bands_m))
             step()
-    evaluation = Evaluation(files[0].names, files[0].ground_truth, tuple(evaluated), min_score)
+    evaluation = Evaluation(
+        files[0].names, files[0].ground_truth, tuple(evaluated), min_score, tuple(bands_m)
+    )
     notes = []
     for run, frames, result in zip(runs, files, evaluated, strict=True):
         notes += ap_notes(frames, result.breakdown.overall, run.detections, all_frames=ids is None)
         if result.depth is not None:
             notes += [f"{result.name}: {note}" for note in result.depth.notes]
-    shown = min(worst, len(evaluated[0].mistakes.worst))
+    source = None
+    if dataset is not None:
+        url = "" if pictures is None else _url(pictures, out.parent)
+        source = FramePictures(dataset, url)
+        if pictures is not None:
+            _write_pictures(evaluation, dataset, pictures)
+    shown = min(worst, len(evaluated[0].errors.worst))
     with progress_of("drawing the worst frames", shown) as step:
-        page = evaluation_page(evaluation, dataset, worst, list(dict.fromkeys(notes)), step)
+        page = evaluation_page(evaluation, source, worst, list(dict.fromkeys(notes)), step)
     write_page(out, page)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, open it in a browser")
+
+
+def _url(folder: Path, page_folder: Path) -> str:
+    """Address of a folder as seen from a page."""
+    return quote(Path(os.path.relpath(folder, page_folder)).as_posix())
+
+
+def _write_pictures(evaluation: Evaluation, dataset: KittiDataset, folder: Path) -> None:
+    with progress_of(f"drawing frames into {folder}", len(evaluation.names)) as step:
+        for index, name in enumerate(evaluation.names):
+            picture = frame_picture(evaluation, index, dataset.frame(name))
+            write_whole(folder / f"{name}.jpg", Picture.encode(picture, name).jpeg)
+            step()
 
 
 def _depth_reports(
@@ -138,7 +167,7 @@ def _evaluate(
         name,
         found,
         break_down(truth, found, bands_m, iou),
-        mistakes(truth, found, min_score, iou),
+        explain(truth, found, min_score, iou),
         depth,
     )
 

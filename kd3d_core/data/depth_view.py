@@ -69,6 +69,7 @@ class DepthView:
 def depth_view(
     image: torch.Tensor,
     camera: PinholeCamera,
+    seen: np.ndarray,
     inside: Bounds,
     points: np.ndarray,
     config: ViewConfig,
@@ -79,20 +80,23 @@ def depth_view(
     Args:
         image: `(3, h, w)`, cut to the window.
         camera: of the window.
+        seen: `(h, w)` bool, pixels that show what the camera saw; no other is known or drawn.
         inside: of the window, see `ImageWindow.inside`.
         points: `(N, 4)` of the frame's LiDAR; none is possible.
         config: what to give.
         seed: draws the pixels.
     """
     height, width = image.shape[-2:]
-    lidar = depth_map(points, camera.image_from_lidar, (height, width))
-    count = max(1, round(config.keep_fraction * height * width))
-    drawn = np.random.default_rng(seed).choice(height * width, count, replace=False, shuffle=False)
+    lidar = np.where(seen, depth_map(points, camera.image_from_lidar, (height, width)), 0)
+    possible = np.flatnonzero(seen)
+    count = max(1, round(config.keep_fraction * height * width))  # the same for all of a batch
+    few = count > len(possible)
+    drawn = np.random.default_rng(seed).choice(possible, count, replace=few, shuffle=False)
     return DepthView(
         image,
         torch.from_numpy(camera.image_from_lidar).float(),
         torch.from_numpy(lidar),
-        torch.from_numpy(densified(lidar, config.within_px)),
+        torch.from_numpy(np.where(seen, densified(lidar, config.within_px), 0)),
         torch.from_numpy(np.sort(drawn)),
         inside,
     )

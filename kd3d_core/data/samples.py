@@ -69,10 +69,6 @@ class FrameSamples(Dataset):
             )
         if learns_depth and augment is not None and augment.image_scale != (1.0, 1.0):
             raise ConfigError("image_scale must be [1, 1] for depth: a zoom changes what is metric")
-        if view is not None and augment is not None and (augment.pitch or augment.roll):
-            raise ConfigError(
-                "augment.pitch and roll must be 0 where depth learns in the detector's step"
-            )
         self.frames = frames
         self._window = window
         self._points = points
@@ -111,7 +107,7 @@ class FrameSamples(Dataset):
             cloud, found, kinds = self._sampler(cloud, found, kinds, camera, rng)
         points, boxes, labels = (torch.from_numpy(part) for part in (cloud, found, kinds))
         depth = self._true_depth(frame, camera, seen) if self._depth else None
-        view = self._depth_view(frame, image, camera, index)
+        view = self._depth_view(frame, (image, camera, seen), change, index)
         taught = None
         if self._teacher_points is not None:
             taught = torch.from_numpy(self._teacher_points(frame))
@@ -155,18 +151,23 @@ class FrameSamples(Dataset):
         return torch.from_numpy(np.where(seen, measured, 0))
 
     def _depth_view(
-        self, frame: KittiFrame, image: torch.Tensor, camera: PinholeCamera, index: int
+        self,
+        frame: KittiFrame,
+        turned: tuple[torch.Tensor, PinholeCamera, np.ndarray],
+        change: Augmentation,
+        index: int,
     ) -> DepthView | None:
-        """Of a frame with such an image and camera in the detector's window."""
+        """Of a frame whose camera was turned; `turned` is that in the detector's window."""
         config = self._view
         if config is None:
             return None
         if config.window != self._window:
-            image, camera = windowed(frame, config.window)
+            turned = turned_view(*windowed(frame, config.window), change)
+        image, camera, seen = turned
         whole = frame.camera()
         inside = config.window.window(whole).inside(whole)
         seed = (self._seed, self._epoch, index)
-        return depth_view(image, camera, inside, lidar_points(frame), config, seed)
+        return depth_view(image, camera, seen, inside, lidar_points(frame), config, seed)
 
 
 def batches_of(samples: FrameSamples, batch_size: int) -> Iterator[Batch]:

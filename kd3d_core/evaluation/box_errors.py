@@ -49,17 +49,8 @@ def measure_box_errors(
     is_shown = found.score >= np.array([lowest.get(name, -np.inf) for name in found.type])
     label, detection = _pairs(labels, found, np.flatnonzero(is_shown))
 
-    truth = labels.location[label]
-    distance = np.hypot(truth[:, 0], truth[:, 2])
-    ray = truth[:, [0, 2]] / np.maximum(distance, 1e-9)[:, None]
-    off = found.location[detection] - truth
-    along = (off[:, [0, 2]] * ray).sum(1)
-    across = off[:, 0] * ray[:, 1] - off[:, 2] * ray[:, 0]
-    heights = found.dimensions[detection, 0] - labels.dimensions[label, 0]
-    up = heights / 2 - off[:, 1]  # of the centres; y is down, and that of the bottom
-    yaw = wrap_angle(found.rotation_y[detection] - labels.rotation_y[label])
-    errors = np.column_stack([along, across, up, yaw])
-
+    distance = np.hypot(labels.location[label, 0], labels.location[label, 2])
+    errors = box_offsets(labels, found, label, detection)
     rows, start = [], 0.0
     for border in borders_m:
         inside = (distance >= start) & (distance < border)
@@ -74,6 +65,39 @@ def measure_box_errors(
             "frames, or lower thresholds"
         )
     return tuple(rows)
+
+
+def box_offsets(
+    labels: Objects, found: Objects, label: np.ndarray, detection: np.ndarray
+) -> np.ndarray:
+    """`(P, 4)` how far detections are off their labels: along the line of sight over ground, across
+    it, upwards (m), and in yaw (rad).
+
+    >>> car = Label.parse("Car 0 0 0  0 0 0 0  1.5 1.6 4.0  0.0 1.7 20.0  0", "example")
+    >>> found = Label.parse("Car 0 0 0  0 0 0 0  1.5 1.6 4.0  0.5 1.7 22.0  0  0.9", "example")
+    >>> objects, first = (Objects.from_frames([[each]]) for each in (car, found)), np.array([0])
+    >>> box_offsets(*objects, first, first).tolist()
+    [[2.0, 0.5, 0.0, 0.0]]
+    """
+    truth = labels.location[label]
+    distance = np.hypot(truth[:, 0], truth[:, 2])
+    ray = truth[:, [0, 2]] / np.maximum(distance, 1e-9)[:, None]
+    off = found.location[detection] - truth
+    along = (off[:, [0, 2]] * ray).sum(1)
+    across = off[:, 0] * ray[:, 1] - off[:, 2] * ray[:, 0]
+    heights = found.dimensions[detection, 0] - labels.dimensions[label, 0]
+    up = heights / 2 - off[:, 1]  # of the centres; y is down, and that of the bottom
+    yaw = wrap_angle(found.rotation_y[detection] - labels.rotation_y[label])
+    return np.column_stack([along, across, up, yaw])
+
+
+def reach_m(distance_m: np.ndarray) -> np.ndarray:
+    """How far apart over ground a label at this distance and a box that belongs to it may be.
+
+    >>> reach_m(np.array([5.0, 40.0])).tolist()
+    [2.0, 6.0]
+    """
+    return np.maximum(_NEAR_M, _SHARE * distance_m)
 
 
 def _pairs(labels: Objects, found: Objects, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -93,7 +117,7 @@ def _pairs(labels: Objects, found: Objects, shown: np.ndarray) -> tuple[np.ndarr
         apart = np.hypot(offset[:, 0], offset[:, 2])
         nearest = candidates[int(apart.argmin())]
         distance = np.hypot(labels.location[nearest, 0], labels.location[nearest, 2])
-        if apart.min() < max(_NEAR_M, _SHARE * distance):
+        if apart.min() < reach_m(distance):
             free.discard(nearest)
             pairs.append((nearest, int(index)))
     label, detection = np.array(pairs, np.int64).reshape(-1, 2).T

@@ -1,25 +1,15 @@
-"""Strengths and weaknesses of a detector: AP by distance and occlusion, and the worst frames."""
+"""Strengths and weaknesses of a detector: AP by distance and occlusion, kinds of errors, depth."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-
 from kd3d_core.data.labels import Label
 from kd3d_core.errors import Kd3dError
+from kd3d_core.evaluation.depth import DepthReport
+from kd3d_core.evaluation.error_kinds import ErrorKinds
 from kd3d_core.evaluation.kitti_ap import KittiAP, evaluate_scope
-from kd3d_core.evaluation.kitti_rules import (
-    CLASSES,
-    EVERYTHING,
-    LEVELS,
-    Candidates,
-    Level,
-    Scope,
-    Strictness,
-    min_overlap,
-    second_pass,
-)
+from kd3d_core.evaluation.kitti_rules import Candidates, Scope, Strictness
 
 OCCLUSIONS = ("fully visible", "partly occluded", "largely occluded")
 """KITTI's levels 0, 1 and 2; others mean unknown."""
@@ -62,7 +52,8 @@ def break_down(
     """
     if len(bands_m) < 2 or not all(near < far for near, far in pairwise(bands_m)):
         raise Kd3dError(f"bands {list(bands_m)}: give two or more rising distances")
-    bands = {f"{near:g}-{far:g} m": Scope((near, far)) for near, far in pairwise(bands_m)}
+    scopes = [Scope(band) for band in pairwise(bands_m)]
+    bands = dict(zip(band_names(bands_m), scopes, strict=True))
     occlusions = {name: Scope(occlusion=level) for level, name in enumerate(OCCLUSIONS)}
     candidates = Candidates.of(ground_truth, detections, iou)
     return Breakdown(
@@ -73,55 +64,53 @@ def break_down(
 
 
 @dataclass(frozen=True)
-class Mistakes:
-    """Mistakes in F frames at one score threshold.
+class Run:
+    """Detections of one model by frame, and their evaluation.
 
     Attributes:
-        missed: `(F,)` number of labels that count and were not found.
-        wrong: `(F,)` number of detections that count and found nothing.
+        name: of the run, for headings and legends.
+        detections: of each frame.
+        breakdown: AP as a whole and in parts.
+        errors: kinds of its errors, from the evaluation's `min_score` on.
+        depth: errors of its depth maps, if there are any.
     """
 
-    missed: np.ndarray
-    wrong: np.ndarray
+    name: str
+    detections: Sequence[Sequence[Label]]
+    breakdown: Breakdown
+    errors: ErrorKinds
+    depth: DepthReport | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One run, or two to compare.
+
+    Attributes:
+        names: of the frames.
+        ground_truth: labels of each frame.
+        runs: the first is the one that is explained.
+        min_score: lowest score of errors and of boxes in pictures.
+        bands_m: borders of the distance bands, metres.
+    """
+
+    names: Sequence[str]
+    ground_truth: Sequence[Sequence[Label]]
+    runs: tuple[Run, ...]
+    min_score: float
+    bands_m: tuple[float, ...]
 
     @property
-    def worst(self) -> list[int]:
-        """Indices of the frames with mistakes, by falling number, then by index."""
-        total = self.missed + self.wrong
-        order = np.argsort(-total, kind="stable")
-        return order[total[order] > 0].tolist()
+    def classes(self) -> list[str]:
+        """Classes that have labels, in lower case."""
+        counts = self.runs[0].breakdown.overall.objects
+        return [name for name, levels in counts.items() if levels[-1]]
 
 
-def mistakes(
-    ground_truth: Sequence[Sequence[Label]],
-    detections: Sequence[Sequence[Label]],
-    min_score: float,
-    iou: Strictness = "strict",
-) -> Mistakes:
-    """Mistakes of each frame in 3D, over all classes, among labels and detections of level hard.
+def band_names(bands_m: Sequence[float]) -> list[str]:
+    """Names of the distance bands between borders.
 
-    Detections with a lower score than `min_score` are left out; the rest as in `kitti_ap.evaluate`.
-
-    >>> car = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 20.0  0", "example")
-    >>> far = Label.parse("Car 0 0 0  0 0 50 50  1.5 1.6 4.0  2.0 1.7 30.0  0  0.9", "example")
-    >>> counts = mistakes([[], [car]], [[], [far]], min_score=0.3)
-    >>> counts.missed.tolist(), counts.wrong.tolist(), counts.worst
-    ([0, 1], [0, 1], [1])
+    >>> band_names([0, 20, 40.5])
+    ['0-20 m', '20-40.5 m']
     """
-    candidates = Candidates.of(ground_truth, detections, iou)
-    labels, found = candidates.labels, candidates.detections
-    missed = np.zeros(candidates.frames, np.int64)
-    wrong = np.zeros(candidates.frames, np.int64)
-    for name in CLASSES:
-        minimum = min_overlap(iou, name, "3d")
-        level = Level.of(labels, found, name, len(LEVELS) - 1, EVERYTHING.asks_for(labels))
-        pairs, chosen = second_pass(candidates, level, name, "3d", np.array([min_score]))
-        chosen = chosen[:, 0]
-        lost = level.label_counts.copy()
-        lost[pairs.label[chosen]] = False
-        false = level.detection_counts & (found.score >= min_score)
-        false &= candidates.dont_care["3d"] <= minimum
-        false[pairs.detection[chosen]] = False
-        missed += np.bincount(labels.frame[lost], minlength=candidates.frames)
-        wrong += np.bincount(found.frame[false], minlength=candidates.frames)
-    return Mistakes(missed, wrong)
+    return [f"{near:g}-{far:g} m" for near, far in pairwise(bands_m)]

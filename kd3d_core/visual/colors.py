@@ -13,6 +13,8 @@ _CLASS_COLORS: dict[str, Color] = {
 }
 SERIES = ("#2a8fd4", "#d97b00", "#009e73", "#b8649a")
 """Of plots: readable on white and on black; after Okabe and Ito."""
+PARTS = (*SERIES, "#8c6bd1", "#c8323c", "#8a8f98")
+"""Of what adds up in one bar."""
 OTHER_COLOR: Color = (213, 94, 0)
 TRUTH_COLOR: Color = (255, 255, 255)
 

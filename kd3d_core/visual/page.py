@@ -43,11 +43,16 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """Text in rows and columns; the first column names the row."""
+    """Text in rows and columns; the first column names the row.
+
+    `links`, one for each row if there are any, say where its name leads to; empty: nowhere. Frames
+    of a strip are reached by `#` and their title.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
+    links: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kd3d_core.visual.colors import SERIES
+from kd3d_core.visual.colors import PARTS, SERIES
 
 _INK = "#0a0b0c"
 """Placeholder of the page's text colour, replaced when the SVG is written."""
@@ -82,6 +82,28 @@ def bars(
         if len(series) > 1:
             columns = len(series) if sum(map(len, series)) <= 32 else 1
             figure.legend(loc="outside lower center", ncols=columns)
+        return _svg(figure)
+
+
+def stacks(
+    names: Sequence[str],
+    series: Mapping[str, Sequence[int]],
+    title: str,
+    labels: tuple[str, str],
+) -> str:
+    """Bars of numbers that add up, by name of the series; no more series than `PARTS`."""
+    with rc_context(_STYLE):
+        figure, axes = _axes((5.4, 3.4))
+        below = np.zeros(len(names))
+        for (name, values), color in zip(series.items(), PARTS, strict=False):
+            axes.bar(names, values, 0.7, below, label=name, color=color)
+            below += values
+        axes.set(xlabel=labels[0], ylabel=labels[1])
+        axes.set_title(_shortened(title, 54))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="y", alpha=0.25)
+        axes.set_axisbelow(True)
+        figure.legend(loc="outside right upper")
         return _svg(figure)
 
 

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
+from kd3d_core.data.augment import draw_augmentation, turned_view
 from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.data.batch import collate
 from kd3d_core.data.depth_view import ViewConfig
+from kd3d_core.data.frame_inputs import windowed
 from kd3d_core.data.kitti import KittiFrame
 from kd3d_core.data.mixed_samples import MixedSamples
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
@@ -91,9 +93,23 @@ def test_true_depth_lies_where_a_turned_camera_sees_it(tracking):
     assert nearer.median() > 0.999
     unturned = FrameSamples(tracking, WINDOW, depth=True)[0].depth
     assert (sample.depth.sum(1) - unturned.sum(1)).abs().max() > 100
-    view = ViewConfig(WINDOW, 0.1, 1.0)
-    with pytest.raises(ConfigError, match="pitch and roll must be 0 where depth learns in the"):
-        FrameSamples(tracking, WINDOW, augment=augment, view=view)
+
+
+@pytest.mark.parametrize("window", [WINDOW, WindowConfig((96, 320), "crop", 186.0)])
+def test_a_depth_network_that_learns_sees_what_the_turned_camera_does(tracking, window):
+    augment = AugmentConfig(0, 0, (1, 1), (1, 1), 0, 0, 0, pitch=0.2, roll=0.0)
+    own = FrameSamples(tracking, window, augment=augment, seed=2, depth=True)[0]
+    view = FrameSamples(
+        tracking, WINDOW, augment=augment, seed=2, view=ViewConfig(window, 0.1, 1.0)
+    )[0].view
+    assert torch.equal(view.images, own.image)
+    assert torch.equal(view.image_from_lidar, own.image_from_lidar)
+    assert torch.equal(view.lidar, own.depth)
+    assert len(view.pixels) == round(0.1 * window.size[0] * window.size[1])
+    change = draw_augmentation(augment, 2, 0, 0)
+    _, _, seen = turned_view(*windowed(tracking[0], window), change)
+    assert not seen.all()
+    assert seen.flatten()[view.pixels].all(), "a point is made of the mirrored border"
 
 
 def test_a_loader_pins_all_of_a_batch(tracking, monkeypatch):

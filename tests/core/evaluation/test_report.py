@@ -1,4 +1,4 @@
-"""`kd3d-eval report`: parts of the AP, mistakes of frames, and the page."""
+"""`kd3d-eval report`: parts of the AP, and the page."""
 
 import json
 import math
@@ -14,7 +14,8 @@ from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.labels import Label, write_labels
 from kd3d_core.errors import Kd3dError
 from kd3d_core.evaluation.kitti_ap import evaluate
-from kd3d_core.evaluation.report import break_down, mistakes
+from kd3d_core.evaluation.report import break_down
+from kd3d_core.messages.pictures import read_picture
 
 CAR = Label(
     "Car", 0.0, 0, 0.3, (100.0, 100.0, 200.0, 180.0), (1.5, 1.6, 4.0), (0.0, 1.7, 20.0), 0.4
@@ -126,28 +127,6 @@ def test_bands_rise() -> None:
             break_down([], [], bands)
 
 
-# -- mistakes of frames --------------------------------------------------------------------------
-
-
-def test_mistakes_counted_by_hand() -> None:
-    hidden = at(50, occluded=3)
-    van = replace(at(35), type="Van")
-    area = replace(CAR, type="DontCare", dimensions=(-1.0,) * 3, location=(-1000.0,) * 3)
-    frames: list[tuple[list[Label], list[Label], int, int]] = [
-        ([at(20)], [found(at(20))], 0, 0),
-        ([at(20), at(40)], [found(at(20))], 1, 0),
-        ([at(20)], [found(at(20), 0.29)], 1, 0),  # below the threshold
-        ([], [found(at(20)), found(at(40), 0.1)], 0, 1),
-        ([at(20)], [found(at(20)), found(at(20), 0.8)], 0, 1),
-        ([hidden, van, area], [found(hidden), found(at(35))], 0, 0),
-        ([at(20)], [found(replace(at(20), type="Cyclist"))], 1, 1),
-    ]
-    result = mistakes([frame[0] for frame in frames], [frame[1] for frame in frames], 0.3)
-    assert result.missed.tolist() == [frame[2] for frame in frames]
-    assert result.wrong.tolist() == [frame[3] for frame in frames]
-    assert result.worst == [6, 1, 2, 3, 4]
-
-
 # -- the command ---------------------------------------------------------------------------------
 
 
@@ -192,22 +171,27 @@ def test_two_runs_side_by_side_with_depth(
     assert str(out) in output
     text = out.read_text()
     headings = re.findall(r"<h2>(.*?)</h2>", text)
-    assert headings[:5] == [
+    assert headings[:10] == [
         "Average precision",
         "Precision over recall",
         "By distance",
         "By occlusion",
+        "Kinds of errors",
+        "Confusion of classes",
+        "Depth error of objects",
         "Depth error by distance",
+        "Worst frames",
+        "Errors, frame by frame",
     ]
-    assert "Worst frames" in headings
     titles = re.findall(r'class="frame" data-title="(\w+)"', text)
     assert len(titles) == 3
     assert text.count("<img ") == 3 * 2 * 2
-    # Each of the first run's frames lacks one, and the second run makes no mistake.
+    # Each of the first run's frames lacks one, and the second run makes no error.
     assert (
         re.findall(r"<h3>(.*?)</h3>", text)
-        == ["some: 1 missed, 0 wrong", "every: 0 missed, 0 wrong"] * 3
+        == ["some: 1 not found, 0 wrong", "every: 0 not found, 0 wrong"] * 3
     )
+    assert re.findall(r'<a href="#(\d+)">\1</a>', text) == titles  # of the table
     assert '<th scope="col">abs_rel, some</th><th scope="col">abs_rel, every</th>' in text
     errors_of = depth_table(text)
     # From 10 to 20 m, 12 m are at most 40 % off and 24 m at least 20 %.
@@ -259,7 +243,7 @@ def test_no_worst_frames_are_asked_for(
     text = out.read_text()
     assert "By occlusion" in text
     assert "Worst frames" not in text
-    assert "no frame with a mistake" not in text
+    assert "no frame with an error" not in text
 
 
 def test_without_pictures_the_worst_frames_are_a_table(
@@ -270,10 +254,29 @@ def test_without_pictures_the_worst_frames_are_a_table(
     assert run("--labels", labels, "--detections", runs[0], "--out", out)[0] == 0
     text = out.read_text()
     assert "<img" not in text
-    assert "Give --data to see them" in text
+    assert "Give --data to see the worst, and --pictures to see any of them" in text
     assert re.search(r'<th scope="row">0000\d\d</th><td>1</td><td>0</td>', text)
     assert run("--labels", labels, "--detections", runs[1], "--out", out)[0] == 0
-    assert "There is no frame with a mistake." in out.read_text()
+    assert "There is no frame with an error." in out.read_text()
+
+
+def test_any_frame_has_its_picture_behind_a_link(
+    kitti_object: KittiDataset, runs: tuple[Path, Path], run, tmp_path: Path
+) -> None:
+    out, pictures = tmp_path / "page" / "report.html", tmp_path / "all pictures"
+    (tmp_path / "ids.txt").write_text("000000\n000001")
+    given = ("--labels", kitti_object.root / "label_2", "--detections", runs[0], "--out", out)
+    given += ("--data", kitti_object.root, "--ids", tmp_path / "ids.txt", "--worst", 1)
+    assert run(*given, "--pictures", pictures)[0] == 0
+    links = re.findall(r'<a href="(.*?)">(\d+)</a>', out.read_text())
+    # The first is in the page.
+    assert links == [("#000000", "000000"), ("../all%20pictures/000001.jpg", "000001")]
+    image = kitti_object.frame("000001").image()
+    shown = read_picture(pictures / "000001.jpg")
+    assert shown.shape[1] == image.shape[1]
+    # The image stands above, with boxes; a JPEG's noise is far below theirs.
+    changed = np.abs(shown[: len(image)].astype(int) - image).max(2) > 100
+    assert 200 < changed.sum() < changed.size / 10
 
 
 def test_a_page_without_ap_says_why(tmp_path: Path, run) -> None:
@@ -310,6 +313,7 @@ def test_what_goes_wrong_is_one_line(
         (["--bands", "near"], "--bands near: write metres"),
         (["--data", tmp_path], "no KITTI data set"),
         (["--worst", "-1"], "--worst -1"),
+        (["--pictures", tmp_path / "pictures"], "--pictures needs --data"),
     ):
         status, _, errors = run(*given, *more)
         assert (status, errors.count("\n")) == (1, 1), errors

@@ -209,6 +209,15 @@ def test_the_slider_changes_the_frame(tab: Tab):
         assert shown == f"{index + 1} of {FRAMES}: {index / 10:.1f} s"
 
 
+def test_an_address_leads_to_a_frame(tab: Tab):
+    for title, index in (("0.2%20s", 2), ("0.0 s", 0), ("nowhere", 0)):
+        tab.run(
+            "new Promise((done) => { addEventListener('hashchange', done, { once: true });"
+            f"location.hash = '{title}'; }})"
+        )
+        assert tab.run(VISIBLE) == index
+
+
 def test_keys_leaf_through_and_space_plays_to_the_end(tab: Tab):
     for key, expected in (
         ("Home", 0), ("ArrowLeft", 0), ("ArrowRight", 1), ("End", 3), ("ArrowRight", 3), ("Home", 0)
