@@ -20,6 +20,7 @@ from kd3d_core.evaluation.depth import (
     model_depth,
     stored_depth,
 )
+from kd3d_core.evaluation.error_gains import ap_gains
 from kd3d_core.evaluation.error_kinds import explain
 from kd3d_core.evaluation.kitti_files import LabelledFrames, read_frames
 from kd3d_core.evaluation.kitti_rules import Strictness
@@ -169,6 +170,7 @@ def evaluate_run(
         found,
         break_down(truth, found, bands_m, iou),
         explain(truth, found, min_score, iou),
+        ap_gains(truth, found, iou),
         depth,
     )
 
