@@ -87,7 +87,8 @@ def test_a_table_of_models(data, tmp_path, measured, monkeypatch, capsys):
     rows = table(out)
     assert list(rows) == ["demo", "edge", "lite"]
     assert rows["demo"]["car 0.7"] == rows["demo"]["car 0.5"] == "2.50"
-    assert (rows["lite"]["car 0.7"], rows["lite"]["car 0.5"]) == ("0.00", "2.50")  # half a metre off
+    half_a_metre_off = rows["lite"]
+    assert (half_a_metre_off["car 0.7"], half_a_metre_off["car 0.5"]) == ("0.00", "2.50")
     assert (rows["demo"]["AbsRel"], rows["lite"]["AbsRel"]) == ("0.1000", "-")
     assert (rows["demo"]["ms"], rows["demo"]["M parameters"]) == ("110.0", "7.3")
     assert rows["edge"]["failure"] == "it was ended by SIGKILL"
