@@ -154,14 +154,14 @@ def with_random_weights(config: "ModelConfig") -> "ModelConfig":
     """The same model with weights that are drawn, so that none have to be there."""
     from dataclasses import replace
 
-    from kd3d_core.models.config import PseudoLidarModelConfig
+    from kd3d_core.models.config import PseudoLidarModelConfig, with_detector_weights
 
     if isinstance(config, PseudoLidarModelConfig):
         if config.depth.type == "auto":
             raise ConfigError("--random: a depth network of type auto comes with its weights alone")
         depth = replace(config.depth, weights="random", encoder_weights="random")
         config = replace(config, depth=depth)
-    return replace(config, detector=config.detector.with_weights("random"))
+    return with_detector_weights(config, "random")
 
 
 def _check_has_upstream(config: "ModelConfig") -> None:

@@ -20,6 +20,7 @@ from kd3d_core.evaluation.depth import (
     model_depth,
     stored_depth,
 )
+from kd3d_core.evaluation.error_gains import ap_gains
 from kd3d_core.evaluation.error_kinds import explain
 from kd3d_core.evaluation.kitti_files import LabelledFrames, read_frames
 from kd3d_core.evaluation.kitti_rules import Strictness
@@ -168,6 +169,7 @@ def _evaluate(
         found,
         break_down(truth, found, bands_m, iou),
         explain(truth, found, min_score, iou),
+        ap_gains(truth, found, iou),
         depth,
     )
 

@@ -10,6 +10,7 @@ from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.build import load_detector, random_detector, untrained_detector
 from kd3d_core.detectors.cmkd.student import CmkdDetector
 from kd3d_core.detectors.config import DetectorConfig
+from kd3d_core.detectors.mono3d.detector import make_mono3d
 from kd3d_core.devices import Precision, cast_weights, fixed_precision
 from kd3d_core.models.chain import CmkdModel, LidarModel, Model, PseudoLidarModel
 from kd3d_core.models.cloud import PseudoLidar
@@ -17,9 +18,11 @@ from kd3d_core.models.config import (
     CmkdModelConfig,
     LidarModelConfig,
     ModelConfig,
+    Mono3dModelConfig,
     PseudoLidarModelConfig,
     load_model_config,
 )
+from kd3d_core.models.mono3d import Mono3dModel
 from kd3d_core.weights import resolve
 
 
@@ -33,6 +36,11 @@ def make_model(config: ModelConfig, device: torch.device, precision: Precision =
 
     `WeightsError` says which command gets weights that are missing or don't fit.
     """
+    if isinstance(config, Mono3dModelConfig):
+        weights = config.detector.weights
+        file = None if weights == "random" else resolve(weights)
+        made = make_mono3d(config.detector, file, config.seed).to(device)
+        return Mono3dModel(config, made, precision)
     if isinstance(config, PseudoLidarModelConfig):
         chain = make_pseudo_lidar(config, device, precision)
         cast_weights(chain.network, chain.precision)

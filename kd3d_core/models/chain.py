@@ -7,6 +7,7 @@ goes through these stages, so that all of them see the same window, depth and cl
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -72,10 +73,10 @@ class Model(ABC):
     """How depth becomes points; models that read true points have none."""
 
     def __init__(
-        self, config: ModelConfig, detector: AnchorDetector, precision: FixedPrecision
+        self, config: ModelConfig, detector: torch.nn.Module, precision: FixedPrecision
     ) -> None:
         self.config = config
-        self.detector = detector
+        self.detector: Any = detector
         self.precision = precision
 
     @property

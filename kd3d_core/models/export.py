@@ -8,7 +8,12 @@ from safetensors.torch import save
 from kd3d_core.depth.model import DepthModel
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.files import write_whole
-from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig, save_model_config
+from kd3d_core.models.config import (
+    OwnModelConfig,
+    PseudoLidarModelConfig,
+    save_model_config,
+    with_detector_weights,
+)
 
 
 def export_depth(depth: DepthModel, model: PseudoLidarModelConfig, out: Path) -> None:
@@ -17,7 +22,7 @@ def export_depth(depth: DepthModel, model: PseudoLidarModelConfig, out: Path) ->
 
 
 def export_detector(
-    detector: AnchorDetector, model: ModelConfig, out: Path, depth: DepthModel | None = None
+    detector: AnchorDetector, model: OwnModelConfig, out: Path, depth: DepthModel | None = None
 ) -> None:
     """The network's tensors, `out/detector.safetensors`, and `out/model.yaml` that names it.
 
@@ -29,8 +34,7 @@ def export_detector(
     tensors = detector.network.state_dict()
     data = save({name: value.contiguous() for name, value in tensors.items()})
     write_whole(out / "detector.safetensors", data)
-    named = model.detector.with_weights("./detector.safetensors")
-    save_model_config(replace(model, detector=named), out / "model.yaml")
+    save_model_config(with_detector_weights(model, "./detector.safetensors"), out / "model.yaml")
 
 
 def _with_depth(

@@ -8,7 +8,12 @@ from safetensors.torch import save
 
 from kd3d_core.errors import ConfigError, WeightsError
 from kd3d_core.files import write_whole
-from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig, save_model_config
+from kd3d_core.models.config import (
+    ModelConfig,
+    PseudoLidarModelConfig,
+    save_model_config,
+    with_detector_weights,
+)
 from kd3d_core.weights import resolve
 from kd3d_core.weights.tensors import read_tensors
 
@@ -28,7 +33,7 @@ def pack_model(config: ModelConfig, out: Path, half: bool) -> int:
     if config.detector.weights != "random":
         source = resolve(config.detector.weights)
         size += _write_tensors(source, out / "detector.safetensors", half)
-        packed = replace(packed, detector=config.detector.with_weights("./detector.safetensors"))
+        packed = with_detector_weights(packed, "./detector.safetensors")
     if not size:
         raise ConfigError("the model has random weights: there is nothing to pack")
     save_model_config(packed, out / "model.yaml")
