@@ -79,6 +79,7 @@ setup(
             "kd3d-ablate = kd3d_core.cli.ablate:main",
             "kd3d-bag = kd3d_ros.bag:main",
             "kd3d-bench = kd3d_core.cli.bench:main",
+            "kd3d-compare = kd3d_core.cli.compare:main",
             "kd3d-demo = kd3d_ros.demo:main",
             "kd3d-detect = kd3d_core.cli.detect:main",
             "kd3d-doctor = kd3d_core.cli.doctor:main",

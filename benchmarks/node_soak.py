@@ -4,12 +4,11 @@
     scripts/with-env python benchmarks/node_soak.py --minutes 1 --detector-ms 500  # overload
     scripts/with-env python benchmarks/node_soak.py --minutes 1 --unwatched
 
-The node runs in a process of its own, with a detector that always takes the same time; this process
-is its camera, and an outside subscriber to its results. Both have the same clock. Needs Jazzy or
-later, which tell when DDS had a message.
+The node runs in a process of its own, tracking, with a detector that always takes the same time;
+this process is its camera, and an outside subscriber to its points, boxes and markers. Both have
+the same clock. Needs Jazzy or later, which tell when DDS had a message.
 """
 
-import json
 import os
 import signal
 import statistics
@@ -24,9 +23,10 @@ from node_messages import HEIGHT, WIDTH, SteadyDetector, camera_messages
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Float64
 from vision_msgs.msg import Detection3DArray
+from visualization_msgs.msg import MarkerArray
 
 from kd3d_core.cli.app import run
 from kd3d_core.errors import Kd3dError
@@ -43,7 +43,7 @@ def node_soak(
     rate: float = 30.0,
     detector_ms: float = 5.0,
     unwatched: bool = False,
-    json_file: Path | None = None,
+    csv: Path | None = None,
     plot: Path | None = None,
 ) -> None:
     """Send images to the node, and watch it.
@@ -53,7 +53,7 @@ def node_soak(
         rate: images per second.
         detector_ms: time that the detector takes for an image.
         unwatched: subscribe to no result.
-        json_file: write all samples to this file.
+        csv: write the memory over time to this file.
         plot: write a picture of the memory to this file.
     """
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
@@ -67,8 +67,9 @@ def node_soak(
     print(f"{minutes:g} min, {WIDTH} x {HEIGHT} at {rate:g} Hz, detector {detector_ms:g} ms")
     for line in seen.lines(1e3 / rate):
         print(line)
-    if json_file is not None:
-        write_whole(json_file, (json.dumps(vars(seen)) + "\n").encode())
+    if csv is not None:
+        rows = [f"{seconds:.1f},{memory:.2f}\n" for seconds, memory in seen.memory_mb]
+        write_whole(csv, "".join(["seconds,memory_mb\n", *rows]).encode())
     if plot is not None:
         _plot(seen, plot)
 
@@ -129,6 +130,8 @@ class _Probe(Node):
         if not watched:
             return
         self.create_subscription(Detection3DArray, "kd3d_detector/detections", self._on_boxes, 10)
+        for kind, topic in ((PointCloud2, "points"), (MarkerArray, "markers")):
+            self.create_subscription(kind, f"kd3d_detector/{topic}", lambda _: None, 10)
         for name, into in (
             ("pipeline_latency_ms", seen.latency_ms),
             ("processing_time_ms", seen.processing_ms),
@@ -215,7 +218,8 @@ def _plot(seen: Seen, path: Path) -> None:
 
 def _run_node(detector_ms: str) -> int:
     detector = SteadyDetector(20_000, 20, 1e-3 * float(detector_ms))
-    return main([sys.argv[0]], lambda: DetectorNode(lambda *_: detector))
+    arguments = [sys.argv[0], "--ros-args", "-p", "tracking:=true"]
+    return main(arguments, lambda: DetectorNode(lambda *_: detector))
 
 
 if __name__ == "__main__":

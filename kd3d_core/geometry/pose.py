@@ -9,6 +9,8 @@ from kd3d_core.errors import CalibrationError
 
 # A quaternion whose norm is between these is normalised; others must be something else.
 _NORMS = (0.01, 100.0)
+# Metres; nothing on Earth is farther, and what is doesn't fit into the float32 of a point cloud.
+_FARTHEST = 1e9
 # How far a rotation matrix may be from orthonormal: the numbers of calibrations are rounded.
 _TOLERANCE = 0.01
 
@@ -20,14 +22,16 @@ def matrix_from_pose(translation: Sequence[float], quaternion: Sequence[float]) 
     [[0.0, -1.0, 0.0, 1.0], [1.0, 0.0, 0.0, 2.0], [0.0, 0.0, 1.0, 3.0], [0.0, 0.0, 0.0, 1.0]]
 
     Args:
-        translation: x, y, z, metres.
+        translation: x, y, z, metres; `CalibrationError` if one is beyond a million kilometres.
         quaternion: x, y, z, w, which need not be normalised; `CalibrationError` if its norm is
             below 0.01 or above 100, so that it is not a rotation.
     """
     move, turn = np.array(translation, np.float64), np.array(quaternion, np.float64)
-    norm = float(np.linalg.norm(turn))
+    norm = math.hypot(*turn)
     if not (np.isfinite(move).all() and np.isfinite(turn).all()):
         reason = "has values that are not finite"
+    elif np.abs(move).max() > _FARTHEST:
+        reason = "is farther than a million kilometres"
     elif not _NORMS[0] <= norm <= _NORMS[1]:
         reason = f"has a quaternion with norm {norm:.3g} instead of 1"
     else:

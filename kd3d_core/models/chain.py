@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.cmkd.image_side import STRIDE
+from kd3d_core.detectors.cmkd.encoders import STRIDE
 from kd3d_core.detectors.cmkd.student import CmkdDetector
 from kd3d_core.detectors.decode import BoxSlots
 from kd3d_core.devices import FixedPrecision, autocast
@@ -229,7 +229,7 @@ class CmkdModel(Model):
         window = self._window.window(camera)
         seen = window.extract(image)
         with autocast(self.precision, image.device):
-            _, logits = self.detector.network["image_side"](seen)
+            _, logits = self.detector.image_side(seen)
         return self._expected(logits.softmax(1)), seen, window
 
     def answer(self, frame: ModelInput) -> ModelOutput:

@@ -159,11 +159,16 @@ def start_fake_node(
 
 def start_program(name: str, *arguments: str, profile: bool = True) -> "subprocess.Popen[str]":
     """A program beside this file in a process of its own, without a Fast DDS profile if wanted."""
+    return start_python(str(Path(__file__).with_name(name)), *arguments, profile=profile)
+
+
+def start_python(*arguments: str, profile: bool = True) -> "subprocess.Popen[str]":
+    """Python in a process of its own, without a Fast DDS profile if wanted."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     if not profile:
         environment |= {"FASTDDS_DEFAULT_PROFILES_FILE": ""}
     return subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name(name)), *arguments],
+        [sys.executable, *arguments],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.PIPE,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -18,6 +19,7 @@ from node_helpers import (
     image_message,
     start_fake_node,
     start_program,
+    start_python,
 )
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
@@ -126,6 +128,39 @@ def test_a_camera_info_that_was_latched_before_is_seen(camera: Camera) -> None:
         spinner.until("the node subscribes", camera.is_connected)
         camera.images.publish(image_message())
         spinner.until("boxes", lambda: camera.detections)
+
+
+@pytest.mark.slow
+def test_a_killed_node_is_back_within_seconds(camera: Camera) -> None:
+    """The demo model, killed in the middle of its work while camera and subscribers go on.
+
+    What counts is the node's own work, as others may have the machine's time; `-s` shows both.
+    """
+
+    def publish() -> None:
+        image = image_message(np.full((375, 1242, 3), 128, np.uint8))
+        image.header.stamp = camera.get_clock().now().to_msg()
+        camera.infos.publish(camera_info(1242, 375, focal=721.5))
+        camera.images.publish(image)
+
+    def work_and_be_killed() -> None:
+        node = start_python("-m", "kd3d_ros.detector_node", "--ros-args", "-p", "model:=demo")
+        try:
+            began = time.monotonic()
+            camera.points.clear()
+            spinner.until("a result", lambda: camera.points, 60)
+            spent_s = sum(map(int, Path(f"/proc/{node.pid}/stat").read_text().split()[13:15]))
+            spent_s /= os.sysconf("SC_CLK_TCK")
+            print(f"\n{time.monotonic() - began:.1f} s to a result, {spent_s:.1f} s of a core")
+            assert spent_s < 10
+        finally:
+            node.kill()
+            node.communicate()
+
+    camera.create_timer(0.1, publish)
+    with Spinner(camera) as spinner:
+        work_and_be_killed()
+        work_and_be_killed()
 
 
 @contextmanager

@@ -57,6 +57,8 @@ def test_an_optical_frame() -> None:
         ((0, 0, 0), (0, 0, 0, 0), "norm 0 instead of 1"),
         ((0, 0, 0), (0, 0, 0.001, 0.001), r"norm 0\.00141 instead of 1"),
         ((0, 0, 0), (0, 0, 0, 180), "norm 180 instead of 1"),
+        ((0, 0, 0), (0, 0, 0, 1e300), r"norm 1e\+300 instead of 1"),
+        ((0, -1e300, 0), UNIT, "farther than a million kilometres"),
     ],
 )
 def test_no_pose(

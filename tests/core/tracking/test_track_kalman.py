@@ -75,3 +75,10 @@ def test_noise_lies_along_the_line_of_sight():
     along, across = np.array([0.6, 0.8]), np.array([-0.8, 0.6])
     np.testing.assert_allclose(along @ ground @ along, 0.1**2 + 5.0**2)
     np.testing.assert_allclose(across @ ground @ across, 0.1**2)
+
+
+def test_range_that_is_not_known_leaves_heights_alone():
+    """A box far below the detector: it stands on the ground, whatever its range."""
+    boxes = np.array([[30.0, 40.0, -12.0, 4, 2, 2, 0]])
+    noise = box_noise(boxes, DETECTOR, TrackerConfig(position_noise=0.1, depth_noise=0.1))
+    np.testing.assert_allclose(noise[0, 2, :3], [0, 0, 0.1**2], atol=1e-12)

@@ -50,6 +50,21 @@ def test_a_track_is_confirmed_by_detections_over_some_time():
     assert counts == [0, 0, 0, 0, 0, 1, 1]  # at 30 Hz, two frames more tell little
 
 
+def test_time_alone_confirms_no_track():
+    drive = Drive()
+    drive.step([])
+    assert [len(drive.step([car(20)], after_ns=2 * TENTH)) for _ in range(3)] == [0, 0, 1]
+
+
+def test_what_was_seen_once_is_soon_forgotten():
+    drive = Drive()
+    drive.step([])
+    drive.step([car(20)])
+    for _ in range(3):  # a confirmed one would be kept that long
+        drive.step([])
+    assert [len(drive.step([car(20)])) for _ in range(3)] == [0, 0, 1]
+
+
 def test_objects_of_the_first_frame_count_at_once():
     drive = Drive()
     assert drive.step([car(20), car(40)]).ids.tolist() == [1, 2]
@@ -116,8 +131,10 @@ def test_poses_hold_standing_objects_through_a_sharp_turn():
 
 def test_velocities_are_along_the_axes_of_the_turned_detector():
     drive = Drive()
-    for step in range(20):  # it stands and looks along the world's y; a car drives along that
-        tracks = drive.step([car(20 + step)], pose(yaw=np.pi / 2))
+    for step in range(20):  # it turns until it looks along the world's y, as a car drives
+        yaw = np.pi / 2 * min(step, 10) / 10
+        x, y = np.array([0, 20 + step]) @ pose(yaw=yaw)[:2, :2]
+        tracks = drive.step([car(x, y)], pose(yaw=yaw))
     np.testing.assert_allclose(tracks.velocities[0], [10, 0, 0], atol=0.3)
 
 
@@ -144,6 +161,8 @@ def test_dropped_frames_count_by_their_time_but_are_no_misses():
     tracks = drive.step([car(29 + 15)], after_ns=15 * TENTH)
     assert tracks.ids.tolist() == [1]  # 1.5 s later: longer than it may be missed
     np.testing.assert_allclose(tracks.velocities[0, 0], 10, atol=0.5)
+    assert len(drive.step([], after_ns=10 * TENTH)) == 0  # a single miss, however late
+    assert drive.step([car(44 + 11)]).ids.tolist() == [1]
 
 
 def test_irregular_stamps_give_the_right_velocity():
@@ -214,6 +233,23 @@ def test_a_pose_that_jumps_begins_anew():
     assert "jumps by 5 m" in drive.said[0]
 
 
+def test_a_fast_drive_is_no_jump():
+    drive = Drive()
+    tracks = [drive.step([car(60 - 3 * step)], pose(x=3 * step)) for step in range(5)]
+    assert [each.ids.tolist() for each in tracks] == [[1]] * 5
+    assert not drive.said
+
+
+def test_without_poses_faster_objects_are_expected():
+    """Two frames of one that comes at 40 m/s: as near traffic seems to, but nothing over ground."""
+    seen = []
+    for world_from_detector in (None, pose()):
+        drive = Drive()
+        drive.step([car(60)], world_from_detector)
+        seen.append(drive.step([car(40)], world_from_detector, after_ns=5 * TENTH).ids.tolist())
+    assert seen == [[1], []]
+
+
 def test_a_pose_that_is_none_is_refused():
     with pytest.raises(CalibrationError, match="not a pose"):
         Drive().step([car(20)], 2 * np.eye(4))
@@ -233,6 +269,13 @@ def test_a_wrong_first_heading_is_corrected():
     for step in range(5):
         tracks = drive.step([car(20, yaw=0.1 + (np.pi if step == 0 else 0))])
     np.testing.assert_allclose(tracks.boxes[0, 6], 0.1, atol=0.02)
+
+
+def test_a_long_known_heading_can_still_be_outvoted():
+    drive = Drive()
+    for step in range(30):
+        tracks = drive.step([car(20, yaw=0.1 + (np.pi if step >= 23 else 0))])
+    np.testing.assert_allclose(tracks.boxes[0, 6], 0.1 - np.pi, atol=0.02)
 
 
 def test_headings_around_half_a_turn_wrap():
