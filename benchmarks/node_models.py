@@ -21,18 +21,19 @@ def node_models(rounds: int = 20, models: list[str] = ["demo", "streets"]) -> No
         models: their names, taken in turn.
     """
     rows = [("round", "model", "loaded, MB", "forgotten, MB")]
-    with rclpy.init():
-        node = DetectorNode(parameter_overrides=[Parameter("autostart", value=False)])
-        for number in range(rounds):
-            model = models[number % len(models)]
-            node.set_parameters([Parameter("model", value=model)])
-            node.trigger_configure()
-            node.trigger_activate()
-            loaded = _memory_mb()
-            node.trigger_deactivate()
-            node.trigger_cleanup()
-            rows.append((str(number + 1), model, f"{loaded:.0f}", f"{_memory_mb():.0f}"))
-        node.finish()
+    rclpy.init()
+    node = DetectorNode(parameter_overrides=[Parameter("autostart", value=False)])
+    for number in range(rounds):
+        model = models[number % len(models)]
+        node.set_parameters([Parameter("model", value=model)])
+        node.trigger_configure()
+        node.trigger_activate()
+        loaded = _memory_mb()
+        node.trigger_deactivate()
+        node.trigger_cleanup()
+        rows.append((str(number + 1), model, f"{loaded:.0f}", f"{_memory_mb():.0f}"))
+    node.finish()
+    rclpy.shutdown()
     print_table(rows)
 
 
