@@ -3,10 +3,12 @@
 #   PYTHON=python3.12   the interpreter to make .venv with (3.10 to 3.12; python3)
 #   VENV=.venv          where to make it
 #   ARGS="-k camera"    more arguments for pytest or kd3d-demo
+#   WORKERS=2           processes that share the tests, of about 2 GB each (0: none besides pytest)
 #   KD3D_ROS=wheels     use the ROS wheels of PyPI although this machine has ROS
 
 VENV ?= .venv
 ARGS ?=
+WORKERS ?= 2
 export PYTHON VENV KD3D_ROS
 
 .DEFAULT_GOAL := help
@@ -25,7 +27,8 @@ journey: env  ## from a rendered bag of another rig to a detector for its camera
 	PYTHON=$(VENV)/bin/python scripts/with-env scripts/journey
 
 test: env  ## run the tests, except for the slow ones
-	scripts/with-env $(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 scripts/with-env $(VENV)/bin/python -m pytest -m "not slow" \
+	  -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-all: env  ## run all tests
 	scripts/with-env $(VENV)/bin/python -m pytest $(ARGS)

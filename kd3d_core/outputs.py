@@ -48,7 +48,11 @@ class FrameTimes:
 
 
 FRAME_OUTPUTS: tuple[Output[FrameResult], ...] = (
-    Output("~/points", PointCloud.ros_type, lambda result: encode(result.cloud)),
+    Output(
+        "~/points",
+        PointCloud.ros_type,
+        lambda result: encode(result.cloud) if result.detections.has_points else None,
+    ),
     Output("~/detections", ObjectBoxes.ros_type, lambda result: encode(result.found)),
     Output("~/markers", MARKER_ARRAY, lambda result: encode_markers(result.found, class_color)),
 )

@@ -1,7 +1,8 @@
 """`kd3d-demo`: the main job from end to end, each part in a process of its own over DDS.
 
-A rendered drive or a KITTI sequence becomes a bag; the detector node starts; the bag is played; the
-results are recorded to a second bag; and what was recorded becomes pictures, a summary and a page.
+A rendered drive, a KITTI sequence or a video becomes a bag; the detector node starts; the bag is
+played; the results are recorded to a second bag; and what was recorded becomes pictures, a summary
+and a page.
 """
 
 import json
@@ -12,10 +13,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kd3d_core.cli.app import exit_on_sigterm, run
 from kd3d_core.errors import Kd3dError
 from kd3d_ros.processes import Process, running, stop_without
+
+if TYPE_CHECKING:
+    from kd3d_ros.demo_input import Drive
 
 _NODE = "kd3d_detector"
 _START_LIMIT_S = 300.0
@@ -25,6 +30,9 @@ _DRAIN_LIMIT_S = 60.0
 def demo(
     *,
     data: Path | None = None,
+    video: Path | None = None,
+    hfov: float | None = None,
+    camera_height: float | None = None,
     out: Path = Path("out/demo"),
     model: str = "demo",
     device: str = "auto",
@@ -36,39 +44,41 @@ def demo(
 
     Args:
         data: sequence in KITTI's layout; default: a drive that is rendered and kept in OUT/drive.
+        video: video file to play instead.
+        hfov: field of view over the video's width, degrees; default: a guess, which pictures and
+            page say.
+        camera_height: metres over the ground of the video's camera; default: 1.65.
         out: folder for bags, pictures, logs, summary.json and report.html.
         model: a name in config/models or weights, or a YAML file.
         device: auto, cpu, cuda or cuda:N.
         speed: of playing; 1 is real time. The default lets a CPU keep up: images that come while
             the detector is busy are dropped, but for the newest.
-        rate: frames per second of the bag.
+        rate: frames per second of the bag; a video has its own.
         frames: range of the frames, as a:b, counted from 0 and without b.
     """
-    from kd3d_core.data.kitti_bag import write_kitti_bag
     from kd3d_core.models.card import caveat
     from kd3d_core.models.config import load_model_config
     from kd3d_core.outputs import FRAME_OUTPUTS
     from kd3d_ros import demo_input, demo_results
     from kd3d_ros.demo_recording import read_results
 
-    for name, value in (("speed", speed), ("rate", rate)):
-        if not 0 < value < 1e6:
+    for name, value in (("speed", speed), ("rate", rate), ("camera-height", camera_height)):
+        if value is not None and not 0 < value < 1e6:
             raise Kd3dError(f"--{name} {value:g}: give a number above 0")
+    if data is not None and video is not None:
+        raise Kd3dError("give --data or --video, not both")
+    if video is None and (hfov, camera_height) != (None, None):
+        raise Kd3dError("--hfov and --camera-height are of a --video; other drives are calibrated")
+    opened = None
+    if video is not None:
+        opened = demo_input.open_video(video, hfov, camera_height, frames)
     config = load_model_config(model)  # a wrong name should not wait for the drive
     out.mkdir(parents=True, exist_ok=True)
     # A domain of its own: no other node of this network takes part. Up to 101 the ports are safe.
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
-    if data is None:
-        print(f"1/4 rendering a drive, about a second per frame; kept in {out / 'drive'}")
-        dataset = demo_input.rendered_drive(out / "drive", frames)
-    else:
-        print(f"1/4 reading {data}")
-        dataset = demo_input.kitti_sequence(data, frames)
-    drive, note = demo_input.describe(dataset)
-    write_kitti_bag(dataset, out / "input", rate, overwrite=True)
-
+    drive = opened.write(out / "input") if opened else _written(data, out, frames, rate)
     print(f"2/4 starting the detector node with the model {model}")
     record = ["record", *(f"{row.topic(_NODE)}:{row.ros_type}" for row in FRAME_OUTPUTS)]
     record += ["--out", str(out / "output"), "--overwrite"]
@@ -78,8 +88,8 @@ def demo(
         running("node", _node_command(model, device), out / "node.log") as node,
     ):
         _wait_until_recording(recorder, node)
-        seconds = len(dataset) / rate / speed
-        print(f"3/4 playing {len(dataset)} frames over DDS, {seconds:.0f} s at speed {speed:g}")
+        seconds = drive.frames / drive.rate_hz / speed
+        print(f"3/4 playing {drive.frames} frames over DDS, {seconds:.0f} s at speed {speed:g}")
         sent = _play(out / "input", speed, node)
         counters, values = _drain(len(sent), node)
 
@@ -89,9 +99,7 @@ def demo(
     weights = {**config.weights, "trained": trained, "trained_on": card.trained_on}
     doubt = caveat(trained, card)
     rules = demo_results.rules_for(card)
-    played = demo_results.Played(
-        drive, note, model, rate, speed, sent, counters, weights, rules, doubt
-    )
+    played = demo_results.Played(drive, model, speed, sent, counters, weights, rules, doubt)
     drawn = demo_results.draw(out, read_results(out / "output", _NODE), played)
     summary = demo_results.summarize(drawn, played)
     text = json.dumps(summary, indent=2)
@@ -99,8 +107,22 @@ def demo(
     demo_results.write_page(out / "report.html", drawn, played, summary)
     print(f"{text}\n{len(drawn)} pictures in {out / 'frames'}, summary in {out / 'summary.json'}")
     print(f"to leaf through in a browser: {out / 'report.html'}")
-    for warning in filter(None, (doubt and doubt.text, values["camera"])):
-        print(warning)
+    said = (doubt.text if doubt else "", values["camera"], drive.doubt, *drive.camera)
+    for line in filter(None, said):
+        print(line)
+
+
+def _written(data: Path | None, out: Path, frames: str, rate_hz: float) -> "Drive":
+    """A bag of a sequence, or of the drive that is rendered."""
+    from kd3d_ros import demo_input
+
+    if data is not None:
+        print(f"1/4 reading {data}")
+        dataset = demo_input.kitti_sequence(data, frames)
+    else:
+        print(f"1/4 rendering a drive, about a second per frame; kept in {out / 'drive'}")
+        dataset = demo_input.rendered_drive(out / "drive", frames)
+    return demo_input.write_dataset(dataset, out / "input", rate_hz)
 
 
 @contextmanager
@@ -224,12 +246,14 @@ def main() -> int:
             prog="kd3d-demo",
             description=(
                 "Play a drive through the detector node, over DDS, compare what it finds with the "
-                "labels, and draw it. Without --data the drive is rendered: no data is needed."
+                "labels, and draw it. The drive is rendered, so that no data is needed, or it is a "
+                "sequence in KITTI's layout or a video."
             ),
             examples=[
                 "kd3d-demo",
                 "kd3d-demo --device cuda --speed 1",
                 "kd3d-demo --data ~/kitti/tracking_0001 --frames 0:10 --out out/short",
+                "kd3d-demo --video dashcam.mp4 --hfov 78 --frames 0:100 --out out/dashcam",
                 "kd3d-demo --model runs/kitti_lite_pseudo/model.yaml --out out/mine",
             ],
         )

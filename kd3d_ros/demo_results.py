@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from kd3d_core.errors import Kd3dError
 from kd3d_core.evaluation.precision import ClassScore, MatchRules, precision_recall
 from kd3d_core.models.card import Caveat, ModelCard
 from kd3d_core.visual.frame import Scene, draw_frame
-from kd3d_core.visual.report import DriveFrame, drive_frame, write_report
+from kd3d_core.visual.report import MOST_SHOWN, DriveFrame, drive_frame, write_report
+from kd3d_ros.demo_input import Drive
 from kd3d_ros.demo_recording import Results, recorded_frames
 
 
@@ -27,10 +28,8 @@ class Played:
     """What is known of a finished run.
 
     Attributes:
-        drive: what was played, in a few words.
-        note: what to know of numbers that come from it.
+        drive: what was played.
         model: name or file of the model.
-        rate_hz: frames per second of the bag.
         speed: of playing; 1 is real time.
         sent: when each image was sent, by its header stamp, both in nanoseconds.
         counters: the node's, by name: how many images it received, and what became of them.
@@ -39,10 +38,8 @@ class Played:
         caveat: what to say beside the answers; None if nothing speaks against them.
     """
 
-    drive: str
-    note: str
+    drive: Drive
     model: str
-    rate_hz: float
     speed: float
     sent: dict[int, int]
     counters: dict[str, int]
@@ -66,16 +63,21 @@ def draw(out: Path, results: dict[int, Results], played: Played) -> list[DriveFr
     folder.mkdir(exist_ok=True)
     for old in folder.glob("*.png"):
         old.unlink()
-    frames = []
+    frames: list[DriveFrame] = []
     doubt = played.caveat.short if played.caveat else ""
+    every = 1 + (len(results) - 1) // MOST_SHOWN
     for seconds, frame, result in recorded_frames(out / "input", results):
         title = f"{seconds:.1f} s"
-        scene = Scene(frame.image, frame.camera, result.points, result.found, frame.truth, doubt)
+        scene = Scene(
+            frame.image, frame.camera, result.points, result.found, frame.truth, doubt,
+            played.drive.camera,
+        )  # fmt: skip
         picture = draw_frame(scene, title)
         if not cv2.imwrite(str(folder / f"{frame.stamp_ns}.png"), picture[..., ::-1]):
             raise Kd3dError(f"{folder} can't be written: is the disk full?")
         latency_ms = played.latency_ms(frame.stamp_ns, result)
-        frames.append(drive_frame(title, scene, latency_ms))
+        shown = drive_frame(title, scene, latency_ms)
+        frames.append(shown if len(frames) % every == 0 else replace(shown, shown=None))
     return frames
 
 
@@ -91,7 +93,7 @@ def summarize(frames: Sequence[DriveFrame], played: Played) -> dict[str, Any]:
     names = Counter(name for frame in frames for name in frame.found.names)
     return {
         "model": played.model,
-        "drive": played.drive,
+        "drive": played.drive.name,
         "frames_sent": len(played.sent),
         "frames_processed": counters["processed"],
         "frames_dropped": counters["dropped"],
@@ -112,20 +114,21 @@ def write_page(
     path: Path, frames: Sequence[DriveFrame], played: Played, summary: dict[str, Any]
 ) -> None:
     """Write the report."""
+    warnings = (played.caveat.text if played.caveat else "", played.drive.doubt)
     median = summary["latency_ms"]["median"]
     write_report(
         path,
-        f"kd3d: model {played.model} on {played.drive}",
+        f"kd3d: model {played.model} on {played.drive.name}",
         frames,
         lead=(
-            f"{len(played.sent)} images, {played.rate_hz:g} per second of the drive, played "
+            f"{len(played.sent)} images, {played.drive.rate_hz:g} per second of the drive, played "
             f"{_pace(played)} over DDS to the detector node; what it published was recorded and "
             "drawn."
         ),
         facts={
             "model": played.model,
             "trained on": played.weights["trained_on"],
-            "drive": played.drive,
+            "drive": played.drive.name,
             "images sent": str(summary["frames_sent"]),
             "processed": str(summary["frames_processed"]),
             "dropped": str(summary["frames_dropped"]),
@@ -134,8 +137,8 @@ def write_page(
             "lost": str(summary["frames_lost"]),
             "median latency": "-" if median is None else f"{median:.0f} ms",
         },
-        warning=f"{played.caveat.text}." if played.caveat else "",
-        rate_hz=played.rate_hz,
+        warning=" ".join(f"{text}." for text in warnings if text),
+        rate_hz=played.drive.rate_hz,
         rules=played.rules,
         latency="From sending an image to the record of its boxes, each in a process of its own.",
         notes=[
@@ -143,7 +146,7 @@ def write_page(
             "Rejected ones it could not use, at failed ones it raised an error (node.log says "
             "why), and lost ones never reached it. Only processed frames are shown and judged: in "
             "others nothing counts as found or as missed.",
-            played.note,
+            *filter(None, (*played.drive.camera, played.drive.note)),
         ],
     )
 

@@ -18,6 +18,7 @@ from kd3d_core.depth.stock import StockGlpn
 from kd3d_core.detectors.upstream.inference import UpstreamLite
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.models.chain import Model, PseudoLidarModel
+from kd3d_core.models.config import own_model
 
 Sizes = Literal["same", "published"]
 """`same`: the user cuts images to the windows of our networks himself. `published`: what the
@@ -46,7 +47,7 @@ class UpstreamChain:
         """For a model of GLPN and `lite`."""
         depth = model.pseudo_lidar.network
         assert isinstance(depth, DepthModel)
-        window = model.config.detector.window
+        window = own_model(model.config, "the model").detector.window
         self._window = window if sizes == "same" else None
         self._settings = model.pseudo_lidar.settings
         self._depth = StockGlpn(depth, device)

@@ -10,7 +10,7 @@ from kd3d_core.devices import Precision
 from kd3d_core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from kd3d_core.models.config import ModelConfig
+    from kd3d_core.models.config import LidarModelConfig, ModelConfig, OwnModelConfig
     from kd3d_core.offline.pseudo_labels import Outcome
 
 
@@ -44,12 +44,13 @@ def pseudo_label(
 
     from kd3d_core.data.kitti import KittiDataset
     from kd3d_core.files import locked
-    from kd3d_core.models.config import load_model_config
+    from kd3d_core.models.config import load_model_config, own_model
     from kd3d_core.weights import resolve
 
     config = load_model_config(model)
     dataset = KittiDataset(root)
-    config = _reading(config, points)
+    if points == "lidar":
+        config = _on_lidar(own_model(config, model))
     _check_weights(config, model)
     for weights in config.weights.values():
         resolve(weights)
@@ -87,12 +88,10 @@ def pseudo_label(
     return 1 if outcome.bad else 0
 
 
-def _reading(config: "ModelConfig", points: str) -> "ModelConfig":
-    """The model with its detector on what `points` says."""
+def _on_lidar(config: "OwnModelConfig") -> "LidarModelConfig":
+    """The model's detector on true points."""
     from kd3d_core.models.config import LidarModelConfig
 
-    if points == "model" or config.type == "lidar":
-        return config
     return LidarModelConfig(config.detector, config.seed, config.card)
 
 

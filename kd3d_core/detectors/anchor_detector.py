@@ -120,6 +120,14 @@ class AnchorDetector(nn.Module, ABC):
             if hasattr(part, "init_weights"):
                 part.init_weights()
 
+    def start_image_side(self, weights: str) -> None:
+        """Fill what reads the image with published weights; see `ImageSideConfig`.
+
+        Raises:
+            WeightsError: they aren't here, or are of another network.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def bev_input(self, frames: DetectorInput) -> BevInput:
         """The bird's-eye view that the backbone reads."""
@@ -165,8 +173,7 @@ class AnchorDetector(nn.Module, ABC):
 
     def head_maps(self, features: Sequence[torch.Tensor]) -> HeadMaps:
         """What the head says about the neck's features."""
-        (feature,) = features
-        return HeadMaps(*self.head(feature))
+        return HeadMaps(*self.head(*features))
 
     def boxes(self, maps: HeadMaps) -> BoxSlots:
         """The boxes that the head's maps stand for."""

@@ -8,7 +8,6 @@ import torch
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.checkpoint import load_tensors
 from kd3d_core.detectors.cmkd.assistant import cmkd_assistant_lite, cmkd_assistant_tiny
-from kd3d_core.detectors.cmkd.start import start_image_side
 from kd3d_core.detectors.cmkd.student import cmkd_kitti, cmkd_lite, cmkd_tiny
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.detectors.edge import edge
@@ -65,9 +64,8 @@ def untrained_detector(config: DetectorConfig, seed: int) -> AnchorDetector:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         detector.init_weights()
-    if config.type in _WITH_IMAGE_SIDE:
-        name = "img_backbone" if config.type == "edge" else "image_side"
-        start_image_side(detector.network[name], config.used_image_side)
+    if config.type in _WITH_IMAGE_SIDE and config.used_image_side.weights != "random":
+        detector.start_image_side(config.used_image_side.weights)
     return detector
 
 

@@ -13,6 +13,7 @@ from kd3d_core.detectors.config import DecodeConfig, Range
 from kd3d_core.detectors.fusion import FusionSizes, ImageFeatures, VoxelFeatureEncoder
 from kd3d_core.detectors.head import AnchorHead
 from kd3d_core.detectors.image import FPN, ResNet
+from kd3d_core.detectors.published import fill_efficientnet
 from kd3d_core.detectors.second import KITTI_ANCHORS, KITTI_RANGE
 from kd3d_core.detectors.sparse import SparseEncoder
 from kd3d_core.detectors.voxels import VoxelGrid, assign_dense, assign_sparse, checked_grid
@@ -74,6 +75,11 @@ class FusionDetector(AnchorDetector):
         shape = (1, 3, 1, 1)
         self.register_buffer("image_mean", torch.tensor(normalization.mean).view(shape), False)
         self.register_buffer("image_std", torch.tensor(normalization.std).view(shape), False)
+
+    def start_image_side(self, weights: str) -> None:
+        backbone = self.network["img_backbone"]
+        assert isinstance(backbone, EfficientNetLite0), "the others have no image_side to configure"
+        fill_efficientnet(backbone, weights)
 
     def image_features(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Feature pyramid of RGB images, 0 to 255."""

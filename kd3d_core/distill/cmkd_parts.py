@@ -5,7 +5,7 @@ from torch.nn import functional
 
 from kd3d_core.depth.objects import measured_objects
 from kd3d_core.detectors.cmkd.bins import UNKNOWN
-from kd3d_core.detectors.cmkd.image_side import STRIDE
+from kd3d_core.detectors.cmkd.encoders import STRIDE
 from kd3d_core.detectors.cmkd.student import CmkdDetector
 from kd3d_core.detectors.decode import per_anchor
 from kd3d_core.distill.cmkd_config import BinsConfig, ResponseConfig

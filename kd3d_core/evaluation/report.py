@@ -1,6 +1,6 @@
 """Strengths and weaknesses of a detector: AP by distance and occlusion, kinds of errors, depth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -72,6 +72,7 @@ class Run:
         detections: of each frame.
         breakdown: AP as a whole and in parts.
         errors: kinds of its errors, from the evaluation's `min_score` on.
+        gains: what correcting them would add, see `error_gains.ap_gains`.
         depth: errors of its depth maps, if there are any.
     """
 
@@ -79,6 +80,7 @@ class Run:
     detections: Sequence[Sequence[Label]]
     breakdown: Breakdown
     errors: ErrorKinds
+    gains: Mapping[str, Mapping[str, float]]
     depth: DepthReport | None = None
 
 

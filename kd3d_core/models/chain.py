@@ -7,11 +7,12 @@ goes through these stages, so that all of them see the same window, depth and cl
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from kd3d_core.detectors.anchor_detector import AnchorDetector
-from kd3d_core.detectors.cmkd.image_side import STRIDE
+from kd3d_core.detectors.cmkd.encoders import STRIDE
 from kd3d_core.detectors.cmkd.student import CmkdDetector
 from kd3d_core.detectors.decode import BoxSlots
 from kd3d_core.devices import FixedPrecision, autocast
@@ -21,6 +22,7 @@ from kd3d_core.geometry.window import ImageWindow, WindowConfig
 from kd3d_core.models.cloud import Mark, PseudoLidar
 from kd3d_core.models.config import (
     CmkdModelConfig,
+    ExportableConfig,
     LidarModelConfig,
     ModelConfig,
     PseudoLidarConfig,
@@ -72,10 +74,10 @@ class Model(ABC):
     """How depth becomes points; models that read true points have none."""
 
     def __init__(
-        self, config: ModelConfig, detector: AnchorDetector, precision: FixedPrecision
+        self, config: ModelConfig, detector: torch.nn.Module, precision: FixedPrecision
     ) -> None:
         self.config = config
-        self.detector = detector
+        self.detector: Any = detector
         self.precision = precision
 
     @property
@@ -124,6 +126,11 @@ class Model(ABC):
         return self.detector.boxes(maps)
 
 
+def _engine_of(config: ModelConfig) -> str:
+    engine = config.engine if isinstance(config, ExportableConfig) else None
+    return "" if engine is None else f", {engine.description}"
+
+
 class PseudoLidarModel(Model):
     """Method A: a detector on an image and the pseudo-LiDAR of its depth."""
 
@@ -150,7 +157,7 @@ class PseudoLidarModel(Model):
     @property
     def description(self) -> str:
         depth, detector = self.config.weights.values()
-        return f"depth {depth}, {self.config.detector.type} {detector}"
+        return f"depth {depth}, {self.config.detector.type} {detector}{_engine_of(self.config)}"
 
     def answer(self, frame: ModelInput) -> ModelOutput:
         image, camera, mark = frame.image, frame.camera, frame.mark
@@ -212,7 +219,8 @@ class CmkdModel(Model):
 
     @property
     def description(self) -> str:
-        return f"{self.config.detector.type} {self.config.detector.weights}"
+        detector = self.config.detector
+        return f"{detector.type} {detector.weights}{_engine_of(self.config)}"
 
     def depth(
         self, image: torch.Tensor, camera: PinholeCamera
@@ -221,7 +229,7 @@ class CmkdModel(Model):
         window = self._window.window(camera)
         seen = window.extract(image)
         with autocast(self.precision, image.device):
-            _, logits = self.detector.network["image_side"](seen)
+            _, logits = self.detector.image_side(seen)
         return self._expected(logits.softmax(1)), seen, window
 
     def answer(self, frame: ModelInput) -> ModelOutput:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from kd3d_core.config import check_each, make_config, plain, read_settings, save_settings
+from kd3d_core.config import ADDED, check_each, make_config, plain, read_settings, save_settings
 from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.config import DetectorConfig
+from kd3d_core.detectors.mono3d.config import Mono3dConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.models.card import ModelCard
+from kd3d_core.models.engines.config import EngineConfig
 from kd3d_core.paths import share_dir
 
 _SHIPPED = "demo"  # the default of commands and node
@@ -59,6 +61,7 @@ class PseudoLidarModelConfig:
         pseudo_lidar: how depth becomes points.
         seed: draws weights that are `random`.
         card: what the weights were trained on; training writes it.
+        engine: what computes the parts of fixed shapes in place of torch; kd3d-export writes it.
         type: what tells the types apart in a YAML file.
     """
 
@@ -67,6 +70,7 @@ class PseudoLidarModelConfig:
     pseudo_lidar: PseudoLidarConfig = field(default_factory=PseudoLidarConfig)
     seed: int = 0
     card: ModelCard = field(default_factory=ModelCard)
+    engine: EngineConfig | None = field(default=None, metadata=ADDED)
     type: Literal["pseudo_lidar"] = "pseudo_lidar"
 
     def __post_init__(self) -> None:
@@ -117,6 +121,7 @@ class CmkdModelConfig:
         pseudo_lidar: how the mean of that distribution becomes the points that are given out.
         seed: draws weights that are `random`.
         card: what the weights were trained on; training writes it.
+        engine: what computes the parts of fixed shapes in place of torch; kd3d-export writes it.
         type: what tells the types apart in a YAML file.
     """
 
@@ -124,6 +129,7 @@ class CmkdModelConfig:
     pseudo_lidar: PseudoLidarConfig = field(default_factory=PseudoLidarConfig)
     seed: int = 0
     card: ModelCard = field(default_factory=ModelCard)
+    engine: EngineConfig | None = field(default=None, metadata=ADDED)
     type: Literal["cmkd"] = "cmkd"
 
     def __post_init__(self) -> None:
@@ -140,7 +146,61 @@ class CmkdModelConfig:
         return {"detector": self.detector.weights}
 
 
-ModelConfig = PseudoLidarModelConfig | LidarModelConfig | CmkdModelConfig
+@dataclass(frozen=True)
+class Mono3dModelConfig:
+    """A model of others on one image, without depth and points, as mmdet3d has it.
+
+    Attributes:
+        detector: the detector, which is the whole model.
+        seed: draws weights that are `random`.
+        card: what the weights were trained on.
+        type: what tells the types apart in a YAML file.
+    """
+
+    detector: Mono3dConfig
+    seed: int = 0
+    card: ModelCard = field(default_factory=ModelCard)
+    type: Literal["mono3d"] = "mono3d"
+
+    def __post_init__(self) -> None:
+        _check_thresholds(self)
+        # The one network learns depth as well, and there is no other.
+        object.__setattr__(self, "card", replace(self.card, depth=self.card.detector))
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """By network, the name or file of its weights."""
+        return {"detector": self.detector.weights}
+
+
+OwnModelConfig = PseudoLidarModelConfig | LidarModelConfig | CmkdModelConfig
+"""Those whose detectors are kd3d's own, and can be trained."""
+ExportableConfig = PseudoLidarModelConfig | CmkdModelConfig
+"""Those that `kd3d-export` takes."""
+ModelConfig = OwnModelConfig | Mono3dModelConfig
+
+
+_Model = TypeVar("_Model", bound=ModelConfig)
+
+
+def with_detector_weights(model: _Model, weights: str) -> _Model:
+    """The same model with other weights of its detector."""
+    return replace(model, detector=model.detector.with_weights(weights))  # type: ignore[arg-type]
+
+
+def without_engine(model: _Model) -> _Model:
+    """The same model, all of it computed by torch."""
+    return replace(model, engine=None) if isinstance(model, ExportableConfig) else model
+
+
+def own_model(config: ModelConfig, name: Path | str) -> OwnModelConfig:
+    """The model, if its detector is kd3d's own; `ConfigError` that names it if not."""
+    if isinstance(config, Mono3dModelConfig):
+        raise ConfigError(
+            f"{name} is of type mono3d, which kd3d runs and compares but doesn't train: use a "
+            "model of type pseudo_lidar, cmkd or lidar here"
+        )
+    return config
 
 
 def _check_thresholds(config: ModelConfig) -> None:
@@ -155,6 +215,7 @@ MODEL_TYPES: dict[str, type[ModelConfig]] = {
     "pseudo_lidar": PseudoLidarModelConfig,
     "lidar": LidarModelConfig,
     "cmkd": CmkdModelConfig,
+    "mono3d": Mono3dModelConfig,
 }
 """By the `type` in a YAML file, how the rest of it is read. Without one it is `pseudo_lidar`."""
 
@@ -169,10 +230,13 @@ def load_model_config(model: Path | str) -> ModelConfig:
     """
     path = Path(model) if is_model_file(model) else _file_of(str(model))
     settings = read_settings(path)
-    config = make_config(_type_of(settings, path), settings, path)
+    config: Any = make_config(_type_of(settings, path), settings, path)
     beside: dict[str, Any] = {"detector": _beside(config.detector, path.parent)}
     if isinstance(config, PseudoLidarModelConfig):
         beside["depth"] = _beside(config.depth, path.parent)
+    if isinstance(config, ExportableConfig) and config.engine is not None:
+        folder = _absolute(config.engine.folder, path.parent)
+        beside["engine"] = replace(config.engine, folder=folder)
     return replace(config, **beside)
 
 
@@ -208,11 +272,13 @@ def save_model_config(config: ModelConfig, path: Path) -> None:
     settings = plain(config)
     if config.card == ModelCard():
         del settings["card"]  # nothing is known
+    if settings.get("engine") is None:
+        settings.pop("engine", None)
     ordered = {"type": settings.pop("type"), **settings}
     save_settings(path, ordered)
 
 
-_Part = TypeVar("_Part", DepthConfig, DetectorConfig)
+_Part = TypeVar("_Part", DepthConfig, DetectorConfig, Mono3dConfig)
 
 
 def _beside(part: _Part, folder: Path) -> _Part:

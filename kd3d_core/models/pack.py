@@ -8,7 +8,13 @@ from safetensors.torch import save
 
 from kd3d_core.errors import ConfigError, WeightsError
 from kd3d_core.files import write_whole
-from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig, save_model_config
+from kd3d_core.models.config import (
+    ExportableConfig,
+    ModelConfig,
+    PseudoLidarModelConfig,
+    save_model_config,
+    with_detector_weights,
+)
 from kd3d_core.weights import resolve
 from kd3d_core.weights.tensors import read_tensors
 
@@ -20,6 +26,11 @@ def pack_model(config: ModelConfig, out: Path, half: bool) -> int:
     stores matrices in fp16; vectors (norms, biases) stay as they are, and whoever loads the file
     computes in single precision as before.
     """
+    if half and isinstance(config, ExportableConfig) and config.engine is not None:
+        raise ConfigError(
+            "the parts of an engine have their weights in them, which aren't halved: pack without "
+            "--half"
+        )
     size = 0
     packed: ModelConfig = config
     if isinstance(packed, PseudoLidarModelConfig) and packed.depth.weights != "random":
@@ -28,7 +39,12 @@ def pack_model(config: ModelConfig, out: Path, half: bool) -> int:
     if config.detector.weights != "random":
         source = resolve(config.detector.weights)
         size += _write_tensors(source, out / "detector.safetensors", half)
-        packed = replace(packed, detector=config.detector.with_weights("./detector.safetensors"))
+        packed = with_detector_weights(packed, "./detector.safetensors")
+    if isinstance(packed, ExportableConfig) and packed.engine is not None:
+        engine = packed.engine
+        for name in engine.files:
+            write_whole(out / "engine" / f"{name}.onnx", engine.file(name).read_bytes())
+        packed = replace(packed, engine=replace(engine, folder="./engine"))
     if not size:
         raise ConfigError("the model has random weights: there is nothing to pack")
     save_model_config(packed, out / "model.yaml")

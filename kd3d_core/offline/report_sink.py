@@ -7,10 +7,7 @@ from typing import Any
 
 from kd3d_core.frames import FrameResult
 from kd3d_core.offline.sinks import Sink
-from kd3d_core.visual.report import DriveFrame, drive_frame, write_report
-
-_MOST_SHOWN = 300
-"""Pictures in a page that browsers still open; of longer videos every 2nd, 4th, ... is shown."""
+from kd3d_core.visual.report import MOST_SHOWN, DriveFrame, drive_frame, write_report
 
 
 class ReportSink(Sink):
@@ -35,7 +32,7 @@ class ReportSink(Sink):
         timings = result.detections.timings
         latency_ms = sum(timings.values()) if timings else None
         number = len(self._frames)
-        if number == _MOST_SHOWN * self._every:
+        if number == MOST_SHOWN * self._every:
             self._every *= 2
             self._frames = [
                 frame if index % self._every == 0 else replace(frame, shown=None)

@@ -1,9 +1,10 @@
-"""Voxels, sparse convolution, overlap of boxes and focal loss in torch, for any device.
+"""Voxels, sparse and deformable convolution, overlap of boxes, focal loss in torch, for any device.
 
 The functions are pure and import torch only; upstream's are compiled, without builds for current
 PyTorch. `mmcv_ext.install()` lends mmcv those that mmdet3d's losses and heads call.
 """
 
+from kd3d_core.ops.deform_conv import modulated_deform_conv2d
 from kd3d_core.ops.focal import sigmoid_focal_loss
 from kd3d_core.ops.rotated import (
     box_iou_axis_aligned,
@@ -27,6 +28,7 @@ __all__ = [
     "box_iou_rotated",
     "dynamic_voxelize",
     "hard_voxelize",
+    "modulated_deform_conv2d",
     "nms_axis_aligned",
     "nms_rotated",
     "nms_rotated_mask",

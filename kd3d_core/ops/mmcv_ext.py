@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from kd3d_core.errors import Kd3dError
-from kd3d_core.ops import focal, rotated, voxelize
+from kd3d_core.ops import deform_conv, focal, rotated, voxelize
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +150,35 @@ def dynamic_point_to_voxel_forward(
     return reduced.scatter_reduce(0, index, feats, how, include_self=False), voxels, row, counts
 
 
+def modulated_deform_conv_forward(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    *,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    group: int,
+    deformable_group: int,
+    with_bias: bool,
+    **_: int,
+) -> None:
+    answer = deform_conv.modulated_deform_conv2d(
+        input, offset, mask, weight, bias if with_bias else None,
+        stride=(stride_h, stride_w), padding=(pad_h, pad_w), dilation=(dilation_h, dilation_w),
+        groups=group, deform_groups=deformable_group,
+    )  # fmt: skip
+    output.copy_(answer)
+
+
 _OPS: tuple[Callable[..., Any], ...] = (
     get_compiler_version,
     get_compiling_cuda_version,
@@ -160,6 +189,7 @@ _OPS: tuple[Callable[..., Any], ...] = (
     sigmoid_focal_loss_backward,
     dynamic_voxelize_forward,
     dynamic_point_to_voxel_forward,
+    modulated_deform_conv_forward,
 )
 
 

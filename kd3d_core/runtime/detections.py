@@ -38,6 +38,11 @@ class Detections:
     window: ImageWindow | None = None
     timings: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def has_points(self) -> bool:
+        """Whether points are a part of the answer, be it that there are none: not without depth."""
+        return self.depth is not None or len(self.points) > 0
+
     def depth_image(self, camera: PinholeCamera) -> np.ndarray | None:
         """`(H, W)` float32 metres along the optical axis, NaN where the depth model saw nothing.
 

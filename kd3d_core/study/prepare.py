@@ -19,7 +19,7 @@ from kd3d_core.models.cloud import PseudoLidar
 from kd3d_core.models.config import (
     CmkdModelConfig,
     LidarModelConfig,
-    ModelConfig,
+    OwnModelConfig,
     PseudoLidarModelConfig,
     load_model_config,
     save_model_config,
@@ -45,12 +45,12 @@ class Prepared:
     """
 
     model: PseudoLidarModelConfig | CmkdModelConfig
-    teacher: ModelConfig
+    teacher: OwnModelConfig
     val: KittiDataset
     pseudo_points: PointSource | None
     device: torch.device
 
-    def model_of(self, run: StudyRun) -> ModelConfig:
+    def model_of(self, run: StudyRun) -> OwnModelConfig:
         """The model that a run trains."""
         return self.teacher if run.variant in (TEACHER, ASSISTANT) else self.model
 
@@ -82,7 +82,7 @@ def prepare(study: StudyConfig, workers: int) -> Prepared:
         frames.require(("image_2", "calib", "label_2", "velodyne"))
     _claim(study, model, pseudo_lidar, (train, val))
     save_model_config(model, model_file(study))
-    teacher: ModelConfig = model
+    teacher: OwnModelConfig = model
     if study.teacher_detector is not None:
         teacher = LidarModelConfig(study.teacher_detector)
         save_model_config(teacher, teacher_file(study))

@@ -15,7 +15,7 @@ from kd3d_core.distill.config import DistillConfig
 from kd3d_core.distill.depth_config import LearnDepthConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.models.build import make_pseudo_lidar
-from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig
+from kd3d_core.models.config import OwnModelConfig, PseudoLidarModelConfig
 from kd3d_core.paths import cache_dir
 from kd3d_core.progress import progress_of
 from kd3d_core.training.config import TrainConfig
@@ -33,7 +33,7 @@ _UNCHANGED_IMAGE = {
 
 
 def point_source(
-    config: TrainConfig, model: ModelConfig, data_sets: Sequence[KittiDataset], keep: bool
+    config: TrainConfig, model: OwnModelConfig, data_sets: Sequence[KittiDataset], keep: bool
 ) -> PointSource:
     """What gives a detector its points: true LiDAR, or the pseudo-LiDAR of the model.
 
@@ -65,7 +65,7 @@ def point_source(
     return cache
 
 
-def with_depth(config: TrainConfig, model: ModelConfig) -> PseudoLidarModelConfig:
+def with_depth(config: TrainConfig, model: OwnModelConfig) -> PseudoLidarModelConfig:
     """The model of a run, whose points need its depth network; `ConfigError` if it has none."""
     if not isinstance(model, PseudoLidarModelConfig):
         raise ConfigError(
@@ -75,7 +75,7 @@ def with_depth(config: TrainConfig, model: ModelConfig) -> PseudoLidarModelConfi
     return model
 
 
-def assistant_points(config: TrainConfig, model: ModelConfig) -> PointSource:
+def assistant_points(config: TrainConfig, model: OwnModelConfig) -> PointSource:
     """What gives a teaching assistant its points, at the pixels of a model's pseudo-LiDAR."""
     model = with_depth(config, model)
     window = model.depth.window

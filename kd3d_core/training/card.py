@@ -11,7 +11,7 @@ from kd3d_core.data.labels import Label
 from kd3d_core.errors import Kd3dError
 from kd3d_core.evaluation.thresholds import best_thresholds
 from kd3d_core.models.card import CameraRange, ModelCard, TrainingFrames
-from kd3d_core.models.config import ModelConfig
+from kd3d_core.models.config import OwnModelConfig
 from kd3d_core.training.data import RunData
 
 _MOST_CAMERAS = 200
@@ -62,11 +62,11 @@ def describe_frames(frames: KittiDataset) -> str:
 
 
 def with_thresholds(
-    model: ModelConfig,
+    model: OwnModelConfig,
     truth: Mapping[str, Sequence[Label]],
     found: Mapping[str, Sequence[Label]],
     labels: str,
-) -> ModelConfig:
+) -> OwnModelConfig:
     """A model whose card has the score thresholds that are best on validation frames.
 
     Args:

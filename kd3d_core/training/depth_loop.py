@@ -14,7 +14,7 @@ from kd3d_core.distill.depth_config import LearnDepthConfig
 from kd3d_core.distill.depth_learner import DepthLearner
 from kd3d_core.errors import ConfigError
 from kd3d_core.models.cloud import PseudoLidar
-from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig
+from kd3d_core.models.config import OwnModelConfig, PseudoLidarModelConfig
 from kd3d_core.paths import cache_dir
 from kd3d_core.training.caches import with_depth
 from kd3d_core.training.config import TrainConfig
@@ -22,7 +22,7 @@ from kd3d_core.training.processes import processes
 
 
 def make_depth_learner(
-    config: TrainConfig, model: ModelConfig, settings: LearnDepthConfig
+    config: TrainConfig, model: OwnModelConfig, settings: LearnDepthConfig
 ) -> tuple[PseudoLidarModelConfig, DepthLearner]:
     """The model's depth network, ready to learn, and the model with the window that it wants.
 
@@ -39,20 +39,22 @@ def make_depth_learner(
     return replace(model, depth=depth), learner
 
 
-def pseudo_lidar_of(network: DepthModel, model: ModelConfig, device: torch.device) -> PseudoLidar:
+def pseudo_lidar_of(
+    network: DepthModel, model: OwnModelConfig, device: torch.device
+) -> PseudoLidar:
     """From an image to points with such a network, in the precision of `CameraDetector`."""
     assert isinstance(model, PseudoLidarModelConfig)
     precision = fixed_precision("auto", device)
     return PseudoLidar(network.to(device), model.depth, model.pseudo_lidar, precision)
 
 
-def initial_points(learner: DepthLearner, model: ModelConfig) -> PseudoLidarCache:
+def initial_points(learner: DepthLearner, model: OwnModelConfig) -> PseudoLidarCache:
     """The points that a run begins with: none is on disk, but their digest tells runs apart."""
     chain = pseudo_lidar_of(learner.network, model, processes().device)
     return PseudoLidarCache(cache_dir() / "pseudo_lidar", chain)
 
 
-def view_config(settings: DistillConfig, model: ModelConfig) -> ViewConfig:
+def view_config(settings: DistillConfig, model: OwnModelConfig) -> ViewConfig:
     """What the depth network gets of each frame."""
     assert isinstance(model, PseudoLidarModelConfig)
     assert model.depth.window is not None

@@ -14,7 +14,7 @@ from kd3d_core.depth.loss import silog_loss
 from kd3d_core.depth.metrics import depth_totals, finish
 from kd3d_core.depth.model import DepthModel
 from kd3d_core.errors import ConfigError
-from kd3d_core.models.config import ModelConfig, PseudoLidarModelConfig
+from kd3d_core.models.config import OwnModelConfig, PseudoLidarModelConfig
 from kd3d_core.models.export import export_depth
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.data import RunData
@@ -85,7 +85,7 @@ class DepthTask(Task):
         export_depth(model.depth, self._model_config, out)
 
 
-def make_depth_task(config: TrainConfig, model: ModelConfig, data: RunData) -> DepthTask:
+def make_depth_task(config: TrainConfig, model: OwnModelConfig, data: RunData) -> DepthTask:
     """The task `depth` of a configuration."""
     if not isinstance(model, PseudoLidarModelConfig):
         raise ConfigError(

@@ -18,7 +18,7 @@ from kd3d_core.data.samples import FrameSamples
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.errors import ConfigError
 from kd3d_core.models.build import make_detector
-from kd3d_core.models.config import ModelConfig
+from kd3d_core.models.config import OwnModelConfig
 from kd3d_core.models.export import export_detector
 from kd3d_core.paths import cache_dir
 from kd3d_core.progress import progress_of
@@ -56,7 +56,7 @@ class DetectorTask(Task):
     def __init__(
         self,
         network: nn.Module,
-        model: ModelConfig,
+        model: OwnModelConfig,
         samples: FrameSamples | MixedSamples,
         val: DetectionFrames,
         digests: Digests,
@@ -98,7 +98,7 @@ def _detector_in(model: nn.Module) -> AnchorDetector:
 
 
 def make_detector_task(
-    config: TrainConfig, model: ModelConfig, data: RunData, keep: bool
+    config: TrainConfig, model: OwnModelConfig, data: RunData, keep: bool
 ) -> DetectorTask:
     """The task `detector` of a configuration; `keep` as in `make_task`.
 

@@ -26,7 +26,7 @@ from kd3d_core.distill.start import start_from
 from kd3d_core.distill.teacher import Teacher, check_channels, check_fit
 from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.models.build import make_detector
-from kd3d_core.models.config import ModelConfig, load_model_config
+from kd3d_core.models.config import OwnModelConfig, load_model_config, own_model
 from kd3d_core.models.export import export_detector
 from kd3d_core.training.caches import (
     assistant_points,
@@ -70,7 +70,7 @@ class DistillTask(DetectorTask):
     def __init__(
         self,
         distiller: Distiller,
-        model: ModelConfig,
+        model: OwnModelConfig,
         samples: FrameSamples | MixedSamples,
         val: DetectionFrames,
         digests: Digests,
@@ -112,7 +112,7 @@ class DistillTask(DetectorTask):
 
 
 def make_distill_task(
-    config: TrainConfig, model: ModelConfig, data: RunData, keep: bool
+    config: TrainConfig, model: OwnModelConfig, data: RunData, keep: bool
 ) -> DistillTask:
     """The task `distill` of a configuration; `keep` as in `make_task`."""
     student = make_detector(model.detector, config.seed, to_train=True)
@@ -130,7 +130,7 @@ def make_distill_task(
 
 def distill_task(
     config: TrainConfig,
-    model: ModelConfig,
+    model: OwnModelConfig,
     data: RunData,
     student: AnchorDetector,
     teacher_config: DetectorConfig | None,
@@ -244,7 +244,7 @@ def _judged_by_teacher(val: KittiDataset, config: TrainConfig) -> KittiDataset:
     return val if config.teacher.points == "pseudo" else frames_with_lidar(val)
 
 
-def _teacher_points(config: TrainConfig, model: ModelConfig, points: PointSource) -> PointSource:
+def _teacher_points(config: TrainConfig, model: OwnModelConfig, points: PointSource) -> PointSource:
     assert config.teacher is not None
     match config.teacher.points:
         case "lidar":
@@ -269,7 +269,7 @@ def _confident(found: dict[str, list[Label]], score: float) -> dict[str, list[La
 
 def load_teacher(teacher: TeacherConfig, seed: int) -> tuple[DetectorConfig, AnchorDetector]:
     """A teacher's settings, and its detector; `seed` draws weights that are `random`."""
-    detector = load_model_config(teacher.model).detector
+    detector = own_model(load_model_config(teacher.model), teacher.model).detector
     detector = replace(detector, weights=teacher.weights or detector.weights)
     if detector.weights == "random":
         log.warning("the teacher is UNTRAINED: what it teaches is noise")

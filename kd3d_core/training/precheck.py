@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from kd3d_core.errors import ConfigError
-from kd3d_core.models.config import load_model_config
+from kd3d_core.models.config import load_model_config, own_model
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.data import run_data
 from kd3d_core.training.same_run import check_settings
@@ -19,11 +19,11 @@ def check_stages(stages: Sequence[Stage]) -> None:
 
 
 def _check_needs(config: TrainConfig) -> None:
-    found = load_model_config(config.model).weights
+    found = own_model(load_model_config(config.model), config.model).weights
     points = {config.points}
     weights = []
     if config.teacher is not None:
-        teacher = load_model_config(config.teacher.model).detector
+        teacher = own_model(load_model_config(config.teacher.model), config.teacher.model).detector
         weights.append(config.teacher.weights or teacher.weights)
         points.add(config.teacher.points)
     if config.task != "depth":

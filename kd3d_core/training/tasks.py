@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Literal
 
 from kd3d_core.data.calibration_check import few_samples, warn_if_calibration_looks_wrong
-from kd3d_core.models.config import CmkdModelConfig, ModelConfig, load_model_config
+from kd3d_core.models.config import CmkdModelConfig, OwnModelConfig, load_model_config, own_model
 from kd3d_core.training.card import card_of_run
 from kd3d_core.training.config import TrainConfig
 from kd3d_core.training.data import run_data, warn_of_shared_frames
@@ -23,7 +23,8 @@ def make_task(config: TrainConfig, keep: bool = True) -> Task:
     With `keep`, what is computed once (pseudo-LiDAR, a teacher's answers) is computed now and kept
     on disk; without, nothing is written, and frames compute what they need.
     """
-    model, data = load_model_config(config.model), run_data(config.data)
+    model = own_model(load_model_config(config.model), config.model)
+    data = run_data(config.data)
     warn_of_shared_frames(data)
     for part in data.train:
         warn_if_calibration_looks_wrong(few_samples(part.frames), log.warning)
@@ -41,7 +42,7 @@ def make_task(config: TrainConfig, keep: bool = True) -> Task:
     return task
 
 
-def _trained_parts(config: TrainConfig, model: ModelConfig) -> set[Literal["depth", "detector"]]:
+def _trained_parts(config: TrainConfig, model: OwnModelConfig) -> set[Literal["depth", "detector"]]:
     """The networks of the model that a run trains."""
     if config.task == "depth":
         return {"depth"}

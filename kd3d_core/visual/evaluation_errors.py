@@ -28,8 +28,9 @@ _MEANINGS = (
 
 
 def error_sections(evaluation: Evaluation) -> list[Section]:
-    """Kinds of errors by distance, confusion of classes, and how far boxes are off."""
-    return [_kind_section(evaluation), _confusion_section(evaluation), _offset_section(evaluation)]
+    """Kinds of errors by distance, their cost, confusion of classes, how far boxes are off."""
+    parts = (_kind_section, _gain_section, _confusion_section, _offset_section)
+    return [part(evaluation) for part in parts]
 
 
 def _bands(evaluation: Evaluation, distance_m: np.ndarray) -> dict[str, np.ndarray]:
@@ -93,6 +94,31 @@ def _kind_drawing(
         plots.stacks(bands, series, title, ("", "errors")),
         f"Kinds of errors of {name} by distance, {run.name}; the table has the numbers.",
     )
+
+
+def _gain_section(evaluation: Evaluation) -> Section:
+    text = (
+        "AP that correcting all errors of a kind would add, of all scores; 3D R40, moderate. The "
+        "detection takes what is wrong from its label; duplicates and background are left out, and "
+        "so are labels that are missed."
+    )
+    heads = (*KINDS, MISSED)
+    tables = tuple(
+        Table(
+            ("class", *heads),
+            tuple(
+                (name, *(_signed(run.gains[name][kind]) for kind in heads))
+                for name in evaluation.classes
+            ),
+            run.name,
+        )
+        for run in evaluation.runs
+    )
+    return Section("What correcting them would add", tables if evaluation.classes else (), text)
+
+
+def _signed(number: float) -> str:
+    return "-" if np.isnan(number) else f"{round(number, 2) + 0.0:+.2f}"
 
 
 # -- confusion -----------------------------------------------------------------------------------
@@ -175,6 +201,6 @@ def _offset_rows(
             np.median(off), np.quantile(off, 0.9), np.median(100 * off / distance[inside]),
             np.median(np.abs(across)), np.degrees(np.median(np.abs(yaw))),
         )  # fmt: skip
-        bias = f"{round(float(np.median(along)), 2) + 0.0:+.2f}"
+        bias = _signed(float(np.median(along)))
         rows.append((band, str(len(along)), bias, *(f"{number:.2f}" for number in numbers)))
     return tuple(rows), medians[:-1]

@@ -34,6 +34,8 @@ from kd3d_core.visual.page import (
 )
 from kd3d_core.visual.scene3d import scene_json
 
+MOST_SHOWN = 300
+"""Pictures in a page that browsers still open; of longer drives every n-th is shown."""
 _MOST_ROWS = 12
 _MOST_LINES = 100
 

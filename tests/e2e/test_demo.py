@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from browser import browser_tab
 from rosbags.highlevel import AnyReader
@@ -142,6 +143,45 @@ def test_a_real_sequence_in_real_time(tracking: KittiDataset, tmp_path: Path):
     assert not (tmp_path / "drive").exists()
 
 
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    """Six frames at 25 per second."""
+    path = tmp_path / "street.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (320, 120))
+    for brightness in range(6):
+        writer.write(np.full((120, 320, 3), 40 * brightness, np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_video_of_a_camera_that_nobody_calibrated(video: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    arguments = ["--video", str(video), "--frames", "1:5", "--speed", "0.1", "--out", str(out)]
+    done = run_demo(*arguments, "--model", "lite", "--device", "cpu")
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = summary_of(out)
+    adds_up(summary, 4)
+    assert (summary["drive"], summary["judged"]) == ("street.avi", None)
+    # 320 pixels at 60 degrees, guessed; all of it is in the bag that the node has heard.
+    focal = 160 / np.tan(np.radians(30))
+    with AnyReader([out / "input"]) as bag:
+        messages = [(c.topic, bag.deserialize(data, c.msgtype)) for c, _, data in bag.messages()]
+    images = [message for topic, message in messages if topic == "/camera/image_raw"]
+    assert [round(message.data.mean() / 40) for message in images] == [1, 2, 3, 4]
+    stamps = [message.header.stamp.nanosec for message in images]
+    assert np.diff(stamps).tolist() == [40_000_000] * 3
+    infos = [message for topic, message in messages if topic == "/camera/camera_info"]
+    assert infos[0].k[0] == pytest.approx(focal)
+    page = (out / "report.html").read_text()
+    for part in (
+        "nothing says its focal length: a field of view of 60 degrees",
+        f"focal length {focal:.0f} px GUESSED",
+        "camera 1.65 m high, level: assumed",
+    ):
+        assert part in page
+        assert part in done.stdout
+
+
 @pytest.mark.slow
 def test_the_shipped_model_finds_the_cars_of_the_drive(tmp_path: Path):
     done = run_demo("--out", str(tmp_path), limit_s=1200.0)
@@ -160,6 +200,8 @@ def test_the_shipped_model_finds_the_cars_of_the_drive(tmp_path: Path):
         (["--frames", "90:"], "selects none of the"),
         (["--speed", "0"], "--speed 0: give a number above 0"),
         (["--data", "nowhere"], "nowhere: there is no such folder"),
+        (["--video", "Makefile"], "Makefile can't be opened: no video that FFmpeg knows"),
+        (["--hfov", "70"], "--hfov and --camera-height are of a --video"),
     ],
 )
 def test_what_goes_wrong_is_one_line(tmp_path: Path, arguments: list[str], message: str):

@@ -10,13 +10,12 @@ from kd3d_core.messages.types import ObjectBoxes
 from kd3d_core.models.card import ONLY_RENDERED, UNTRAINED, ModelCard
 from kd3d_core.visual.page import Frame
 from kd3d_core.visual.report import DriveFrame
+from kd3d_ros.demo_input import Drive
 from kd3d_ros.demo_results import Played, rules_for, summarize, write_page
 
 PLAYED = Played(
-    "rendered drive, seed 9",
-    "what is to be known of it",
+    Drive("rendered drive, seed 9", "what is to be known of it", 16, rate_hz=10.0),
     "runs/mine/model.yaml",
-    rate_hz=10.0,
     speed=0.5,
     sent=dict.fromkeys(range(16), 0),
     counters={
@@ -86,11 +85,11 @@ def test_frames_add_up_and_without_labels_nothing_is_judged():
 
 def test_summary_and_page_say_which_model_which_drive_and_what_became_of_frames(tmp_path: Path):
     summary = summary_of()
-    assert (summary["model"], summary["drive"]) == (PLAYED.model, PLAYED.drive)
+    assert (summary["model"], summary["drive"]) == (PLAYED.model, PLAYED.drive.name)
     write_page(tmp_path / "trained.html", [], PLAYED, summary)
     text = (tmp_path / "trained.html").read_text()
     title = "<h1>kd3d: model runs/mine/model.yaml on rendered drive, seed 9</h1>"
-    for part in (title, "16 images", "at 0.5 times real time", PLAYED.note):
+    for part in (title, "16 images", "at 0.5 times real time", PLAYED.drive.note):
         assert part in text
     for name, count in (("dropped", 3), ("rejected", 4), ("failed", 6), ("lost", 1)):
         assert f"<dt>{name}</dt><dd>{count}</dd>" in text

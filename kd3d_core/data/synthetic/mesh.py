@@ -50,6 +50,11 @@ class Mesh:
         """The mesh shifted by `(3,)` metres."""
         return replace(self, triangles=self.triangles + np.asarray(offset, np.float32))
 
+    def grounded(self) -> "Mesh":
+        """The mesh with the bottom centre of its tight box at the origin."""
+        low, high = self.bounds
+        return self.moved((-(low[0] + high[0]) / 2, -(low[1] + high[1]) / 2, -low[2]))
+
     def placed(self, x: float, y: float, z: float, yaw: float) -> "Mesh":
         """The mesh turned by `yaw` about +z, then shifted."""
         cos, sin = np.cos(yaw), np.sin(yaw)

@@ -95,7 +95,7 @@ def pedestrian(looks: Looks, phase: float, stride: float) -> Mesh:
             rod((0, 0, hip - 0.45 * scale), (0, 0, hip + 0.08), (0.24 * scale, 0.14 * scale),
                 Material.CLOTH, looks.trousers, 14)
         )  # fmt: skip
-    return _standing(merge(parts))
+    return merge(parts).grounded()
 
 
 def cyclist(looks: Looks, bike: Color, phase: float) -> Mesh:
@@ -125,7 +125,7 @@ def cyclist(looks: Looks, bike: Color, phase: float) -> Mesh:
         ]
     parts += _trunk(hip, shoulder, scale, looks)
     parts += _head((0.24, 0.0, 1.63 * scale), scale, looks)
-    return _standing(merge(parts))
+    return merge(parts).grounded()
 
 
 def _leg(
@@ -239,9 +239,3 @@ def _tyre(center: tuple[float, float, float]) -> Mesh:
     ring = trimesh.creation.torus(0.32, 0.02, major_sections=20, minor_sections=5)
     upright = np.asarray(ring.triangles)[..., [0, 2, 1]] + center
     return smooth(upright, Material.RUBBER, _BLACK)
-
-
-def _standing(mesh: Mesh) -> Mesh:
-    """The mesh with its lowest point on z = 0 and its tight box centred on the origin."""
-    low, high = mesh.bounds
-    return mesh.moved((-(low[0] + high[0]) / 2, -(low[1] + high[1]) / 2, -low[2]))

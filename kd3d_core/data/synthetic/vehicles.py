@@ -156,7 +156,7 @@ def make_truck(rng: np.random.Generator) -> Mesh:
     ]
     for x in (front - 0.85, -front + 1.2, -front + 2.3)[: 3 if length > 8 else 2]:
         parts += _wheel_pair(x, half, 0.46, 0.3)
-    return _grounded(merge(parts))
+    return merge(parts).grounded()
 
 
 def _vehicle(body: Body, paint: Color, rng: np.random.Generator) -> Mesh:
@@ -174,7 +174,7 @@ def _vehicle(body: Body, paint: Color, rng: np.random.Generator) -> Mesh:
     ]
     for axle in axles:
         parts += _wheel_pair(axle - length / 2, half, wheel, 0.2)
-    return _grounded(merge(parts))
+    return merge(parts).grounded()
 
 
 def _skin(body: Body, length: float, half: float, height: float, paint: Color) -> Mesh:
@@ -348,12 +348,6 @@ def _above(mesh: Mesh, z: float) -> Mesh:
     """The mesh's faces that lie wholly above a height."""
     keep = mesh.triangles[..., 2].min(1) > z
     return Mesh(mesh.triangles[keep], mesh.normals[keep], mesh.material[keep], mesh.color[keep])
-
-
-def _grounded(mesh: Mesh) -> Mesh:
-    """The mesh with the bottom centre of its tight box at the origin."""
-    low, high = mesh.bounds
-    return mesh.moved((-(low[0] + high[0]) / 2, -(low[1] + high[1]) / 2, -low[2]))
 
 
 def _choose(rng: np.random.Generator, weighted: Sequence[tuple[float, Choice]]) -> Choice:

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from kd3d_core.detectors.anchor_detector import BevInput, DetectorInput
 from kd3d_core.detectors.cmkd.bins import UNKNOWN
-from kd3d_core.detectors.cmkd.image_side import STRIDE, LightSide
+from kd3d_core.detectors.cmkd.encoders import STRIDE
 from kd3d_core.detectors.cmkd.student import CmkdDetector, cmkd_lite
 from kd3d_core.detectors.config import DecodeConfig, ImageSideConfig, Range
 from kd3d_core.detectors.second import KITTI_RANGE
@@ -25,15 +25,11 @@ class CmkdAssistant(CmkdDetector):
 
     def freeze_depth(self) -> None:
         """What would say depth learns nothing here."""
-        side = self.network["image_side"]
-        assert isinstance(side, LightSide)
-        side.depth.requires_grad_(False)
+        self.image_side.depth.requires_grad_(False)
 
     def bev_input(self, frames: DetectorInput) -> BevInput:
         """The image, lifted to the points' depth."""
-        side = self.network["image_side"]
-        assert isinstance(side, LightSide)
-        features = side.features(frames.images)
+        features = self.image_side.features(frames.images)
         height, width = frames.images.shape[-2:]
         size = height // STRIDE, width // STRIDE
         depth = cell_depth(

@@ -7,13 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kd3d_core.depth.efficientnet import EfficientNetLite0
-from kd3d_core.depth.model import DepthModel
 from kd3d_core.detectors.cmkd.bins import DepthBins
+from kd3d_core.detectors.cmkd.encoders import STRIDE, Encoder, ImageNetNorm
 from kd3d_core.detectors.image import ResNet
-
-STRIDE = 8
-"""Pixels of the image per cell of all maps here."""
+from kd3d_core.detectors.published import fill_deeplab
 
 _PRIOR_SCALE = 0.05  # of the Laplace distribution around a depth network's answer, share of it
 _PRIOR_FLOOR = 1e-3  # share of the prior that is spread over all bins: no answer is certain
@@ -37,22 +34,9 @@ class ImageSide(nn.Module):
         """`(B, channels, H / 8, W / 8)`, and `(B, bins + 1, H / 8, W / 8)` float32 logits."""
         raise NotImplementedError
 
-
-class ImageNetNorm(nn.Module):
-    """Colours of 0 to 255 as torchvision's networks are trained to see them."""
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        shape = (1, 3, 1, 1)
-        mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-        self.register_buffer("mean", torch.tensor(mean).view(shape), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(shape), persistent=False)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return (images - self.mean) / self.std
+    def start(self, weights: str) -> None:
+        """Fill what reads the image with published weights; see `ImageSideConfig`."""
+        raise NotImplementedError
 
 
 class DeepLabSide(ImageSide):
@@ -76,6 +60,9 @@ class DeepLabSide(ImageSide):
 
     def init_weights(self) -> None:
         self.backbone.init_weights()
+
+    def start(self, weights: str) -> None:
+        fill_deeplab(self.backbone, self.classifier, weights)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         *_, third, fourth = self.backbone(self.normalization(images))
@@ -134,7 +121,7 @@ class LightSide(ImageSide):
     """
 
     def __init__(
-        self, encoder: "Encoder", channels: int, bins: DepthBins, *, frozen: bool, width: int = 64
+        self, encoder: Encoder, channels: int, bins: DepthBins, *, frozen: bool, width: int = 64
     ) -> None:
         """`frozen`: training leaves the encoder as it is. `width` counts inner channels."""
         super().__init__(channels, bins)
@@ -157,6 +144,9 @@ class LightSide(ImageSide):
             self.encoder.eval()
         return self
 
+    def start(self, weights: str) -> None:
+        self.encoder.start(weights)
+
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """The features alone; see `ImageSide`."""
         maps, _ = self.encoder(images)
@@ -178,65 +168,6 @@ class LightSide(ImageSide):
             for lateral, map_ in zip(self.laterals, maps, strict=True)
         ]
         return functional.relu(torch.stack(same).sum(0))
-
-
-class Encoder(nn.Module):
-    """RGB images, 0 to 255, to maps of stride 8, 16, ... and, of some, depth in metres.
-
-    Attributes:
-        channels: of the maps.
-        has_depth: whether it says depth too, `(B, H / 8, W / 8)`.
-    """
-
-    channels: tuple[int, ...]
-    has_depth = False
-
-    def forward(self, images: torch.Tensor) -> tuple[Sequence[torch.Tensor], torch.Tensor | None]:
-        raise NotImplementedError
-
-
-class ResNetEncoder(Encoder):
-    """ResNet-18 without its last stage; `backbone` has torchvision's names."""
-
-    channels = (128, 256)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.normalization = ImageNetNorm()
-        self.backbone = ResNet(18, stages=3)
-
-    def forward(self, images: torch.Tensor) -> tuple[Sequence[torch.Tensor], torch.Tensor | None]:
-        return self.backbone(self.normalization(images))[1:], None
-
-
-class EfficientNetEncoder(Encoder):
-    """EfficientNet-Lite0."""
-
-    channels = EfficientNetLite0.channels[2:]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = EfficientNetLite0()
-
-    def forward(self, images: torch.Tensor) -> tuple[Sequence[torch.Tensor], torch.Tensor | None]:
-        return self.backbone(images / 255)[2:], None
-
-
-class DepthEncoder(Encoder):
-    """The encoder of a whole depth network, whose answer is the prior of the bins."""
-
-    has_depth = True
-
-    def __init__(self, network: DepthModel, channels: tuple[int, ...]) -> None:
-        """`network` is a GLPN whose maps of stride 8 to 32 have so many channels."""
-        super().__init__()
-        self.channels = channels
-        self.network = network
-
-    def forward(self, images: torch.Tensor) -> tuple[Sequence[torch.Tensor], torch.Tensor | None]:
-        depth_m, maps = self.network.with_features(images / 255)
-        middle = STRIDE // 2  # no mean: between object and background there is nothing
-        return maps[-3:], depth_m[:, middle::STRIDE, middle::STRIDE].float()
 
 
 def depth_prior(depth: torch.Tensor, bins: DepthBins) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """CMKD's student: an image, lifted into the bird's-eye view that a LiDAR teacher has."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -9,10 +9,10 @@ from kd3d_core.detectors.anchor_detector import AnchorDetector, BevInput, Detect
 from kd3d_core.detectors.anchors import Anchors
 from kd3d_core.detectors.bev import BevBackbone, BevNeck
 from kd3d_core.detectors.cmkd.bins import DepthBins
-from kd3d_core.detectors.cmkd.image_side import STRIDE, DeepLabSide, ImageSide, LightSide
+from kd3d_core.detectors.cmkd.encoders import ENCODERS, STRIDE
+from kd3d_core.detectors.cmkd.image_side import DeepLabSide, ImageSide, LightSide
 from kd3d_core.detectors.cmkd.lifting import grid_centres, lift, lifting_plan
 from kd3d_core.detectors.cmkd.self_calibrated import SelfCalibratedBlock
-from kd3d_core.detectors.cmkd.start import make_encoder
 from kd3d_core.detectors.config import DecodeConfig, ImageSideConfig, Range
 from kd3d_core.detectors.head import AnchorHead
 from kd3d_core.detectors.second import KITTI_ANCHORS, KITTI_RANGE
@@ -64,9 +64,17 @@ class CmkdDetector(AnchorDetector):
         self.bins = image_side.bins
         self.register_buffer("centres", grid_centres(grid), persistent=False)
 
+    @property
+    def image_side(self) -> Any:
+        """The `ImageSide`."""
+        return self.network["image_side"]
+
+    def start_image_side(self, weights: str) -> None:
+        self.image_side.start(weights)
+
     def bev_input(self, frames: DetectorInput) -> BevInput:
         """The image in voxels, without the points."""
-        features, logits = self.network["image_side"](frames.images)
+        features, logits = self.image_side(frames.images)
         voxels = self.voxels(features, logits.softmax(1), frames.image_from_lidar)
         return BevInput(self.bev(voxels), depth_logits=logits)
 
@@ -124,12 +132,11 @@ def cmkd_lite(
     `kind` is what is made of it: the student, or its assistant.
     """
     grid = checked_grid((cell, cell, 0.5), point_cloud_range, layers=8, stride=2)
-    encoder = make_encoder(image)
     return kind(
         grid,
         decoding,
         image_side=LightSide(
-            encoder, 32, _bins(point_cloud_range, 64), frozen=image.frozen
+            ENCODERS[image.encoder](), 32, _bins(point_cloud_range, 64), frozen=image.frozen
         ),
         channels=64,
         blocks=3,

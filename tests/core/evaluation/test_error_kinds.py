@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kd3d_core.data.labels import Label
+from kd3d_core.evaluation.error_gains import ap_gains
 from kd3d_core.evaluation.error_kinds import KINDS, MISSED, RIGHT, explain
 
 # Faces to the right: its length lies across the view, its width along it.
@@ -83,6 +84,23 @@ def test_neighbours_that_are_both_displaced_keep_a_detection_each() -> None:
     assert set(result.kind) <= {"place", "heading"}
     assert result.not_found.tolist() == [2]
     assert MISSED not in result.fate
+
+
+def test_what_correcting_a_kind_would_add() -> None:
+    frames = [([at(20), at(40, 5)], [found(at(20)), found(at(43, 5), 0.8)]) for _ in range(20)]
+    frames += [([at(20)], [found(replace(at(20), rotation_y=1.2), 0.7)])]
+    frames += [([at(30, 0, WALKER)], [found(at(30, 9, WALKER), 0.95)]) for _ in range(39)]
+    frames += [([at(30, 0, WALKER)], [found(at(30, 0, WALKER))]) for _ in range(2)]
+    labels, detections = ([frame[side] for frame in frames] for side in (0, 1))
+    gains = ap_gains(labels, detections)
+    # Of 41 cars 20 are found before any error: 19 of the 40 positions of recall. With the 20 that
+    # are displaced it would be 39; with that which is turned 20, the last at a precision of 21/41.
+    expected = {"place": 50.0, "heading": 100 / 40 * 21 / 41}
+    assert gains["car"] == pytest.approx({**dict.fromkeys((*KINDS, MISSED), 0.0), **expected})
+    # Of 41 walkers two are found after 39 errors: one position.
+    assert gains["pedestrian"]["background"] == pytest.approx(100 / 40 * (1 - 2 / 41))
+    assert gains["pedestrian"]["place"] == 0
+    assert np.isnan(list(gains["cyclist"].values())).all()
 
 
 def test_every_detection_has_one_reason_and_every_label_one_fate(kitti_object) -> None:

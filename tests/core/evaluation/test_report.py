@@ -171,12 +171,13 @@ def test_two_runs_side_by_side_with_depth(
     assert str(out) in output
     text = out.read_text()
     headings = re.findall(r"<h2>(.*?)</h2>", text)
-    assert headings[:10] == [
+    assert headings[:11] == [
         "Average precision",
         "Precision over recall",
         "By distance",
         "By occlusion",
         "Kinds of errors",
+        "What correcting them would add",
         "Confusion of classes",
         "Depth error of objects",
         "Depth error by distance",

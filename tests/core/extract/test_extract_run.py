@@ -1,8 +1,5 @@
 """Whole extractions of small recordings."""
 
-import json
-import os
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +26,6 @@ from kd3d_core.data.bag import BagReader, compression
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.splits import read_split
 from kd3d_core.errors import DataError, Kd3dError
-from kd3d_core.extract import run, work
 from kd3d_core.extract.config import ExtractConfig
 from kd3d_core.extract.run import extract
 from kd3d_core.extract.summary import CameraReport, ExtractReport
@@ -298,30 +294,6 @@ def test_what_lacks_is_named(tmp_path: Path, recorded, config, message) -> None:
     assert not (tmp_path / "out" / "training").exists()
 
 
-def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
-    bag = write(tmp_path / "bag", drive(2))
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "thesis.tex").write_text("all of it")
-    with pytest.raises(DataError, match=r"holds something .* \(thesis.tex\)"):
-        extract([bag], out, PLAIN)
-    assert tree(out).keys() == {"thesis.tex"}
-
-
-def test_a_second_run_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bag = write(tmp_path / "bag", drive(3))
-    extract([bag], tmp_path / "out", PLAIN)
-    before = tree(tmp_path / "out")
-    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")}
-    monkeypatch.setattr(run, "BagReader", None)  # nothing is read any more
-    assert extract([bag], tmp_path / "out", PLAIN).report is None
-    assert tree(tmp_path / "out") == before
-    assert times == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")}
-    with pytest.raises(DataError, match="frames of other recordings or settings"):
-        extract([bag], tmp_path / "out", ExtractConfig(every=2))
-    assert tree(tmp_path / "out") == before
-
-
 @pytest.mark.parametrize("order", ["<u2", ">u2"])
 def test_a_camera_of_12_bits_in_16(tmp_path: Path, order: str) -> None:
     grey = np.random.default_rng(0).integers(0, 4096, (24, 48)).astype(np.uint16)
@@ -390,70 +362,6 @@ def test_a_compressed_file_that_is_cut_off_says_so_however_often_it_is_opened(
     report = report_of(bag, tmp_path / "out")
     assert report.recordings[0].stopped in stops
     assert 0 < report.frame_count < 20
-
-
-def test_checking_extracts_nothing_and_other_settings_may_follow(tmp_path: Path) -> None:
-    bag, out = write(tmp_path / "bag", drive(3)), tmp_path / "out"
-    checked = extract([bag], out, PLAIN, check=True).report
-    assert checked is not None
-    assert not checked.extracted
-    assert not (out / "training").exists()
-    assert json.loads((out / "report.json").read_text())["extracted"] is False
-    ((found,),) = [recording.cameras for recording in checked.recordings]
-    assert len(found.frames) == 3
-    assert [look.name for look in found.looks] == ["000000", "000001", "000002"]
-    assert (out / "report.html").is_file()
-    assert len(camera_of(bag, out, ExtractConfig(every=2)).frames) == 2
-
-
-class _Interrupted(BaseException):
-    pass
-
-
-@pytest.mark.parametrize("stop_at", [1, 4, 10, 15])
-def test_an_interrupted_run_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
-) -> None:
-    """Stopped at one of its writes, with half a file left: the end is the same, byte for byte."""
-    bag = write(tmp_path / "bag", drive(10))
-    monkeypatch.setattr(work, "_BLOCK_FRAMES", 3)
-    extract([bag], tmp_path / "whole", PLAIN)
-    renamed, rename = Counter[str](), Path.replace
-
-    def stop(path: Path, target: Path) -> Path:
-        renamed["times"] += 1
-        if renamed["times"] == 3 * stop_at:
-            path.with_name("left.12345678.part").write_bytes(path.read_bytes()[:10])
-            raise _Interrupted
-        return rename(path, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", stop)
-        with pytest.raises(_Interrupted):
-            extract([bag], tmp_path / "out", PLAIN)
-    extract([bag], tmp_path / "out", PLAIN)
-    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
-
-
-def test_a_full_disk_is_a_line_and_the_run_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bag = write(tmp_path / "bag", drive(4))
-    extract([bag], tmp_path / "whole", PLAIN)
-    written = Path.write_bytes
-
-    def full(path: Path, data: bytes) -> int:
-        if "000002.bin" in path.name:
-            raise OSError(28, os.strerror(28))
-        return written(path, data)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
-        with pytest.raises(Kd3dError, match="No space left on device"):
-            extract([bag], tmp_path / "out", PLAIN)
-    assert not list((tmp_path / "out").rglob("000002.*"))
-    extract([bag], tmp_path / "out", PLAIN)
-    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
 def test_processes_make_the_same_bytes(tmp_path: Path) -> None:

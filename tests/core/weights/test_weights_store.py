@@ -41,7 +41,8 @@ def test_the_catalogue_of_kd3d() -> None:
     for entry in entries.values():
         assert entry.origin
         assert entry.licence
-    for name in ("mvxnet-kitti", "second-kitti", "pointpillars-kitti"):
+    zoo = ("mvxnet", "second", "pointpillars", "smoke", "pgd", "imvoxelnet")
+    for name in (*(f"{network}-kitti" for network in zoo), "fcos3d-nuscenes"):
         (file,) = entries[name].files
         assert file.name.endswith(f"-{file.sha256}.pth")  # as its publisher names it
 

@@ -12,7 +12,6 @@ from kd3d_core.detectors.build import load_detector, random_detector, untrained_
 from kd3d_core.detectors.cmkd.bins import DepthBins
 from kd3d_core.detectors.cmkd.image_side import DeepLabSide, depth_prior
 from kd3d_core.detectors.cmkd.self_calibrated import SelfCalibratedBlock
-from kd3d_core.detectors.cmkd.start import start_image_side
 from kd3d_core.detectors.config import DetectorConfig, ImageSideConfig
 from kd3d_core.detectors.image import ResNet
 from kd3d_core.errors import ConfigError, WeightsError
@@ -125,7 +124,7 @@ def test_a_deeplab_of_torchvision_fits_and_its_classes_stay_out(tmp_path):
     }  # fmt: skip
     save_file(published, tmp_path / "deeplab.safetensors")
     before = side.classifier[4].weight.clone()
-    start_image_side(side, ImageSideConfig("resnet50", str(tmp_path / "deeplab.safetensors")))
+    side.start(str(tmp_path / "deeplab.safetensors"))
     assert (side.backbone.layer4[2].conv2.weight == 0.25).all()
     assert (side.classifier[0].convs[3][0].weight == 0.25).all()
     assert torch.equal(side.classifier[4].weight, before)
