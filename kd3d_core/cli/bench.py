@@ -1,13 +1,13 @@
 """`kd3d-bench`: how long a model takes for an image here, and what a chain without kd3d takes."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kd3d_core.cli.app import run
 from kd3d_core.devices import Precision
-from kd3d_core.errors import ConfigError, DataError, Kd3dError
+from kd3d_core.errors import ConfigError, Kd3dError
 
 if TYPE_CHECKING:
     from kd3d_core.bench.measure import Frame
@@ -25,6 +25,7 @@ def bench(
     rounds: int = 20,
     random: bool = False,
     baseline: Literal["none", "upstream"] = "none",
+    against: list[str] = [],  # noqa: B006 - never changed; the parser wants a list
     beside: int = 0,
     json: Path | None = None,
     compare: Path | None = None,
@@ -45,6 +46,7 @@ def bench(
             and network of transformers, a back-projection in numpy, test pipeline and network of
             mmdet3d; once at the sizes of our networks, and once at those that they were published
             with.
+        against: other models to run in turn, such as the same one exported for an engine.
         beside: processes that compute meanwhile, as on a robot.
         json: file for the numbers.
         compare: an earlier such file; a ratio to a baseline that is worse by more than a tenth is
@@ -57,23 +59,27 @@ def bench(
         raise Kd3dError(
             "--images and --rounds must be 1 or more, --threads and --beside can't be negative"
         )
-    if compare is not None and baseline == "none":
-        raise ConfigError("--compare compares ratios to a baseline: give --baseline upstream too")
-    config = load_model_config(model)
-    if config.type == "lidar":
-        raise ConfigError(f"{model} reads a LiDAR: kd3d-bench times models that read a camera")
+    if compare is not None and baseline == "none" and not against:
+        raise ConfigError("--compare compares ratios: give --baseline upstream or --against too")
+    configs = {name: load_model_config(name) for name in (model, *against)}
+    for name, each in configs.items():
+        if each.type == "lidar":
+            raise ConfigError(f"{name} reads a LiDAR: kd3d-bench times models that read a camera")
     if random:
-        config = with_random_weights(config)
-    for weights in set(config.weights.values()) - {"random"}:
-        resolve(weights)
+        configs = {name: with_random_weights(each) for name, each in configs.items()}
+    for weights in {each for config in configs.values() for each in config.weights.values()}:
+        if weights != "random":
+            resolve(weights)
+    config = configs.pop(model)
     if baseline == "upstream":
         _check_has_upstream(config)
 
+    from kd3d_core.bench.frames import bench_frames
     from kd3d_core.bench.report import read_report, show, worse
 
     old = None if compare is None else read_report(compare)
-    frames = list(_rendered(images) if data is None else _recorded(data, images))
-    report = _measure(config, frames, device, precision, threads, rounds, baseline, beside)
+    frames = bench_frames(data, images)
+    report = _measure(config, configs, frames, device, precision, threads, rounds, baseline, beside)
     source = "rendered" if data is None else str(data)
     width, height = frames[0].image.shape[1::-1]
     report["images"] = f"{len(frames)} images of {width} x {height}, {source}"
@@ -92,6 +98,7 @@ def bench(
 
 def _measure(
     config: "ModelConfig",
+    others: "Mapping[str, ModelConfig]",
     frames: "Sequence[Frame]",
     device: str,
     precision: Precision,
@@ -117,6 +124,7 @@ def _measure(
     from kd3d_core.bench.report import OURS
     from kd3d_core.devices import dtype_of, usable_device
     from kd3d_core.models.build import make_model
+    from kd3d_core.models.config import without_engine
     from kd3d_core.runtime.pipeline import CameraDetector
     from kd3d_core.threads import use_threads
 
@@ -125,7 +133,8 @@ def _measure(
     made = make_model(config, place, precision)
     detector = CameraDetector(made, str(place))
     chains: dict[str, Chain] = {OURS: OurChain(detector)}
-    flops = count_flops(chains[OURS], frames[0])
+    for name, other in others.items():
+        chains[name] = OurChain(CameraDetector(make_model(other, place, precision), str(place)))
     with torch.inference_mode():
         chains[OURS](frames[0])
         memory = peak_memory_gib(place)
@@ -140,9 +149,12 @@ def _measure(
     report = chains_report(times)
     seconds = min(times[OURS].total) / 1e3  # the least disturbed, as the rate is
     report["machine"] = {**machine_report(place), "gflop_per_s": rate / 1e9, "beside": beside}
+    # What an engine computes can't be seen from outside.
+    in_torch = make_model(without_engine(config), place, precision)
+    flops = count_flops(OurChain(CameraDetector(in_torch, str(place))), frames[0])
     report["model"] = {
         "description": detector.description,
-        "parameters": count_parameters(made),
+        "parameters": count_parameters(in_torch),
         "gflop": flops / 1e9,
         "share_of_rate": flops / seconds / rate,
         "memory_gib": memory,
@@ -154,14 +166,18 @@ def with_random_weights(config: "ModelConfig") -> "ModelConfig":
     """The same model with weights that are drawn, so that none have to be there."""
     from dataclasses import replace
 
-    from kd3d_core.models.config import PseudoLidarModelConfig, with_detector_weights
+    from kd3d_core.models.config import (
+        PseudoLidarModelConfig,
+        with_detector_weights,
+        without_engine,
+    )
 
     if isinstance(config, PseudoLidarModelConfig):
         if config.depth.type == "auto":
             raise ConfigError("--random: a depth network of type auto comes with its weights alone")
         depth = replace(config.depth, weights="random", encoder_weights="random")
         config = replace(config, depth=depth)
-    return with_detector_weights(config, "random")
+    return without_engine(with_detector_weights(config, "random"))
 
 
 def _check_has_upstream(config: "ModelConfig") -> None:
@@ -178,30 +194,6 @@ def _check_has_upstream(config: "ModelConfig") -> None:
         )
 
 
-def _rendered(count: int) -> "Iterator[Frame]":
-    from kd3d_core.bench.measure import Frame
-    from kd3d_core.data.synthetic.dataset import SynthConfig, frame_rig, render_frame
-
-    config = SynthConfig(count, seed=4242)
-    for index in range(count):
-        picture = render_frame(config, index).picture
-        yield Frame(picture.image, frame_rig(config, index).rectified_camera)
-
-
-def _recorded(root: Path, count: int) -> "Iterator[Frame]":
-    from kd3d_core.bench.measure import Frame
-    from kd3d_core.data.kitti import KittiDataset
-
-    dataset = KittiDataset(root)
-    dataset.require(("image_2", "calib"))
-    if not len(dataset):
-        raise DataError(f"{root} has no frame")
-    for name in dataset.names[:count]:
-        frame = dataset.subset([name])[0]
-        image = frame.image()
-        yield Frame(image, frame.camera(image.shape[:2]))
-
-
 def main() -> int:
     """Entry point."""
     return run(
@@ -215,6 +207,7 @@ def main() -> int:
             "kd3d-bench --model demo",
             "kd3d-bench --baseline upstream --json out/bench.json",
             "kd3d-bench --baseline upstream --compare out/bench.json",
+            "kd3d-bench --model streets --against streets_onnx/model.yaml --threads 2",
             "kd3d-bench --model mvxnet_kitti --random --device cuda --rounds 200",
             "OMP_WAIT_POLICY=ACTIVE kd3d-bench --beside 2",
         ],

@@ -107,7 +107,7 @@ def depth(
 
     if (predictions is None) == (model is None):
         raise Kd3dError("give either --predictions, a folder of depth maps, or --model")
-    rules = DepthRules(crop, cap, min_depth, tuple(_metres(word) for word in bands))
+    rules = DepthRules(crop, cap, min_depth, tuple(metres(word) for word in bands))
     dataset = KittiDataset(data, None if ids is None else read_split(ids))
     if model is not None:
         answers = model_depth(model, torch.device(usable_device(device)))
@@ -179,7 +179,7 @@ def report(
         device=device,
         iou=iou,
         min_score=score_threshold,
-        bands_m=tuple(_metres(word) for word in bands),
+        bands_m=tuple(metres(word) for word in bands),
         worst=worst,
         pictures=pictures,
     )
@@ -217,7 +217,7 @@ def errors(
     from kd3d_core.evaluation.box_errors import measure_box_errors
     from kd3d_core.evaluation.kitti_files import read_frames
 
-    distances = [_metres(word, "borders") for word in borders]
+    distances = [metres(word, "borders") for word in borders]
     if distances != sorted(set(distances)) or distances[0] <= 0:
         raise Kd3dError(f"--borders {' '.join(borders)}: give rising distances")
     thresholds: dict[str, float] = {}
@@ -233,7 +233,8 @@ def errors(
     print(yaml_text({"card": card}), end="")
 
 
-def _metres(word: str, option: str = "bands") -> float:
+def metres(word: str, option: str = "bands") -> float:
+    """A word of an option as a number; `Kd3dError` names the option."""
     try:
         return float(word)
     except ValueError:

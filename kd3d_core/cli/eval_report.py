@@ -98,7 +98,7 @@ def write_evaluation(
     evaluated = []
     with progress_of("evaluating detections", len(runs)) as step:
         for name, frames, depth in zip(run_names, files, depths, strict=True):
-            evaluated.append(_evaluate(name, frames, depth, iou, min_score, bands_m))
+            evaluated.append(evaluate_run(name, frames, depth, iou, min_score, bands_m))
             step()
     evaluation = Evaluation(
         files[0].names, files[0].ground_truth, tuple(evaluated), min_score, tuple(bands_m)
@@ -155,7 +155,7 @@ def _depth(dataset: KittiDataset, run: RunFiles, device: str) -> Callable[[Kitti
     return stored_depth(run.depth, dataset)
 
 
-def _evaluate(
+def evaluate_run(
     name: str,
     frames: LabelledFrames,
     depth: DepthReport | None,
@@ -163,6 +163,7 @@ def _evaluate(
     min_score: float,
     bands_m: Sequence[float],
 ) -> Run:
+    """A run's AP and kinds of errors; see `kd3d_core.cli.eval.report` for the arguments."""
     truth, found = frames.ground_truth, frames.detections
     return Run(
         name,

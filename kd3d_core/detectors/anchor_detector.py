@@ -173,8 +173,7 @@ class AnchorDetector(nn.Module, ABC):
 
     def head_maps(self, features: Sequence[torch.Tensor]) -> HeadMaps:
         """What the head says about the neck's features."""
-        (feature,) = features
-        return HeadMaps(*self.head(feature))
+        return HeadMaps(*self.head(*features))
 
     def boxes(self, maps: HeadMaps) -> BoxSlots:
         """The boxes that the head's maps stand for."""

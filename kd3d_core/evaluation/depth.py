@@ -1,7 +1,7 @@
 """Depth maps, from files or from a model, compared with the velodyne of a data set."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,26 @@ class DepthReport:
             "without_answer": self.without_prediction,
             "scores": scores,
         }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "DepthReport":
+        """What `to_json` has made plain."""
+        names = [each.name for each in fields(DepthRules)]
+        rules = DepthRules(**{name: values[name] for name in names})
+        scores = {
+            name: DepthScores(
+                score["pixels"],
+                score["images"],
+                _with_nan(score["per_image"]),
+                _with_nan(score["per_pixel"]),
+            )
+            for name, score in values["scores"].items()
+        }
+        return cls(rules, values["frames"], scores, values["without_answer"])
+
+
+def _with_nan(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {name: np.nan if value is None else value for name, value in values.items()}
 
 
 def _without_nan(values: dict[str, float]) -> dict[str, float | None]:

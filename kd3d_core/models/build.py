@@ -16,12 +16,15 @@ from kd3d_core.models.chain import CmkdModel, LidarModel, Model, PseudoLidarMode
 from kd3d_core.models.cloud import PseudoLidar
 from kd3d_core.models.config import (
     CmkdModelConfig,
+    ExportableConfig,
     LidarModelConfig,
     ModelConfig,
     Mono3dModelConfig,
     PseudoLidarModelConfig,
     load_model_config,
 )
+from kd3d_core.models.engines.load import load_parts
+from kd3d_core.models.engines.parts import detector_parts, put_detector_parts
 from kd3d_core.models.mono3d import Mono3dModel
 from kd3d_core.weights import resolve
 
@@ -34,7 +37,12 @@ def load_model(model: Path | str, device: torch.device, precision: Precision = "
 def make_model(config: ModelConfig, device: torch.device, precision: Precision = "auto") -> Model:
     """A model with its weights, on a device, in eval mode and in its precision.
 
-    `WeightsError` says which command gets weights that are missing or don't fit.
+    Parts that an engine computes take the place of torch's; nothing else knows of engines.
+
+    Raises:
+        ConfigError: the engine isn't installed, can't compute on the device or in the precision, or
+            was made for another model.
+        WeightsError: weights are missing or don't fit; says which command gets them.
     """
     if isinstance(config, Mono3dModelConfig):
         weights = config.detector.weights
@@ -49,6 +57,9 @@ def make_model(config: ModelConfig, device: torch.device, precision: Precision =
     cast_weights(detector, fixed)
     if isinstance(config, LidarModelConfig):
         return LidarModel(config, detector, fixed)
+    if isinstance(config, ExportableConfig) and config.engine is not None:
+        windows = dict.fromkeys(detector_parts(detector)) | {"image": config.detector.window}
+        put_detector_parts(detector, load_parts(config, windows, device, precision))
     if isinstance(config, CmkdModelConfig):
         assert isinstance(detector, CmkdDetector), "the configuration has checked the type"
         return CmkdModel(config, detector, fixed)
@@ -65,8 +76,11 @@ def make_pseudo_lidar(
 
     `seed` draws weights that are `random`; default: the model's.
     """
-    network, depth = make_depth(config.depth, config.seed if seed is None else seed)
     fixed = fixed_precision(precision, device)
+    if config.engine is not None:
+        parts = load_parts(config, {"depth": config.depth.window}, device, precision)
+        return PseudoLidar(parts["depth"], config.depth, config.pseudo_lidar, fixed)
+    network, depth = make_depth(config.depth, config.seed if seed is None else seed)
     return PseudoLidar(network.to(device), depth, config.pseudo_lidar, fixed)
 
 

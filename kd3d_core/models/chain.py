@@ -22,6 +22,7 @@ from kd3d_core.geometry.window import ImageWindow, WindowConfig
 from kd3d_core.models.cloud import Mark, PseudoLidar
 from kd3d_core.models.config import (
     CmkdModelConfig,
+    ExportableConfig,
     LidarModelConfig,
     ModelConfig,
     PseudoLidarConfig,
@@ -125,6 +126,11 @@ class Model(ABC):
         return self.detector.boxes(maps)
 
 
+def _engine_of(config: ModelConfig) -> str:
+    engine = config.engine if isinstance(config, ExportableConfig) else None
+    return "" if engine is None else f", {engine.description}"
+
+
 class PseudoLidarModel(Model):
     """Method A: a detector on an image and the pseudo-LiDAR of its depth."""
 
@@ -151,7 +157,7 @@ class PseudoLidarModel(Model):
     @property
     def description(self) -> str:
         depth, detector = self.config.weights.values()
-        return f"depth {depth}, {self.config.detector.type} {detector}"
+        return f"depth {depth}, {self.config.detector.type} {detector}{_engine_of(self.config)}"
 
     def answer(self, frame: ModelInput) -> ModelOutput:
         image, camera, mark = frame.image, frame.camera, frame.mark
@@ -213,7 +219,8 @@ class CmkdModel(Model):
 
     @property
     def description(self) -> str:
-        return f"{self.config.detector.type} {self.config.detector.weights}"
+        detector = self.config.detector
+        return f"{detector.type} {detector.weights}{_engine_of(self.config)}"
 
     def depth(
         self, image: torch.Tensor, camera: PinholeCamera

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from kd3d_core.config import check_each, make_config, plain, read_settings, save_settings
+from kd3d_core.config import ADDED, check_each, make_config, plain, read_settings, save_settings
 from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.detectors.mono3d.config import Mono3dConfig
 from kd3d_core.errors import ConfigError
 from kd3d_core.models.card import ModelCard
+from kd3d_core.models.engines.config import EngineConfig
 from kd3d_core.paths import share_dir
 
 _SHIPPED = "demo"  # the default of commands and node
@@ -60,6 +61,7 @@ class PseudoLidarModelConfig:
         pseudo_lidar: how depth becomes points.
         seed: draws weights that are `random`.
         card: what the weights were trained on; training writes it.
+        engine: what computes the parts of fixed shapes in place of torch; kd3d-export writes it.
         type: what tells the types apart in a YAML file.
     """
 
@@ -68,6 +70,7 @@ class PseudoLidarModelConfig:
     pseudo_lidar: PseudoLidarConfig = field(default_factory=PseudoLidarConfig)
     seed: int = 0
     card: ModelCard = field(default_factory=ModelCard)
+    engine: EngineConfig | None = field(default=None, metadata=ADDED)
     type: Literal["pseudo_lidar"] = "pseudo_lidar"
 
     def __post_init__(self) -> None:
@@ -118,6 +121,7 @@ class CmkdModelConfig:
         pseudo_lidar: how the mean of that distribution becomes the points that are given out.
         seed: draws weights that are `random`.
         card: what the weights were trained on; training writes it.
+        engine: what computes the parts of fixed shapes in place of torch; kd3d-export writes it.
         type: what tells the types apart in a YAML file.
     """
 
@@ -125,6 +129,7 @@ class CmkdModelConfig:
     pseudo_lidar: PseudoLidarConfig = field(default_factory=PseudoLidarConfig)
     seed: int = 0
     card: ModelCard = field(default_factory=ModelCard)
+    engine: EngineConfig | None = field(default=None, metadata=ADDED)
     type: Literal["cmkd"] = "cmkd"
 
     def __post_init__(self) -> None:
@@ -170,6 +175,8 @@ class Mono3dModelConfig:
 
 OwnModelConfig = PseudoLidarModelConfig | LidarModelConfig | CmkdModelConfig
 """Those whose detectors are kd3d's own, and can be trained."""
+ExportableConfig = PseudoLidarModelConfig | CmkdModelConfig
+"""Those that `kd3d-export` takes."""
 ModelConfig = OwnModelConfig | Mono3dModelConfig
 
 
@@ -179,6 +186,11 @@ _Model = TypeVar("_Model", bound=ModelConfig)
 def with_detector_weights(model: _Model, weights: str) -> _Model:
     """The same model with other weights of its detector."""
     return replace(model, detector=model.detector.with_weights(weights))  # type: ignore[arg-type]
+
+
+def without_engine(model: _Model) -> _Model:
+    """The same model, all of it computed by torch."""
+    return replace(model, engine=None) if isinstance(model, ExportableConfig) else model
 
 
 def own_model(config: ModelConfig, name: Path | str) -> OwnModelConfig:
@@ -222,6 +234,9 @@ def load_model_config(model: Path | str) -> ModelConfig:
     beside: dict[str, Any] = {"detector": _beside(config.detector, path.parent)}
     if isinstance(config, PseudoLidarModelConfig):
         beside["depth"] = _beside(config.depth, path.parent)
+    if isinstance(config, ExportableConfig) and config.engine is not None:
+        folder = _absolute(config.engine.folder, path.parent)
+        beside["engine"] = replace(config.engine, folder=folder)
     return replace(config, **beside)
 
 
@@ -257,6 +272,8 @@ def save_model_config(config: ModelConfig, path: Path) -> None:
     settings = plain(config)
     if config.card == ModelCard():
         del settings["card"]  # nothing is known
+    if settings.get("engine") is None:
+        settings.pop("engine", None)
     ordered = {"type": settings.pop("type"), **settings}
     save_settings(path, ordered)
 

@@ -13,12 +13,13 @@ from kd3d_core.models.config import (
     PseudoLidarModelConfig,
     save_model_config,
     with_detector_weights,
+    without_engine,
 )
 
 
 def export_depth(depth: DepthModel, model: PseudoLidarModelConfig, out: Path) -> None:
     """A transformers folder, `out/depth`, and `out/model.yaml` that names it."""
-    save_model_config(_with_depth(depth, model, out), out / "model.yaml")
+    save_model_config(without_engine(_with_depth(depth, model, out)), out / "model.yaml")
 
 
 def export_detector(
@@ -34,7 +35,8 @@ def export_detector(
     tensors = detector.network.state_dict()
     data = save({name: value.contiguous() for name, value in tensors.items()})
     write_whole(out / "detector.safetensors", data)
-    save_model_config(with_detector_weights(model, "./detector.safetensors"), out / "model.yaml")
+    named = with_detector_weights(without_engine(model), "./detector.safetensors")
+    save_model_config(named, out / "model.yaml")
 
 
 def _with_depth(

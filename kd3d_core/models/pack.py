@@ -9,6 +9,7 @@ from safetensors.torch import save
 from kd3d_core.errors import ConfigError, WeightsError
 from kd3d_core.files import write_whole
 from kd3d_core.models.config import (
+    ExportableConfig,
     ModelConfig,
     PseudoLidarModelConfig,
     save_model_config,
@@ -25,6 +26,11 @@ def pack_model(config: ModelConfig, out: Path, half: bool) -> int:
     stores matrices in fp16; vectors (norms, biases) stay as they are, and whoever loads the file
     computes in single precision as before.
     """
+    if half and isinstance(config, ExportableConfig) and config.engine is not None:
+        raise ConfigError(
+            "the parts of an engine have their weights in them, which aren't halved: pack without "
+            "--half"
+        )
     size = 0
     packed: ModelConfig = config
     if isinstance(packed, PseudoLidarModelConfig) and packed.depth.weights != "random":
@@ -34,6 +40,11 @@ def pack_model(config: ModelConfig, out: Path, half: bool) -> int:
         source = resolve(config.detector.weights)
         size += _write_tensors(source, out / "detector.safetensors", half)
         packed = with_detector_weights(packed, "./detector.safetensors")
+    if isinstance(packed, ExportableConfig) and packed.engine is not None:
+        engine = packed.engine
+        for name in engine.files:
+            write_whole(out / "engine" / f"{name}.onnx", engine.file(name).read_bytes())
+        packed = replace(packed, engine=replace(engine, folder="./engine"))
     if not size:
         raise ConfigError("the model has random weights: there is nothing to pack")
     save_model_config(packed, out / "model.yaml")

@@ -1,10 +1,10 @@
-"""One run of `kd3d-train`, in a process and with a log of its own."""
+"""Commands in processes and with logs of their own, as `kd3d-train` for the runs of a study."""
 
 import fcntl
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ _GRACE_S = 20.0
 
 
 class RunError(Kd3dError):
-    """A training run ended without its last checkpoint."""
+    """A process ended without its result."""
 
 
 def lock_study(out: Path) -> AbstractContextManager[int]:
@@ -51,25 +51,43 @@ def train(run: StudyRun, lock: int, on_line: Callable[[str], None]) -> None:
     """
     settings = run.folder / "train.yaml"
     save_settings(settings, run.config)
-    command = [sys.executable, "-m", "kd3d_core.cli.train", str(settings)]
-    with run.log.open("ab") as log:
+    run_logged(["kd3d_core.cli.train", str(settings)], run.log, on_line, (lock,))
+
+
+def run_logged(
+    command: Sequence[str], log: Path, on_line: Callable[[str], None], keep: Sequence[int] = ()
+) -> None:
+    """Run a module of Python with words in a process; what it says goes to the end of a log.
+
+    Args:
+        command: the module's name and the words.
+        log: the file.
+        on_line: called about once a second with the newest line of the log.
+        keep: file descriptors that the process inherits.
+
+    Raises:
+        RunError: it failed; says its last line.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as file:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(lock,)
-        )
+            [sys.executable, "-m", *command],
+            stdin=subprocess.DEVNULL, stdout=file, stderr=file, pass_fds=keep,
+        )  # fmt: skip
     try:
         while True:
             try:
                 status = process.wait(_POLL_S)
                 break
             except subprocess.TimeoutExpired:
-                on_line(_last_line(run.log))
+                on_line(_last_line(log))
     finally:
         _end(process)
     if status < 0:
         name = signal.Signals(-status).name
-        raise RunError(f"it was ended by {name} (out of memory?); its log is {run.log}")
+        raise RunError(f"it was ended by {name} (out of memory?); its log is {log}")
     if status:
-        raise RunError(f"{_last_line(run.log)} (its log is {run.log})")
+        raise RunError(f"{_last_line(log)} (its log is {log})")
 
 
 def _end(process: subprocess.Popen) -> None:

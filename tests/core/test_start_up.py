@@ -81,6 +81,12 @@ def test_detection(tmp_path, monkeypatch, words, message):
     assert len(text.strip().splitlines()) == 1
 
 
+def test_comparison():
+    status, loaded, text = outcome("kd3d_core.cli.compare", "demo", "nothing", "--data", ".")
+    assert (status, loaded) == (1, [])
+    assert "no model is called 'nothing'" in text
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -1,0 +1,127 @@
+"""One model of `kd3d-compare`, in a process of its own: detections, depth errors, time, memory."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kd3d_core.cli.app import run
+from kd3d_core.devices import Precision
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kd3d_core.data.kitti import KittiDataset, KittiFrame
+    from kd3d_core.evaluation.depth import DepthReport
+    from kd3d_core.geometry.camera import PinholeCamera
+    from kd3d_core.runtime.detections import Detections
+    from kd3d_core.runtime.pipeline import CameraDetector
+
+
+def measure(
+    model: str,
+    data: Path,
+    *,
+    out: Path,
+    ids: Path,
+    digest: str,
+    device: str = "auto",
+    precision: Precision = "auto",
+) -> None:
+    """Write `out/detections/*.txt`, and at the end `out/result.json`.
+
+    Args:
+        model: a name in config/models or weights, or a YAML file.
+        data: data set in KITTI's layout.
+        out: folder of the model.
+        ids: file that lists the frames.
+        digest: of all that the result depends on; stands in it.
+        device: auto, cpu, cuda or cuda:N.
+        precision: number format of the networks; auto suits the device.
+    """
+    from kd3d_core.bench.machine import machine_report, peak_memory_gib
+    from kd3d_core.bench.measure import summary
+    from kd3d_core.bench.ours import count_parameters
+    from kd3d_core.data.kitti import KittiDataset
+    from kd3d_core.data.splits import read_split
+    from kd3d_core.files import write_json
+    from kd3d_core.runtime.pipeline import CameraDetector
+
+    dataset = KittiDataset(data).subset(read_split(ids))
+    detector = CameraDetector.from_config(model, device, precision)
+    passage = _Passage(detector, out / "detections")
+    depth = passage.errors(dataset)
+    write_json(
+        out / "result.json",
+        {
+            "digest": digest,
+            "description": detector.description,
+            "trained_on": detector.card.trained_on,
+            "trained": detector.trained,
+            "parameters": count_parameters(detector.model),
+            "memory_gib": peak_memory_gib(detector.device),
+            "ms": summary(passage.times_ms),
+            "machine": machine_report(detector.device),
+            "depth": None if depth is None else depth.to_json(),
+        },
+    )
+
+
+class _Passage:
+    """Frames through a detector, each once, and their boxes into files.
+
+    Attributes:
+        times_ms: of each frame, from the image's bytes to boxes on the host.
+    """
+
+    def __init__(self, detector: "CameraDetector", folder: Path) -> None:
+        self.times_ms: list[float] = []
+        self._detector, self._folder = detector, folder
+        detector.warm_up()
+
+    def errors(self, dataset: "KittiDataset") -> "DepthReport | None":
+        """Take all frames; errors of the depth, if the model has any and all frames have LiDAR."""
+        from kd3d_core.evaluation.depth import DepthRules, evaluate_depth
+
+        if self._detector.model.depth_window is not None and not dataset.without_lidar():
+            return evaluate_depth(dataset, self.depth, DepthRules())
+        for frame in dataset:
+            self.take(frame)
+        return None
+
+    def depth(self, frame: "KittiFrame") -> "np.ndarray":
+        """Take a frame; its depth `(H, W)` in metres, 0 where the model sees nothing."""
+        import numpy as np
+
+        found, camera = self.take(frame)
+        depth = found.depth_image(camera)
+        assert depth is not None, "the model has depth"
+        return np.nan_to_num(depth)
+
+    def take(self, frame: "KittiFrame") -> "tuple[Detections, PinholeCamera]":
+        """Detect in a frame, and write its boxes."""
+        from kd3d_core.data.label_boxes import box_labels
+        from kd3d_core.data.labels import labels_text
+        from kd3d_core.files import write_whole
+
+        image = frame.image()
+        camera = frame.camera(image.shape[:2])
+        found = self._detector(image, camera)
+        self.times_ms.append(sum(found.timings.values()))
+        names = [self._detector.class_names[label] for label in found.labels]
+        labels = box_labels(found.boxes, found.scores.tolist(), names, camera)
+        write_whole(self._folder / f"{frame.name}.txt", labels_text(labels).encode())
+        return found, camera
+
+
+def main() -> int:
+    """Run by `kd3d-compare`."""
+    return run(
+        measure,
+        prog="kd3d-compare",
+        description="Measures one model; kd3d-compare calls it for each.",
+        examples=["python -m kd3d_core.cli.compare_model demo data/kitti --out out/demo ..."],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
