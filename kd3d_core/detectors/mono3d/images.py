@@ -81,13 +81,22 @@ def _fitted(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 def _warped(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Pixels have their centres at whole numbers, as in OpenCV; beyond the image all is black."""
     (height, width), (rows, columns) = image.shape[-2:], size
-    matrix = middle_scaled((height, width), size).astype(np.float64)
-    x, y = (
-        (torch.arange(count, dtype=torch.float64) - offset) / matrix[0, 0] * 2 / side + 1 / side - 1
-        for count, offset, side in ((columns, 0.0, width), (rows, matrix[1, 2], height))
+    scale, down = columns / width, (rows - columns / width * height) / 2
+    image = _interpolated(image, (torch.arange(rows, dtype=torch.float64) - down) / scale, dim=2)
+    return _interpolated(image, torch.arange(columns, dtype=torch.float64) / scale, dim=3)
+
+
+def _interpolated(image: torch.Tensor, places: torch.Tensor, dim: int) -> torch.Tensor:
+    """What is at places along one dimension, exact at whole numbers, as `grid_sample` isn't."""
+    last = image.shape[dim] + 1
+    border = (1, 1) if dim == 3 else (0, 0, 1, 1)
+    image, low = functional.pad(image, border), places.floor()
+    before, after = (
+        image.index_select(dim, (low + step).clamp(0, last).long().to(image.device))
+        for step in (1, 2)
     )
-    places = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).to(image)
-    return functional.grid_sample(image, places[None], align_corners=False)
+    share = (places - low).to(image)
+    return torch.lerp(before, after, share if dim == 3 else share[:, None])
 
 
 def _normalized(image: torch.Tensor, settings: ImageSettings) -> torch.Tensor:
