@@ -72,7 +72,7 @@ def examine() -> list[Check]:
     modules = ["rclpy", *MESSAGES, *ROS_EXTRAS, "cv2", "torch"]
     imports = try_imports([name for name in modules if is_installed(name)])
     return [
-        *checkpython(),
+        *check_python(),
         *check_ros(imports),
         *check_transport(imports.get("rclpy")),
         *check_packages(imports),
@@ -114,7 +114,7 @@ def as_text(checks: Sequence[Check]) -> str:
 # ---- the checks ----
 
 
-def checkpython() -> list[Check]:
+def check_python() -> list[Check]:
     """The interpreter that runs this."""
     version = ".".join(map(str, sys.version_info[:3]))
     fits = (3, 10) <= sys.version_info[:2] <= (3, 12)
