@@ -27,7 +27,8 @@ def use_profile(name: str = "fastdds.xml") -> None:
     """Let Fast DDS carry whole images between processes, unless the user has a profile already.
 
     Its default transports lose best-effort images from half a megabyte on. Fast DDS reads the
-    variable when the first context is made. Other middlewares ignore it.
+    variable when the first context is made: Fast DDS 3 the first of the two, Fast DDS 2 (up to
+    Jazzy) the second. Other middlewares ignore them.
 
     Args:
         name: of the profile in `config`. Where discovery is limited to this machine, it is
@@ -38,11 +39,10 @@ def use_profile(name: str = "fastdds.xml") -> None:
         or os.environ.get("ROS_LOCALHOST_ONLY") == "1"
     ):
         name = "fastdds_local.xml"
-    known, other = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
-    if os.environ.get("ROS_DISTRO") == "humble":  # which knows only the older name
-        known, other = other, known
-    own = str(share_dir() / "config" / name)
-    os.environ.setdefault(known, os.environ.get(other) or own)
+    variables = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
+    given = [os.environ[each] for each in variables if each in os.environ]
+    for each in variables:
+        os.environ.setdefault(each, (given or [str(share_dir() / "config" / name)])[0])
 
 
 @contextmanager

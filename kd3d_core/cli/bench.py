@@ -74,10 +74,12 @@ def bench(
     if baseline == "upstream":
         _check_has_upstream(config)
 
-    from kd3d_core.bench.frames import bench_frames
     from kd3d_core.bench.report import read_report, show, worse
 
     old = None if compare is None else read_report(compare)
+
+    from kd3d_core.bench.frames import bench_frames
+
     frames = bench_frames(data, images)
     report = _measure(config, configs, frames, device, precision, threads, rounds, baseline, beside)
     source = "rendered" if data is None else str(data)

@@ -49,7 +49,7 @@ def measure_box_errors(
     is_shown = found.score >= np.array([lowest.get(name, -np.inf) for name in found.type])
     label, detection = _pairs(labels, found, np.flatnonzero(is_shown))
 
-    distance = np.hypot(labels.location[label, 0], labels.location[label, 2])
+    distance = ground_distance(labels)[label]
     errors = box_offsets(labels, found, label, detection)
     rows, start = [], 0.0
     for border in borders_m:
@@ -91,34 +91,51 @@ def box_offsets(
     return np.column_stack([along, across, up, yaw])
 
 
-def reach_m(distance_m: np.ndarray) -> np.ndarray:
-    """How far apart over ground a label at this distance and a box that belongs to it may be.
+def ground_distance(objects: Objects) -> np.ndarray:
+    """`(N,)` from the camera over ground, metres.
 
-    >>> reach_m(np.array([5.0, 40.0])).tolist()
-    [2.0, 6.0]
+    >>> car = Label.parse("Car 0 0 0  0 0 9 9  1.5 1.6 4.0  3.0 1.7 4.0  0", "example")
+    >>> ground_distance(Objects.from_frames([[car]])).tolist()
+    [5.0]
     """
-    return np.maximum(_NEAR_M, _SHARE * distance_m)
+    return np.hypot(objects.location[:, 0], objects.location[:, 2])
+
+
+class LabelsInReach:
+    """The labels with a 3D box that a detection may belong to: closer over ground than `reach`.
+
+    Args:
+        labels: of all frames.
+        families: by class of a detection, the classes of such labels; default: its own.
+    """
+
+    def __init__(
+        self, labels: Objects, families: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        self._labels, self._families = labels, families or {}
+        self._reach_m = np.maximum(_NEAR_M, _SHARE * ground_distance(labels))
+        self._has_box: np.ndarray = np.all(labels.dimensions > 0, axis=1)
+
+    def __call__(self, found: Objects, index: int) -> list[int]:
+        """Labels of the detection's frame and class in reach, nearest first."""
+        labels, frame, name = self._labels, found.frame[index], str(found.type[index])
+        there = np.arange(*np.searchsorted(labels.frame, [frame, frame + 1]))
+        family = self._families.get(name, (name,))
+        there = there[self._has_box[there] & np.isin(labels.type[there], family)]
+        offset = labels.location[there] - found.location[index]
+        apart = np.hypot(offset[:, 0], offset[:, 2])
+        order = np.argsort(apart, kind="stable")
+        return there[order[(apart < self._reach_m[there])[order]]].tolist()
 
 
 def _pairs(labels: Objects, found: Objects, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Indices of labels and of the detections that belong to them."""
-    has_box = (labels.dimensions > 0).all(1)
-    free = set(np.flatnonzero(has_box).tolist())
+    near, is_free = LabelsInReach(labels), np.ones(len(labels.frame), bool)
     pairs = []
-    for index in shown[np.argsort(-found.score[shown], kind="stable")]:
-        candidates = [
-            label
-            for label in np.flatnonzero(labels.frame == found.frame[index]).tolist()
-            if label in free and labels.type[label] == found.type[index]
-        ]
-        if not candidates:
-            continue
-        offset = labels.location[candidates] - found.location[index]
-        apart = np.hypot(offset[:, 0], offset[:, 2])
-        nearest = candidates[int(apart.argmin())]
-        distance = np.hypot(labels.location[nearest, 0], labels.location[nearest, 2])
-        if apart.min() < reach_m(distance):
-            free.discard(nearest)
-            pairs.append((nearest, int(index)))
-    label, detection = np.array(pairs, np.int64).reshape(-1, 2).T
-    return label, detection
+    for index in shown[np.argsort(-found.score[shown], kind="stable")].tolist():
+        label = next((each for each in near(found, index) if is_free[each]), None)
+        if label is not None:
+            is_free[label] = False
+            pairs.append((label, index))
+    columns = np.array(pairs, np.int64).reshape(-1, 2).T
+    return columns[0], columns[1]

@@ -6,7 +6,8 @@ Which detections are right or wrong and which labels count is KITTI's level hard
 - `duplicate`: it overlaps a label of its class enough, which another detection has found;
 - `class`: it overlaps a label of another class by more than 0.1, and more than any of its own;
 - `place`, `size` or `heading`: it belongs to a label of its class that is still free, the nearest
-  within `box_errors.reach_m`. That of the three which, taken from the label, gives most overlap;
+  in reach (`box_errors.LabelsInReach`). That of the three which, taken from the label, gives most
+  overlap;
 - `duplicate`: there is such a label, but another detection belongs to it;
 - `background`: nothing of its class is near.
 
@@ -22,7 +23,7 @@ import numpy as np
 
 from kd3d_core.classes import NEIGHBOURS
 from kd3d_core.data.labels import Label
-from kd3d_core.evaluation.box_errors import reach_m
+from kd3d_core.evaluation.box_errors import LabelsInReach, ground_distance
 from kd3d_core.evaluation.kitti_rules import (
     CLASSES,
     EVERYTHING,
@@ -96,16 +97,6 @@ class ErrorKinds:
         return np.where(self.label == _NONE, own, ground_distance(self.labels)[self.label])
 
 
-def ground_distance(objects: Objects) -> np.ndarray:
-    """`(N,)` from the camera over ground, metres.
-
-    >>> car = Label.parse("Car 0 0 0  0 0 9 9  1.5 1.6 4.0  3.0 1.7 4.0  0", "example")
-    >>> ground_distance(Objects.from_frames([[car]])).tolist()
-    [5.0]
-    """
-    return np.hypot(objects.location[:, 0], objects.location[:, 2])
-
-
 def explain(
     ground_truth: Sequence[Sequence[Label]],
     detections: Sequence[Sequence[Label]],
@@ -161,7 +152,7 @@ def _find_reasons(
     """
     labels, found = candidates.labels, candidates.detections
     overlaps = _overlaps(labels, found)
-    near = _Neighbourhood(labels)
+    near = LabelsInReach(labels, {name: _family(name) for name in CLASSES})
     displaced = []
     wrong = np.flatnonzero(kind == "background")
     for index in wrong[np.argsort(-found.score[wrong], kind="stable")].tolist():
@@ -207,26 +198,6 @@ def _overlaps(labels: Objects, found: Objects) -> dict[int, dict[int, float]]:
     ):
         overlaps.setdefault(detection, {})[label] = overlap
     return overlaps
-
-
-class _Neighbourhood:
-    """Labels with a box around a detection."""
-
-    def __init__(self, labels: Objects) -> None:
-        self._labels = labels
-        self._reach_m = reach_m(ground_distance(labels))
-        has_box = (labels.dimensions > 0).all(1)
-        self._wanted = {name: has_box & np.isin(labels.type, _family(name)) for name in CLASSES}
-
-    def __call__(self, found: Objects, index: int) -> list[int]:
-        """Labels of its frame and class that are in reach of a detection, nearest first."""
-        frame = found.frame[index]
-        first, end = np.searchsorted(self._labels.frame, [frame, frame + 1])
-        there = first + np.flatnonzero(self._wanted[str(found.type[index])][first:end])
-        offset = self._labels.location[there] - found.location[index]
-        apart = np.hypot(offset[:, 0], offset[:, 2])
-        order = np.argsort(apart, kind="stable")
-        return there[order[(apart < self._reach_m[there])[order]]].tolist()
 
 
 def _what_is_off(

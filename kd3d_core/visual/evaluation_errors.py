@@ -4,8 +4,8 @@ from collections import Counter
 
 import numpy as np
 
-from kd3d_core.evaluation.box_errors import box_offsets
-from kd3d_core.evaluation.error_kinds import KINDS, MISSED, RIGHT, ErrorKinds, ground_distance
+from kd3d_core.evaluation.box_errors import box_offsets, ground_distance
+from kd3d_core.evaluation.error_kinds import KINDS, MISSED, RIGHT, ErrorKinds
 from kd3d_core.evaluation.kitti_rules import CLASSES
 from kd3d_core.evaluation.report import Evaluation, Run, band_names
 from kd3d_core.visual import plots

@@ -13,9 +13,9 @@ import pytest
 # Before rclpy is imported anywhere. Domains above 101 may collide with ephemeral ports.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ.setdefault(
-    "FASTDDS_DEFAULT_PROFILES_FILE", str(Path(__file__).parents[2] / "config" / "fastdds_local.xml")
-)
+_PROFILE = str(Path(__file__).parents[2] / "config" / "fastdds_local.xml")
+for _variable in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
+    os.environ.setdefault(_variable, _PROFILE)
 
 _WITHOUT_ROS = {"test_bag_command.py", "test_demo_results.py", "test_mailbox.py"}
 _MISSING = [

@@ -19,6 +19,7 @@ from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
 ROOT = Path(__file__).parents[2]
+PROFILE_VARIABLES = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 CAMERA_FRAME = "camera_optical"
@@ -166,7 +167,7 @@ def start_python(*arguments: str, profile: bool = True) -> "subprocess.Popen[str
     """Python in a process of its own, without a Fast DDS profile if wanted."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     if not profile:
-        environment |= {"FASTDDS_DEFAULT_PROFILES_FILE": ""}
+        environment |= dict.fromkeys(PROFILE_VARIABLES, "")
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,

@@ -13,6 +13,7 @@ import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from node_helpers import (
+    PROFILE_VARIABLES,
     Camera,
     Spinner,
     camera_info,
@@ -25,6 +26,8 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo
+
+from kd3d_ros.raw import use_profile
 
 pytestmark = pytest.mark.usefixtures("ros")
 
@@ -206,12 +209,27 @@ def test_ports_stay_on_this_machine_where_discovery_does(
     camera: Camera, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
-    monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE")
+    for variable in PROFILE_VARIABLES:
+        monkeypatch.delenv(variable)
     with running(start_fake_node()) as node, Spinner(camera) as spinner:
         spinner.until("the node subscribes", camera.is_connected)
         # Ports of DDS; those that sockets for sending get are above.
         listening = {address: port for address, port in udp_sockets(node.pid) if port < 32768}
         assert set(listening) == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("given", PROFILE_VARIABLES)
+def test_a_profile_is_for_fast_dds_of_either_generation(
+    given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in PROFILE_VARIABLES:
+        monkeypatch.delenv(variable)
+    use_profile()
+    (own,) = {os.environ.pop(variable) for variable in PROFILE_VARIABLES}
+    assert own.endswith("config/fastdds_local.xml")
+    monkeypatch.setenv(given, "mine.xml")
+    use_profile()
+    assert {os.environ.pop(variable) for variable in PROFILE_VARIABLES} == {"mine.xml"}
 
 
 def udp_sockets(pid: int) -> list[tuple[str, int]]:
