@@ -14,15 +14,15 @@ from kd3d_core.runtime.detections import Detections
 WIDTH, HEIGHT, FOCAL = 1242, 375, 721.5
 
 
-def camera_messages() -> tuple[Image, CameraInfo]:
+def camera_messages(width: int = WIDTH, height: int = HEIGHT) -> tuple[Image, CameraInfo]:
     """An image of noise, and its CameraInfo."""
-    noise = np.random.default_rng(0).integers(0, 256, HEIGHT * WIDTH * 3, np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, height * width * 3, np.uint8)
     data = array.array("B")
     data.frombytes(noise)  # type: ignore[arg-type]
-    image = Image(height=HEIGHT, width=WIDTH, encoding="rgb8", step=3 * WIDTH, data=data)
+    image = Image(height=height, width=width, encoding="rgb8", step=3 * width, data=data)
     image.header.frame_id = "camera"
-    info = CameraInfo(height=HEIGHT, width=WIDTH)
-    info.k = [FOCAL, 0.0, WIDTH / 2, 0.0, FOCAL, HEIGHT / 2, 0.0, 0.0, 1.0]
+    info = CameraInfo(height=height, width=width)
+    info.k = [FOCAL, 0.0, width / 2, 0.0, FOCAL, height / 2, 0.0, 0.0, 1.0]
     return image, info
 
 

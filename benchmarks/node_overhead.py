@@ -1,7 +1,7 @@
 """What the detector node costs beside its models: receive, convert, publish, at KITTI's size.
 
     make env
-    FASTDDS_DEFAULT_PROFILES_FILE=config/fastdds.xml .venv/bin/python benchmarks/node_overhead.py
+    .venv/bin/python benchmarks/node_overhead.py
 
 The node runs in a process of its own with a detector that answers at once. `node` is the time from
 the moment DDS has an image to the moment its last result is published, without the detector;
@@ -37,6 +37,7 @@ from kd3d_ros.detector_node import DetectorNode, main
 from kd3d_ros.diagnostics import StageTimes
 from kd3d_ros.inputs import ReceivedImage
 from kd3d_ros.intake import Intake
+from kd3d_ros.profile import use_profile
 
 STAGES = {
     "wait": "arrival in DDS to the worker",
@@ -57,9 +58,7 @@ def node_overhead(
         points: points that the detector answers with.
         boxes: boxes that it answers with.
     """
-    if "FASTDDS_DEFAULT_PROFILES_FILE" not in os.environ:
-        profile = Path(__file__).parents[1] / "config" / "fastdds.xml"
-        os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(profile)
+    use_profile()
     os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     with tempfile.TemporaryDirectory() as folder:

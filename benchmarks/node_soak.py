@@ -3,6 +3,8 @@
     scripts/with-env python benchmarks/node_soak.py  # 30 min at 30 Hz
     scripts/with-env python benchmarks/node_soak.py --minutes 1 --detector-ms 500  # overload
     scripts/with-env python benchmarks/node_soak.py --minutes 1 --unwatched
+    FASTDDS_DEFAULT_PROFILES_FILE= python benchmarks/node_soak.py --minutes 0.5 --rate 10 \\
+        --width 1920 --height 1200 --reliable  # large images without a profile
 
 The node runs in a process of its own, tracking, with a detector that always takes the same time;
 this process is its camera, and an outside subscriber to its points, boxes and markers. Both have
@@ -22,7 +24,7 @@ import rclpy
 from node_messages import HEIGHT, WIDTH, SteadyDetector, camera_messages
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Float64
 from vision_msgs.msg import Detection3DArray
@@ -43,6 +45,9 @@ def node_soak(
     rate: float = 30.0,
     detector_ms: float = 5.0,
     unwatched: bool = False,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    reliable: bool = False,
     csv: Path | None = None,
     plot: Path | None = None,
 ) -> None:
@@ -53,6 +58,9 @@ def node_soak(
         rate: images per second.
         detector_ms: time that the detector takes for an image.
         unwatched: subscribe to no result.
+        width: of the images.
+        height: of the images.
+        reliable: publish them reliably; else with the best effort.
         csv: write the memory over time to this file.
         plot: write a picture of the memory to this file.
     """
@@ -60,11 +68,12 @@ def node_soak(
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     node = subprocess.Popen([sys.executable, __file__, "--node", str(detector_ms)])
     try:
-        seen = _watch(node.pid, 60 * minutes, rate, watched=not unwatched)
+        camera = _Camera(width, height, rate, reliable)
+        seen = _watch(node.pid, 60 * minutes, camera, watched=not unwatched)
     finally:
         node.send_signal(signal.SIGINT)
         node.wait(30)
-    print(f"{minutes:g} min, {WIDTH} x {HEIGHT} at {rate:g} Hz, detector {detector_ms:g} ms")
+    print(f"{minutes:g} min, {width} x {height} at {rate:g} Hz, detector {detector_ms:g} ms")
     for line in seen.lines(1e3 / rate):
         print(line)
     if csv is not None:
@@ -72,6 +81,16 @@ def node_soak(
         write_whole(csv, "".join(["seconds,memory_mb\n", *rows]).encode())
     if plot is not None:
         _plot(seen, plot)
+
+
+@dataclass(frozen=True)
+class _Camera:
+    """What is sent, and how often in a second."""
+
+    width: int
+    height: int
+    rate: float
+    reliable: bool
 
 
 @dataclass
@@ -122,9 +141,10 @@ class Seen:
 
 
 class _Probe(Node):
-    def __init__(self, seen: Seen, watched: bool) -> None:
+    def __init__(self, seen: Seen, watched: bool, reliable: bool) -> None:
         super().__init__("probe")
-        self.images = self.create_publisher(Image, "image", qos_profile_sensor_data)
+        qos = QoSProfile(depth=5) if reliable else qos_profile_sensor_data
+        self.images = self.create_publisher(Image, "image", qos)
         self.infos = self.create_publisher(CameraInfo, "camera_info", qos_profile_sensor_data)
         self.seen = seen
         if not watched:
@@ -150,13 +170,13 @@ class _Probe(Node):
         self.seen.age_ms.append(1e-6 * (info["received_timestamp"] - sent_ns))
 
 
-def _watch(pid: int, seconds: float, rate: float, watched: bool) -> Seen:
-    seen = Seen()
+def _watch(pid: int, seconds: float, camera: _Camera, watched: bool) -> Seen:
+    seen, rate = Seen(), camera.rate
     rclpy.init()
-    probe = _Probe(seen, watched)
+    probe = _Probe(seen, watched, camera.reliable)
     executor = SingleThreadedExecutor()
     executor.add_node(probe)
-    image, info = camera_messages()
+    image, info = camera_messages(camera.width, camera.height)
 
     def send() -> None:
         now = probe.get_clock().now().to_msg()

@@ -32,7 +32,10 @@ class Results:
 
 
 def read_results(bag: Path, node: str) -> dict[int, Results]:
-    """A node's results by header stamp, of images for which the bag holds both points and boxes."""
+    """A node's results by header stamp, of images for which the bag holds both points and boxes.
+
+    Boxes alone, if there are no points at all: a model without depth makes none.
+    """
     points: dict[int, np.ndarray] = {}
     found: dict[int, tuple[ObjectBoxes, int]] = {}
     with BagReader(bag) as reader:
@@ -42,6 +45,8 @@ def read_results(bag: Path, node: str) -> dict[int, Results]:
                 points[message.stamp_ns] = message.points
             elif isinstance(message, ObjectBoxes):
                 found[message.stamp_ns] = (message, raw.stamp_ns)
+    if not points:
+        points = dict.fromkeys(found, np.zeros((0, 4), np.float32))
     return {
         stamp: Results(points[stamp], *found[stamp]) for stamp in sorted(found) if stamp in points
     }

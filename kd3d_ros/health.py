@@ -176,7 +176,7 @@ def device_memory() -> str:
 
 def _how_to_keep() -> str:
     return (
-        "under Fast DDS start the camera driver with FASTDDS_DEFAULT_PROFILES_FILE="
-        f"{share_dir() / 'config' / 'fastdds.xml'} or let it publish reliably; in Docker give its "
-        "container --ipc=host or a larger --shm-size"
+        "under Fast DDS start the camera driver with FASTDDS_DEFAULT_PROFILES_FILE (up to Jazzy: "
+        f"FASTRTPS_DEFAULT_PROFILES_FILE)={share_dir() / 'config' / 'fastdds.xml'} or let it "
+        "publish reliably; in Docker give its container --ipc=host or a larger --shm-size"
     )

@@ -4,6 +4,7 @@ As bytes, because rclpy drops a message that it can't read without a word.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 from kd3d_core.errors import first_line
-from kd3d_core.messages.decode import decode
+from kd3d_core.messages.decode import decode, image_in_cdr
 from kd3d_core.messages.qos import QosProfile
 from kd3d_core.messages.types import CompressedImage, Image, Message
 from kd3d_core.runtime.rejection import RejectedError
@@ -62,6 +63,9 @@ def parse(data: bytes, ros_type: str) -> Any:
 
 def read(data: bytes, kind: type[OurMessage]) -> OurMessage:
     """The message of kd3d's that `data` is in CDR; raises as `parse` does."""
+    if kind is Image:
+        with suppress(ValueError):  # what is wrong with it, if anything, rclpy says
+            return image_in_cdr(data)  # type: ignore[return-value]
     message = decode(parse(data, kind.ros_type), kind.ros_type)
     assert isinstance(message, kind)
     return message

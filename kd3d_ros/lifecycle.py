@@ -9,6 +9,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.task import Future
 
+from kd3d_core.errors import first_line
+
 Result = TypeVar("Result")
 
 
@@ -61,10 +63,15 @@ class LoadingNode(LifecycleNode):
                 self.trigger_activate()
 
     async def _on_change_state(self, request: Any, response: Any) -> Any:
-        """The lifecycle service, as rclpy's."""
-        if self.state != "unconfigured":
-            return self._change_state(request, response)
-        return await self._in_thread(lambda: self._change_state(request, response))
+        """The lifecycle service, as rclpy's; a transition that can't be doesn't end the node."""
+        try:
+            if self.state != "unconfigured":
+                return self._change_state(request, response)
+            return await self._in_thread(lambda: self._change_state(request, response))
+        except RuntimeError as error:  # as rclpy up to Jazzy has it
+            self.get_logger().warning(f"refused in state {self.state}: {first_line(error)}")
+            response.success = False
+            return response
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         done: Any = Future()

@@ -58,11 +58,6 @@ class Mailbox(Generic[Item]):
             self._changed.wait_for(lambda: bool(self._items) or not self._is_open, timeout_s)
             return self._items.pop() if self._items else None
 
-    @property
-    def is_open(self) -> bool:
-        """Whether items are accepted."""
-        return self._is_open
-
 
 class RateLimit:
     """Thins out a stream to a rate, without a beat where the stream's own rate is no multiple.

@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from kd3d_core.data.kitti import KittiDataset
 
@@ -13,6 +14,10 @@ _REPOSITORY = Path(__file__).resolve().parents[1]
 
 # What a shell starts in the background ignores Ctrl-C, and so would tests and their processes.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# On a busy machine an example may take any time.
+settings.register_profile("kd3d", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kd3d")
 
 
 def shared_data(name: str) -> Path:

@@ -196,6 +196,7 @@ def _write(
         notes.append(f"times and memory: {result['machine']['name']}")
     if without := dataset.without_lidar():
         notes.append(f"depth isn't compared: {len(without)} frames have no LiDAR")
+    untrained = [name for name, result in results.items() if not result["trained"]]
     columns = list(rows[0])
     by_name = {row["model"]: row for row in rows}
     rows = [by_name.get(name) or {**dict.fromkeys(columns, "-"), "model": name} for name in order]
@@ -209,7 +210,7 @@ def _write(
     evaluation = Evaluation(dataset.names, found.ground_truth, tuple(runs), _MIN_SCORE, bands_m)
     write_page(
         out / "index.html",
-        comparison_page(shown, evaluation, failures, list(dict.fromkeys(notes))),
+        comparison_page(shown, evaluation, failures, untrained, list(dict.fromkeys(notes))),
     )
     print_table([columns, *(list(row.values()) for row in shown)])
     for name, why in failures.items():

@@ -72,7 +72,7 @@ def examine() -> list[Check]:
     modules = ["rclpy", *MESSAGES, *ROS_EXTRAS, "cv2", "torch"]
     imports = try_imports([name for name in modules if is_installed(name)])
     return [
-        *checkpython(),
+        *check_python(),
         *check_ros(imports),
         *check_transport(imports.get("rclpy")),
         *check_packages(imports),
@@ -114,7 +114,7 @@ def as_text(checks: Sequence[Check]) -> str:
 # ---- the checks ----
 
 
-def checkpython() -> list[Check]:
+def check_python() -> list[Check]:
     """The interpreter that runs this."""
     version = ".".join(map(str, sys.version_info[:3]))
     fits = (3, 10) <= sys.version_info[:2] <= (3, 12)
@@ -148,7 +148,8 @@ def check_transport(rclpy: Import | None) -> list[Check]:
     if rmw:
         checks.append(Check(group, "middleware", OK, rmw))
     if not rmw or rmw.startswith("rmw_fastrtps"):
-        checks.append(_fast_dds_profile(group))
+        distro = os.environ.get("ROS_DISTRO") or _distro_of_rclpy(rclpy.version if rclpy else "")
+        checks.append(_fast_dds_profile(group, distro))
     if Path("/dev/shm").is_dir():
         usage = shutil.disk_usage("/dev/shm")
         found = f"/dev/shm: {_size(usage.free)} free of {_size(usage.total)}"
@@ -197,7 +198,7 @@ def _distribution(imports: dict[str, Import]) -> Check:
         return Check("ROS 2", "distribution", OK, f"{distro}, installed in {base}")
     wheel = version_of("ros-rclpy")
     if wheel and "rclpy" in imports:
-        distro = DISTRO_OF_RCLPY.get(wheel.rpartition(".")[0], "unknown")
+        distro = _distro_of_rclpy(wheel)
         return Check("ROS 2", "distribution", OK, f"{distro}, wheels in {sys.prefix}")
     setups = sorted(ROS_ROOT.glob("*/setup.bash"))
     if setups:
@@ -206,19 +207,21 @@ def _distribution(imports: dict[str, Import]) -> Check:
     return Check("ROS 2", "distribution", MISSING, "none found", mend_ros("rclpy"))
 
 
-def _fast_dds_profile(group: str) -> Check:
+def _distro_of_rclpy(version: str) -> str:
+    return DISTRO_OF_RCLPY.get(version.rpartition(".")[0], "unknown")
+
+
+def _fast_dds_profile(group: str, distro: str) -> Check:
     name = "Fast DDS profile"
-    variables = ["FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"]
-    if os.environ.get("ROS_DISTRO") == "humble":
-        variables = variables[1:]  # the only one that it reads
-    for variable in variables:
-        path = os.environ.get(variable)
-        if path and Path(path).is_file():
-            return Check(group, name, OK, path)
-        if path:
-            return Check(group, name, MISSING, f"{path} does not exist", f"unset {variable}")
+    has_fast_dds_2 = distro in ("humble", "jazzy")
+    variable = f"{'FASTRTPS' if has_fast_dds_2 else 'FASTDDS'}_DEFAULT_PROFILES_FILE"
+    path = os.environ.get(variable)
+    if path and Path(path).is_file():
+        return Check(group, name, OK, path)
+    if path:
+        return Check(group, name, MISSING, f"{path} does not exist", f"unset {variable}")
     try:
-        mend = f"export {variables[0]}={share_dir() / 'config' / 'fastdds.xml'}"
+        mend = f"export {variable}={share_dir() / 'config' / 'fastdds.xml'}"
     except Kd3dError:
         mend = ""
     found = "not set; without one, images between processes get lost (make and launch set it)"

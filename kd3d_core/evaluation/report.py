@@ -86,7 +86,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One run, or two to compare.
+    """One run, or several to compare.
 
     Attributes:
         names: of the frames.

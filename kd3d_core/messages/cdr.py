@@ -1,4 +1,4 @@
-"""Messages written as the bytes that DDS sends, without making message objects.
+"""Messages written as the bytes that DDS sends, or read from them, without making message objects.
 
 A message of some boxes is hundreds of Python objects, with setters that check what they are given,
 and at camera rate none of that stays in the CPU's caches. Bytes cost a fraction of it
@@ -87,6 +87,48 @@ class CdrWriter:
     def message(self) -> bytes:
         """The whole message, for `Publisher.publish` and `BagWriter.write`."""
         return b"".join([_LITTLE_ENDIAN, *self._parts])
+
+
+class CdrReader:
+    """Takes fields in their order.
+
+    >>> writer = CdrWriter()
+    >>> writer.text("a")
+    >>> writer.numbers("I", 7)
+    >>> reader = CdrReader(writer.message())
+    >>> reader.text(), reader.number("I")
+    ('a', 7)
+    """
+
+    def __init__(self, message: bytes) -> None:
+        """`ValueError` if it isn't plain CDR with the lowest byte first."""
+        if message[:2] != _LITTLE_ENDIAN[:2]:
+            raise ValueError(f"{message[:2].hex()} is another encoding")
+        self._content = memoryview(message)[4:]
+        self._at = 0
+
+    def number(self, code: str) -> int:
+        """One of `struct`'s codes for integers; `ValueError` behind the end, as the others."""
+        size, packer = _packer(code)
+        start = -(-self._at // size) * size
+        self._at = start + size
+        return int(packer.unpack(self._taken(start))[0])
+
+    def text(self) -> str:
+        """A string, up to its first zero byte, as rclpy has it."""
+        return bytes(self.block()).partition(b"\0")[0].decode(errors="replace")
+
+    def block(self) -> memoryview:
+        """The bytes of a `uint8[]`, which stay where they are."""
+        count = self.number("I")
+        start = self._at
+        self._at += count
+        return self._taken(start)
+
+    def _taken(self, start: int) -> memoryview:
+        if self._at > len(self._content):
+            raise ValueError(f"it ends after {len(self._content)} of {self._at} bytes")
+        return self._content[start : self._at]
 
 
 @cache

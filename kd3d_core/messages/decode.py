@@ -8,6 +8,7 @@ import numpy as np
 
 from kd3d_core.errors import CalibrationError, DataError, listed, shown
 from kd3d_core.geometry.pose import matrix_from_pose
+from kd3d_core.messages.cdr import CdrReader
 from kd3d_core.messages.clouds import find_units, make_cloud, read_columns
 from kd3d_core.messages.types import (
     CameraInfo,
@@ -36,6 +37,23 @@ def decode(message: Any, type_name: str) -> Message:
             f"{shown(type_name)} is none of the types that kd3d reads: {listed(_DECODERS)}"
         )
     return decoder(message)
+
+
+def image_in_cdr(message: bytes) -> Image:
+    """A `sensor_msgs/Image` from the bytes that DDS sends; its pixels are not copied.
+
+    rclpy copies them twice, which takes longer than all else that is done for an image
+    (docs/results/node_overhead.md).
+
+    Raises:
+        ValueError: it is none, or in another encoding than DDS usually has.
+    """
+    reader = CdrReader(message)
+    stamp = reader.number("i") * 10**9 + reader.number("I")
+    frame_id, height, width = reader.text(), reader.number("I"), reader.number("I")
+    encoding, is_bigendian, step = reader.text(), reader.number("B"), reader.number("I")
+    data = np.frombuffer(reader.block(), np.uint8)
+    return Image(stamp, frame_id, height, width, encoding, step, data, bool(is_bigendian))
 
 
 def stamp_ns(header: Any) -> int:

@@ -103,8 +103,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         check_each(self, ("lr",), lambda value: value > 0, "it must be above 0")
         check_each(self, ("weight_decay", "clip"), lambda value: value >= 0, "it can't be negative")
-        if not 0 <= self.warmup < 1 or not 0 <= self.ema < 1:
-            raise ConfigError("warmup and ema must be in [0, 1)")
+        check_each(self, ("warmup", "ema"), lambda share: 0 <= share < 1, "give 0 or more, below 1")
 
 
 @dataclass(frozen=True)

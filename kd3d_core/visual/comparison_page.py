@@ -15,6 +15,7 @@ def comparison_page(
     table: Sequence[Mapping[str, str]],
     evaluation: Evaluation,
     failures: Mapping[str, str],
+    untrained: Sequence[str],
     notes: Sequence[str],
 ) -> Page:
     """The page.
@@ -23,6 +24,7 @@ def comparison_page(
         table: a row for each model, by column; `model` is its name.
         evaluation: of the models that ran, with the names in the table.
         failures: why others did not, by name.
+        untrained: names of models with random weights.
         notes: what a reader of the numbers should know.
     """
     columns = tuple(table[0])
@@ -44,8 +46,10 @@ def comparison_page(
     ]
     facts = (("models", str(len(table))), ("frames", str(len(evaluation.names))))
     lead = f"{', '.join(row['model'] for row in table)} on the same frames."
-    warning = f"{len(failures)} of {len(table)} models failed." if failures else ""
-    return Page("Comparison of models", lead, facts, sections, warning, tuple(notes))
+    warnings = [f"{len(failures)} of {len(table)} models failed."] if failures else []
+    if untrained:
+        warnings.append(f"UNTRAINED, what they find is noise: {', '.join(untrained)}.")
+    return Page("Comparison of models", lead, facts, sections, " ".join(warnings), tuple(notes))
 
 
 def _costs(rows: Sequence[Mapping[str, str]], key: str, title: str) -> Drawing:

@@ -76,10 +76,30 @@ def _curve_section(evaluation: Evaluation) -> Section:
             f"Precision over recall in 3D of {name}, {run.name}: R40 {', '.join(ap)}",
         )
 
-    parts = tuple(drawing(name, run) for name in evaluation.classes for run in evaluation.runs)
+    def together(name: str) -> Drawing:
+        """Of many runs."""
+        lines = {
+            run.name: (_RECALL, run.breakdown.overall.curves[name]["3d"].values[_MODERATE])
+            for run in evaluation.runs
+        }
+        ap = ", ".join(
+            f"{run.name} {_text(_ap(run.breakdown.overall, name, '3d', _MODERATE))}"
+            for run in evaluation.runs
+        )
+        return Drawing(
+            plots.curves(lines, name, ("recall", "precision")),
+            f"Precision over recall in 3D of {name}, moderate: R40 {ap}",
+        )
+
+    if len(evaluation.runs) > 2:
+        which = "moderate"
+        parts = tuple(map(together, evaluation.classes))
+    else:
+        which = "which is beside the names"
+        parts = tuple(drawing(name, run) for name in evaluation.classes for run in evaluation.runs)
     text = (
-        "In 3D, at the 41 recall positions of R40, which is beside the names. Precision is the "
-        "best that is reached at that recall or beyond."
+        f"In 3D, at the 41 recall positions of R40, {which}. Precision is the best that is reached "
+        "at that recall or beyond."
     )
     return Section("Precision over recall", parts, text)
 

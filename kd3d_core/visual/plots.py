@@ -6,7 +6,7 @@ Plots for files of their own are PNG.
 import hashlib
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ _STYLE: Any = {
     "xtick.color": _INK,
     "ytick.color": _INK,
     "legend.frameon": False,
-    "axes.prop_cycle": f"cycler('color', {list(SERIES)})",
+    "axes.prop_cycle": f"cycler('color', {list(PARTS)})",
 }
 
 
@@ -51,7 +51,7 @@ def curves(
         axes.set(xlim=(0, 1), ylim=(0, 1.03), xlabel=labels[0], ylabel=labels[1])
         axes.set_title(_shortened(title, 54))
         axes.grid(alpha=0.25)
-        figure.legend(loc="outside lower center", ncols=len(series))
+        figure.legend(loc="outside lower center", ncols=_legend_columns(series))
         return _svg(figure)
 
 
@@ -80,8 +80,7 @@ def bars(
         axes.grid(axis="y", alpha=0.25)
         axes.set_axisbelow(True)
         if len(series) > 1:
-            columns = len(series) if sum(map(len, series)) <= 32 else 1
-            figure.legend(loc="outside lower center", ncols=columns)
+            figure.legend(loc="outside lower center", ncols=_legend_columns(series, 32))
         return _svg(figure)
 
 
@@ -160,6 +159,14 @@ def epoch_lines(
             figure.legend(handles, names, loc="outside right upper")
         figure.suptitle(title)
         return _png(figure)
+
+
+def _legend_columns(names: Collection[str], most: int = 54) -> int:
+    """All names in a row if they are short, else two or one below the other."""
+    for columns in (len(names), 2):
+        if sum(map(len, names)) * columns <= most * len(names):
+            return columns
+    return 1
 
 
 def _shortened(name: str, most: int) -> str:

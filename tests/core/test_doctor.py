@@ -164,11 +164,12 @@ def test_fast_dds_profile(profile, status, monkeypatch):
     assert "Fast DDS profile" not in {check.name for check in doctor.check_transport(cyclone)}
 
 
-def test_humble_reads_another_variable(monkeypatch):
-    monkeypatch.setenv("ROS_DISTRO", "humble")
+@pytest.mark.parametrize(("distro", "version"), [("humble", "3.3.1"), ("", "7.1.6")])
+def test_fast_dds_2_reads_another_variable(distro, version, monkeypatch):
+    monkeypatch.setenv("ROS_DISTRO", distro)
     monkeypatch.setenv("FASTDDS_DEFAULT_PROFILES_FILE", str(ROOT / "config" / "fastdds.xml"))
     monkeypatch.delenv("FASTRTPS_DEFAULT_PROFILES_FILE", raising=False)
-    rclpy = packages.Import(error="", version="3.3.1", detail="rmw_fastrtps_cpp")
+    rclpy = packages.Import(error="", version=version, detail="rmw_fastrtps_cpp")
     checks = {check.name: check for check in doctor.check_transport(rclpy)}
     assert checks["Fast DDS profile"].status == "optional"
     assert checks["Fast DDS profile"].mend.startswith("export FASTRTPS_DEFAULT_PROFILES_FILE=")

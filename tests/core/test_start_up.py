@@ -108,13 +108,32 @@ def test_pseudo_labels(tmp_path, words, message):
         (("--model", "nothing"), "no model is called 'nothing'"),
         (("--model", "second_kitti", "--random"), "second_kitti reads a LiDAR"),
         (("--model", "mvxnet_kitti", "--random", "--baseline", "upstream"), "use --model demo"),
-        (("--compare", "old.json"), "give --baseline upstream too"),
+        (("--compare", "old.json"), "give --baseline upstream or --against"),
         (("--baseline", "upstream", "--compare", "/nowhere.json"), "/nowhere.json: not a report"),
         (("--rounds", "0"), "--images and --rounds"),
     ],
 )
 def test_benchmarks(words, message):
     status, loaded, text = outcome("kd3d_core.cli.bench", *words)
+    assert (status, loaded) == (1, [])
+    assert message in text
+    assert len(text.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("streets", "--out", "."), ". is there already: remove it, or give another folder"),
+        (("mvxnet_kitti", "--out", "new"), "kd3d-weights get"),
+        (("second_kitti", "--out", "new"), "second_kitti is of type lidar"),
+        (("streets", "--out", "new", "--int8", ".", "--keep-fp32", "head"), "--keep-fp32 head"),
+    ],
+)
+def test_exports(tmp_path, monkeypatch, words, message):
+    monkeypatch.setenv("KD3D_CACHE", str(tmp_path / "cache"))
+    status, loaded, text = outcome("kd3d_core.cli.export", *words)
+    if "not found: pip install" in text:
+        pytest.skip(text)
     assert (status, loaded) == (1, [])
     assert message in text
     assert len(text.strip().splitlines()) == 1
@@ -134,6 +153,6 @@ CameraDetector.from_config("lite", "cpu")(np.zeros((192, 640, 3), np.uint8), cam
 print(sorted({"mmdet3d", "mmdet", "mmcv", "mmengine", "cv2"} & set(sys.modules)))
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=600
     )
     assert done.stdout.strip() == "[]"

@@ -18,7 +18,7 @@ def runtime_settings(**environment: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", "import kd3d_core.runtime.timing"],
         env=kept | {"OMP_DISPLAY_ENV": "VERBOSE"} | environment,
-        capture_output=True, text=True, check=True, timeout=120,
+        capture_output=True, text=True, check=True, timeout=600,
     )  # fmt: skip
     return done.stderr.replace("'", "")
 

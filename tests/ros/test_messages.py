@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import Marker, MarkerArray
 
 from kd3d_core.geometry import boxes as box_geometry
-from kd3d_core.messages.decode import decode, stamp_ns
+from kd3d_core.messages.decode import decode, image_in_cdr, stamp_ns
 from kd3d_core.messages.encode import encode
 from kd3d_core.messages.markers import encode_markers
 from kd3d_core.messages.types import Image, ObjectBoxes, PointCloud
@@ -70,6 +71,24 @@ def test_pixels_of_images_are_not_copied() -> None:
     np.testing.assert_array_equal(image.rgb(), pixels[..., ::-1])
     again = decode(sent, Image.ros_type)
     assert np.shares_memory(again.rgb(), np.frombuffer(sent.data, np.uint8))
+
+
+@pytest.mark.parametrize("encoding", ["", "mono8", "bayer_rggb8", "16UC1"])
+@pytest.mark.parametrize("frame", ["", "a", "caméra", "camera_optical"])
+def test_images_are_read_as_rclpy_reads_them(frame: str, encoding: str) -> None:
+    sent = image_message(np.arange(35, dtype=np.uint8).reshape(5, 7, 1), encoding, stamp=1.5)
+    sent.header.frame_id, sent.is_bigendian = frame, 1
+    data = serialize_message(sent)
+    image, expected = (
+        image_in_cdr(data),
+        decode(deserialize_message(data, type(sent)), Image.ros_type),
+    )
+    assert np.shares_memory(image.data, np.frombuffer(data, np.uint8))
+    np.testing.assert_array_equal(image.data, expected.data)
+    assert replace(image, data=expected.data).__dict__ == expected.__dict__
+    for end in range(len(data) - 1):
+        with pytest.raises(ValueError, match=r"ends after|another encoding"):
+            image_in_cdr(data[:end])
 
 
 @pytest.mark.parametrize("count", [0, 1, 1000])

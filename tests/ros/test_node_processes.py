@@ -13,6 +13,7 @@ import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from node_helpers import (
+    ROOT,
     Camera,
     Spinner,
     camera_info,
@@ -25,6 +26,8 @@ from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo
+
+from kd3d_ros import profile
 
 pytestmark = pytest.mark.usefixtures("ros")
 
@@ -206,12 +209,36 @@ def test_ports_stay_on_this_machine_where_discovery_does(
     camera: Camera, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
-    monkeypatch.delenv("FASTDDS_DEFAULT_PROFILES_FILE")
+    for variable in (profile.NEW, profile.OLD):
+        monkeypatch.delenv(variable, raising=False)
     with running(start_fake_node()) as node, Spinner(camera) as spinner:
         spinner.until("the node subscribes", camera.is_connected)
         # Ports of DDS; those that sockets for sending get are above.
         listening = {address: port for address, port in udp_sockets(node.pid) if port < 32768}
         assert set(listening) == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("rclpy", "given", "expected"),
+    [
+        ("9.1.2", {}, {profile.NEW: "own"}),
+        ("9.1.2", {profile.NEW: "mine"}, {profile.NEW: "mine"}),
+        ("9.1.2", {profile.OLD: "mine"}, {profile.OLD: "mine"}),
+        ("7.1.6", {}, {profile.OLD: "own"}),
+        ("7.1.6", {profile.NEW: "mine"}, {profile.NEW: "mine", profile.OLD: "mine"}),
+        ("7.1.6", {profile.OLD: "mine"}, {profile.OLD: "mine"}),
+    ],
+)
+def test_the_profile_is_named_as_fast_dds_reads_it(
+    rclpy: str, given: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "version", lambda _: rclpy)
+    environment = {"ROS_LOCALHOST_ONLY": "1", **given}
+    monkeypatch.setattr(os, "environ", environment)
+    profile.use_profile()
+    del environment["ROS_LOCALHOST_ONLY"]
+    own = str(ROOT / "config" / "fastdds_local.xml")
+    assert environment == {name: own if v == "own" else v for name, v in expected.items()}
 
 
 def udp_sockets(pid: int) -> list[tuple[str, int]]:

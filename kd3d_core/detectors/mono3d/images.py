@@ -1,6 +1,7 @@
 """Images as mmdet3d's test pipelines and data preprocessor bring them to a network, in torch.
 
-Theirs are bytes between the steps, so that a colour may differ from ours by 1 of 255.
+Theirs are bytes between the steps, and OpenCV knows places to 1/32 of a pixel, so that colours of
+scaled images differ from ours by 1 of 255 or so, and by up to 4 where the image ends.
 """
 
 from typing import Any

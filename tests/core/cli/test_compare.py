@@ -61,7 +61,7 @@ def measured(monkeypatch) -> list[str]:
         depth = DepthReport(DepthRules(), 2, scores, 0.0).to_json() if model == "demo" else None
         result = {
             "digest": command[command.index("--digest") + 1], "description": model,
-            "trained_on": "streets", "trained": True, "parameters": 7_340_000,
+            "trained_on": "streets", "trained": model != "lite", "parameters": 7_340_000,
             "memory_gib": 0.5, "ms": summary([100.0, 120.0]), "machine": {"name": "a CPU"},
             "depth": depth,
         }  # fmt: skip
@@ -83,9 +83,10 @@ def table(out: Path) -> dict[str, dict[str, str]]:
 def test_a_table_of_models(data, tmp_path, measured, monkeypatch, capsys):
     """AP of one label is 0 at R40 whatever is found, so that two frames give 100 / 40."""
     out = tmp_path / "out"
-    assert run(monkeypatch, "demo", "edge", "lite", "--data", data, "--out", out) == 1
+    words = ("demo", "edge", "lite", "streets", "--data", data, "--out", out)
+    assert run(monkeypatch, *words) == 1
     rows = table(out)
-    assert list(rows) == ["demo", "edge", "lite"]
+    assert list(rows) == ["demo", "edge", "lite", "streets"]
     assert rows["demo"]["car 0.7"] == rows["demo"]["car 0.5"] == "2.50"
     half_a_metre_off = rows["lite"]
     assert (half_a_metre_off["car 0.7"], half_a_metre_off["car 0.5"]) == ("0.00", "2.50")
@@ -94,7 +95,12 @@ def test_a_table_of_models(data, tmp_path, measured, monkeypatch, capsys):
     assert rows["edge"]["failure"] == "it was ended by SIGKILL"
     assert rows["edge"]["car 0.7"] == "-"
     page = (out / "index.html").read_text()
-    for text in ("edge failed: it was ended by SIGKILL", "Depth error by distance", "2.50", "<svg"):
+    for text in (
+        "3D of car, moderate: R40 demo 2.50, lite 0.00, streets 2.50",
+        "edge failed: it was ended by SIGKILL",
+        "Depth error by distance",
+        "what they find is noise: lite.",
+    ):
         assert text in page
     assert "edge failed: it was ended by SIGKILL" in capsys.readouterr().out
 

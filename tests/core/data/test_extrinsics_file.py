@@ -67,6 +67,11 @@ def test_kitti(tmp_path: Path) -> None:
         check(tmp_path / "calib_velo_to_cam.txt", raw)
     (tmp_path / "calib_cam_to_cam.txt").write_text(f"R_rect_00: {row(RECTIFICATION)}\n")
     check(tmp_path / "calib_velo_to_cam.txt", raw, expected)
+    with pytest.raises(CalibrationError, match=r"calib_velo_to_cam\.txt: R is no rotation"):
+        check(tmp_path / "calib_velo_to_cam.txt", raw.replace("R: ", "R: 9"))
+    (tmp_path / "calib_cam_to_cam.txt").write_text(f"R_rect_00: {row(-RECTIFICATION)}\n")
+    with pytest.raises(CalibrationError, match="R_rect_00 is no rotation"):
+        check(tmp_path / "calib_velo_to_cam.txt", raw)
 
 
 @pytest.mark.parametrize(

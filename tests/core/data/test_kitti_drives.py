@@ -11,6 +11,7 @@ from kd3d_core.data.bag import BagReader
 from kd3d_core.data.kitti_bag import write_drive_bag
 from kd3d_core.data.kitti_drives import (
     START_NS,
+    Drive,
     is_raw_drive,
     read_raw_drive,
     read_tracking_sequence,
@@ -208,6 +209,16 @@ def test_a_part_of_a_drive_has_what_belongs_to_its_images(raw: Path) -> None:
     assert names == {2: ["1", "2"], 3: ["1", "2"]}
     assert [path.stem[-1] for _, path in part.clouds] == ["1"]
     assert len(part.poses) == 2
+
+
+@pytest.mark.parametrize("period", [10, 11])
+def test_parts_of_a_drive_have_each_scan_once(period: int) -> None:
+    images = [(index * period, Path(f"{index}.png")) for index in range(4)]
+    clouds = [(stamp, Path(f"{stamp}.bin")) for stamp in range(3 * period + 1)]
+    drive = Drive({2: images}, clouds, None, {stamp: [] for stamp, _ in images}, [])
+    parts = [drive.part(slice(index, index + 2)) for index in (0, 2)]
+    assert [cloud for part in parts for cloud in part.clouds] == clouds
+    assert [stamp for part in parts for stamp in part.labels] == [stamp for stamp, _ in images]
 
 
 def test_a_tracking_sequence(tracking_set: Path, tmp_path: Path) -> None:

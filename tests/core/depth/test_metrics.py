@@ -95,7 +95,7 @@ def test_perfect_depth() -> None:
 
 
 @given(st.floats(0.2, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_silog_forgives_scale_and_nothing_else_does(scale: float) -> None:
     target = [2.0, 3.0, 7.0, 11.0]
     scores = one([value * scale for value in target], target)

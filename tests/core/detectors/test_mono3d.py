@@ -87,7 +87,9 @@ def assert_same(found: BoxSlots, expected: Found, view: PinholeCamera, lidar: bo
 def test_they_find_the_same(kind, small):
     """In an image that needs no scaling: colours, padding, network, boxes, NMS, classes."""
     theirs, ours = pair(kind, small)
-    size = ours.design.image.size if ours.design.image.resize != "keep" else (60, 150)
+    size = ours.design.image.size
+    if ours.design.image.resize == "keep":
+        size = (60, 150) if small else {"pgd": (375, 1242), "fcos3d": (900, 1600)}[kind]
     image, view = noise(*size), camera(*size)
     with torch.no_grad():
         found = ours(tensor(image), view)
@@ -95,17 +97,19 @@ def test_they_find_the_same(kind, small):
 
 
 @kinds("smoke", "imvoxelnet")
-@pytest.mark.parametrize("size", [(80, 190), (50, 120)], ids=["larger", "smaller"])
-def test_images_of_another_size(kind, small, size):
+@pytest.mark.parametrize("scale", [1.25, 0.8])
+def test_images_of_another_size(kind, small, scale):
     """The image is scaled as theirs, up to a colour's rounding, and boxes are right in it."""
     theirs, ours = pair(kind, small)
+    height, width = ours.design.image.size
+    size = round(scale * height), round(0.95 * scale * width)
     image, view = noise(*size), camera(*size)
     with torch.no_grad():
         seen, _ = prepare(tensor(image), view, ours.design.image)
         found = ours(tensor(image), view)
     deviation = np.array(ours.design.image.normalization.std)[:, None, None]
     difference = (seen - theirs.images(image, view))[0].numpy() * deviation
-    assert np.abs(difference).max() < 1.6
+    assert np.abs(difference).max() < 5  # at the border: theirs knows places to 1/32 of a pixel
     assert np.abs(difference).mean() < 0.5
     assert_same(found, theirs(image, view, seen), view, theirs.lidar)
 

@@ -19,7 +19,7 @@ ops = pytest.importorskip("mmcv.ops")
 
 def in_a_new_process(code: str) -> str:
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False
     )
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()

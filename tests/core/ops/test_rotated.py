@@ -92,7 +92,7 @@ class TestIou:
             max_size=2,
         )
     )
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     def test_any_two_boxes(self, pair):
         boxes = torch.tensor(pair, dtype=torch.float64)
         expected = iou_by_shapely(boxes[:1], boxes[1:])
