@@ -3,6 +3,7 @@
 OpenCV reads all of them through FFmpeg and Video4Linux. It turns frames as the container says.
 """
 
+import logging
 import os
 import re
 import threading
@@ -16,6 +17,8 @@ import cv2
 import numpy as np
 
 from kd3d_core.errors import DataError
+
+_log = logging.getLogger(__name__)
 
 VIDEO_ENDINGS = (
     ".mp4", ".mkv", ".mov", ".avi", ".m4v", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".3gp",
@@ -150,6 +153,12 @@ class Video:
             raise DataError(
                 f"{self.name} can be read up to {ends_s:.1f} s ({number} frames), and says it has "
                 f"{self.seconds:.1f} s: it is cut off or damaged"
+            )
+        if missing_s > _CUT_OFF_S:
+            _log.warning(
+                "%s says it has %.1f s, and what can be read (%d frames) makes %.1f s: frames are "
+                "damaged, or its sound lasts longer",
+                *(self.name, self.seconds, number, ends_s),
             )
 
     def newest_frames(self) -> Iterator[VideoFrame]:
