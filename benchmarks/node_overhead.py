@@ -37,7 +37,7 @@ from kd3d_ros.detector_node import DetectorNode, main
 from kd3d_ros.diagnostics import StageTimes
 from kd3d_ros.inputs import ReceivedImage
 from kd3d_ros.intake import Intake
-from kd3d_ros.raw import use_profile
+from kd3d_ros.profile import use_profile
 
 STAGES = {
     "wait": "arrival in DDS to the worker",

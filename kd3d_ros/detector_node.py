@@ -70,8 +70,8 @@ from kd3d_ros.intake import Gate, Intake
 from kd3d_ros.lifecycle import LoadingNode
 from kd3d_ros.parameters import NODE_NAME, DetectorParameters
 from kd3d_ros.placement import Placement
+from kd3d_ros.profile import use_profile
 from kd3d_ros.qos import Entity, QosOverrides
-from kd3d_ros.raw import use_profile
 from kd3d_ros.results import NodeOutputs
 from kd3d_ros.services import offer_enable
 from kd3d_ros.spinning import spin_until_signalled

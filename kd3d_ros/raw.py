@@ -1,7 +1,6 @@
 """Types by name, QoS profiles, and a bare node for playing and recording."""
 
 import importlib
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -16,33 +15,11 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 from kd3d_core.data.bag import definition_file
 from kd3d_core.errors import Kd3dError, shown
 from kd3d_core.messages.qos import QosProfile
-from kd3d_core.paths import share_dir
+from kd3d_ros.profile import use_profile
 
 
 class MessageTypeError(Kd3dError):
     """A message type's Python package is not installed, or not usable."""
-
-
-def use_profile(name: str = "fastdds.xml") -> None:
-    """Let Fast DDS carry whole images between processes, unless the user has a profile already.
-
-    Its default transports lose best-effort images from half a megabyte on. Fast DDS reads the
-    variable when the first context is made: Fast DDS 3 the first of the two, Fast DDS 2 (up to
-    Jazzy) the second. Other middlewares ignore them.
-
-    Args:
-        name: of the profile in `config`. Where discovery is limited to this machine, it is
-            `fastdds_local.xml` instead, which keeps the ports there as well.
-    """
-    if (
-        os.environ.get("ROS_AUTOMATIC_DISCOVERY_RANGE") == "LOCALHOST"
-        or os.environ.get("ROS_LOCALHOST_ONLY") == "1"
-    ):
-        name = "fastdds_local.xml"
-    variables = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
-    given = [os.environ[each] for each in variables if each in os.environ]
-    for each in variables:
-        os.environ.setdefault(each, (given or [str(share_dir() / "config" / name)])[0])
 
 
 @contextmanager

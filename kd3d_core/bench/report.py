@@ -32,7 +32,7 @@ def show(report: Report) -> None:
     )  # fmt: skip
     keys = (*STAGES, "total", "cpu")
     for name, chain in report["chains"].items():
-        *cells, cpu = (f"{chain[key]['median']:.1f}" for key in keys)
+        *cells, cpu = (f"{chain[key]['median']:.1f}" if key in chain else "-" for key in keys)
         table.add_row(name, *cells, f"{chain['total']['p95']:.1f}", cpu)
     for name, ratio in report["ratios"].items():
         *cells, cpu = (f"{ratio[key]:.2f}" for key in keys)

@@ -135,25 +135,26 @@ def _measure(
     made = make_model(config, place, precision)
     detector = CameraDetector(made, str(place))
     chains: dict[str, Chain] = {OURS: OurChain(detector)}
-    for name, other in others.items():
-        chains[name] = OurChain(CameraDetector(make_model(other, place, precision), str(place)))
     with torch.inference_mode():
         chains[OURS](frames[0])
         memory = peak_memory_gib(place)
         rate = peak_rate(place, dtype_of(made.precision))
+    # What an engine computes can't be seen from outside.
+    plain = without_engine(config)
+    in_torch = made if plain == config else make_model(plain, place, precision)
+    flops = count_flops(OurChain(CameraDetector(in_torch, str(place))), frames[0])
+    for name, other in others.items():
+        chains[name] = OurChain(CameraDetector(make_model(other, place, precision), str(place)))
     if baseline == "upstream":
         from kd3d_core.bench.upstream import upstream_chains
 
-        chains |= upstream_chains(made, place)
+        chains |= upstream_chains(in_torch, place)
     with ExitStack() as stack:
         stack.enter_context(beside_busy(beside))
         times = time_in_turn(chains, frames, rounds)
     report = chains_report(times)
     seconds = min(times[OURS].total) / 1e3  # the least disturbed, as the rate is
     report["machine"] = {**machine_report(place), "gflop_per_s": rate / 1e9, "beside": beside}
-    # What an engine computes can't be seen from outside.
-    in_torch = make_model(without_engine(config), place, precision)
-    flops = count_flops(OurChain(CameraDetector(in_torch, str(place))), frames[0])
     report["model"] = {
         "description": detector.description,
         "parameters": count_parameters(in_torch),

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
+from kd3d_ros.profile import use_profile
+
 # Before rclpy is imported anywhere. Domains above 101 may collide with ephemeral ports.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-_PROFILE = str(Path(__file__).parents[2] / "config" / "fastdds_local.xml")
-for _variable in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
-    os.environ.setdefault(_variable, _PROFILE)
 
 _WITHOUT_ROS = {"test_bag_command.py", "test_demo_results.py", "test_mailbox.py"}
 _MISSING = [
@@ -23,6 +22,8 @@ _MISSING = [
     for name in ("rclpy", "vision_msgs", "tf2_msgs", "diagnostic_msgs", "visualization_msgs")
     if importlib.util.find_spec(name) is None
 ]
+if not _MISSING:
+    use_profile()
 
 
 class _NeedsRos(pytest.Module):

@@ -18,8 +18,9 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from vision_msgs.msg import Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
+from kd3d_ros.profile import NEW, OLD, has_fast_dds_2
+
 ROOT = Path(__file__).parents[2]
-PROFILE_VARIABLES = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
 SENSOR = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 CAMERA_FRAME = "camera_optical"
@@ -167,7 +168,7 @@ def start_python(*arguments: str, profile: bool = True) -> "subprocess.Popen[str
     """Python in a process of its own, without a Fast DDS profile if wanted."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     if not profile:
-        environment |= dict.fromkeys(PROFILE_VARIABLES, "")
+        environment |= {OLD if has_fast_dds_2() else NEW: ""}
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=ROOT,

@@ -13,7 +13,7 @@ import pytest
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from node_helpers import (
-    PROFILE_VARIABLES,
+    ROOT,
     Camera,
     Spinner,
     camera_info,
@@ -27,7 +27,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo
 
-from kd3d_ros.raw import use_profile
+from kd3d_ros import profile
 
 pytestmark = pytest.mark.usefixtures("ros")
 
@@ -209,8 +209,8 @@ def test_ports_stay_on_this_machine_where_discovery_does(
     camera: Camera, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
-    for variable in PROFILE_VARIABLES:
-        monkeypatch.delenv(variable)
+    for variable in (profile.NEW, profile.OLD):
+        monkeypatch.delenv(variable, raising=False)
     with running(start_fake_node()) as node, Spinner(camera) as spinner:
         spinner.until("the node subscribes", camera.is_connected)
         # Ports of DDS; those that sockets for sending get are above.
@@ -218,18 +218,27 @@ def test_ports_stay_on_this_machine_where_discovery_does(
         assert set(listening) == {"127.0.0.1"}
 
 
-@pytest.mark.parametrize("given", PROFILE_VARIABLES)
-def test_a_profile_is_for_fast_dds_of_either_generation(
-    given: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("rclpy", "given", "expected"),
+    [
+        ("9.1.2", {}, {profile.NEW: "own"}),
+        ("9.1.2", {profile.NEW: "mine"}, {profile.NEW: "mine"}),
+        ("9.1.2", {profile.OLD: "mine"}, {profile.OLD: "mine"}),
+        ("7.1.6", {}, {profile.OLD: "own"}),
+        ("7.1.6", {profile.NEW: "mine"}, {profile.NEW: "mine", profile.OLD: "mine"}),
+        ("7.1.6", {profile.OLD: "mine"}, {profile.OLD: "mine"}),
+    ],
+)
+def test_the_profile_is_named_as_fast_dds_reads_it(
+    rclpy: str, given: dict[str, str], expected: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable in PROFILE_VARIABLES:
-        monkeypatch.delenv(variable)
-    use_profile()
-    (own,) = {os.environ.pop(variable) for variable in PROFILE_VARIABLES}
-    assert own.endswith("config/fastdds_local.xml")
-    monkeypatch.setenv(given, "mine.xml")
-    use_profile()
-    assert {os.environ.pop(variable) for variable in PROFILE_VARIABLES} == {"mine.xml"}
+    monkeypatch.setattr(profile, "version", lambda _: rclpy)
+    environment = {"ROS_LOCALHOST_ONLY": "1", **given}
+    monkeypatch.setattr(os, "environ", environment)
+    profile.use_profile()
+    del environment["ROS_LOCALHOST_ONLY"]
+    own = str(ROOT / "config" / "fastdds_local.xml")
+    assert environment == {name: own if v == "own" else v for name, v in expected.items()}
 
 
 def udp_sockets(pid: int) -> list[tuple[str, int]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kd3d_core.cli import detect, pseudo_label
+from kd3d_core.cli import bench, detect, pseudo_label
 from kd3d_core.detectors.mono3d import detector as mono3d
 from kd3d_core.detectors.mono3d.config import Mono3dConfig
 from kd3d_core.detectors.mono3d.smoke import smoke
@@ -109,3 +109,6 @@ def test_commands_take_it(file, tracking, tmp_path, monkeypatch):
     command = ["x", file, str(root), "--points", "lidar", "--out", str(tmp_path / "labels")]
     monkeypatch.setattr(sys, "argv", command)
     assert pseudo_label.main() == 1
+    command = ["x", "--model", "smoke_kitti", "--random", "--data", str(root), "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", [*command, "--images", "1", "--rounds", "1"])
+    assert bench.main() == 0
