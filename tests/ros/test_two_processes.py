@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from threading import Timer
 from typing import Any
 
@@ -58,7 +59,7 @@ def read_until(text: str, node: "subprocess.Popen[str]", limit_s: float = 10.0) 
 def end_of(node: "subprocess.Popen[str]") -> tuple[int, str]:
     """Exit status, and the output not yet read, of a node that has been signalled."""
     try:
-        output, _ = node.communicate(timeout=10)
+        output, _ = node.communicate(timeout=60)
     finally:
         node.kill()
     return node.returncode, output
@@ -73,6 +74,11 @@ def test_no_image_is_lost(
     messages = [image_message(image, stamp=100 + 0.1 * i) for i, image in enumerate(kitti_images)]
     height, width = kitti_images[0].shape[:2]
     info = camera_info(width, height, focal=720.0)
+    results = (camera.points, camera.detections, camera.markers)
+
+    def is_answered(message: Any) -> bool:
+        return all(result and last_stamp(result[-1]) == stamp_of(message) for result in results)
+
     node = start_fake_node("--delay", str(delay_s))
     with Spinner(camera) as spinner:
         try:
@@ -83,12 +89,8 @@ def test_no_image_is_lost(
                 info.header.stamp = message.header.stamp
                 camera.infos.publish(info)
                 camera.images.publish(message)
-            last = stamp_of(messages[-1])
-            results = (camera.points, camera.detections, camera.markers)
-            spinner.until(
-                "the last image is answered",
-                lambda: all(result and last_stamp(result[-1]) == last for result in results),
-            )
+                if all_processed or message is messages[-1]:
+                    spinner.until("the answer", partial(is_answered, message))
             node.send_signal(signal.SIGINT)
             spinner.until("the last diagnostics", lambda: camera.value("state") == "shuttingdown")
         finally:
