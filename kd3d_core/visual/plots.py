@@ -80,7 +80,7 @@ def bars(
         axes.grid(axis="y", alpha=0.25)
         axes.set_axisbelow(True)
         if len(series) > 1:
-            figure.legend(loc="outside lower center", ncols=_legend_columns(series, 32))
+            figure.legend(loc="outside lower center", ncols=_legend_columns(series, 42))
         return _svg(figure)
 
 
@@ -163,8 +163,9 @@ def epoch_lines(
 
 def _legend_columns(names: Collection[str], most: int = 54) -> int:
     """All names in a row if they are short, else two or one below the other."""
+    width = sum(len(name) + 5 for name in names)  # with the sample of the line
     for columns in (len(names), 2):
-        if sum(map(len, names)) * columns <= most * len(names):
+        if width * columns <= most * len(names):
             return columns
     return 1
 
