@@ -96,11 +96,11 @@ class FrameSamples(Dataset):
         """A frame as it is changed in the draw of that number, which is the epoch's by default."""
         frame = self.frames[index]
         image, camera = windowed(frame, self._window)
+        labelled, found, kinds = self._boxes(frame, camera)
         change = Augmentation()
         if self._augment is not None:
             change = draw_augmentation(self._augment, self._seed, draw, index)
         image, camera, seen = turned_view(image, camera, change)
-        labelled, found, kinds = self._boxes(frame, camera)
         cloud = np.zeros((0, 4), np.float32) if self._points is None else self._points(frame)
         if self._sampler is not None:
             rng = np.random.default_rng((self._seed, draw, index))

@@ -95,6 +95,17 @@ def test_true_depth_lies_where_a_turned_camera_sees_it(tracking):
     assert (sample.depth.sum(1) - unturned.sum(1)).abs().max() > 100
 
 
+def test_boxes_stay_where_they_are_when_the_camera_turns(tracking):
+    augment = AugmentConfig(0, 0, (1, 1), (1, 1), 0, 0, 0, pitch=0.2, roll=0.1)
+    plain, turned = (
+        FrameSamples(tracking, WINDOW, KittiFrame.points_in_view, CLASSES, change, seed=2)[0]
+        for change in (None, augment)
+    )
+    assert torch.equal(turned.points, plain.points)
+    assert torch.equal(turned.boxes, plain.boxes)
+    assert not torch.equal(turned.image_from_lidar, plain.image_from_lidar)
+
+
 @pytest.mark.parametrize("window", [WINDOW, WindowConfig((96, 320), "crop", 186.0)])
 def test_a_depth_network_that_learns_sees_what_the_turned_camera_does(tracking, window):
     augment = AugmentConfig(0, 0, (1, 1), (1, 1), 0, 0, 0, pitch=0.2, roll=0.0)
