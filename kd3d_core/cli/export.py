@@ -33,7 +33,7 @@ def export(
             then compute in whole numbers of 8 bits, whose ranges these images give. Boxes differ:
             how much is printed, and kd3d-eval says what it costs.
         int8_images: number of those images.
-        keep_fp32: parts that stay in single precision (depth, image, bev).
+        keep_fp32: parts that stay in single precision (depth, image, bev, and collapse of CMKD).
     """
     from kd3d_core.models.config import ExportableConfig, load_model_config
     from kd3d_core.models.engines.config import check_can_export
@@ -70,7 +70,7 @@ def main() -> int:
         examples=[
             "kd3d-export streets --out streets_onnx",
             "kd3d-export streets --out streets_openvino --engine openvino",
-            "kd3d-export streets --out streets_int8 --engine openvino --int8 my_images",
+            "kd3d-export streets --out streets_int8 --engine openvino --int8 data/site",
             "kd3d-detect IMAGES --png out --model streets_onnx/model.yaml",
         ],
     )

@@ -15,6 +15,7 @@ class CommandParser(ArgumentParser):
     - a `list[str]` is a row of words: `--topics /a /b`, not `--topics '["/a", "/b"]'`; an option
       that is empty by default may be given several times, and means all of them;
     - an option is spelled with dashes: `--wait-for`, not `--wait_for`;
+    - the help of a subcommand ends with its own of the command's examples;
     - an error is one line, with exit status 2.
     """
 
@@ -34,6 +35,14 @@ class CommandParser(ArgumentParser):
         if is_option and args[0] != "--print_config" and "." not in args[0]:
             args = tuple(name.replace("_", "-") for name in args)
         return super().add_argument(*args, **kwargs)
+
+    def format_help(self, *args: Any, **kwargs: Any) -> str:
+        parent = getattr(self, "parent_parser", None)
+        name = getattr(self, "subcommand", None)
+        lines = (parent.epilog or "").splitlines() if parent else []
+        own = [line for line in lines if line.split()[1:2] == [name]]
+        examples = "\n".join(["\nexamples:", *own, ""]) if own else ""
+        return super().format_help(*args, **kwargs) + examples
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         parser = getattr(ex, "subcommand_parser", None) or self

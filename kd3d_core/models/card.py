@@ -202,8 +202,8 @@ UNTRAINED = Caveat(
 )
 ONLY_RENDERED = Caveat(
     "trained on rendered scenes only",
-    "the model was trained on rendered scenes only: in real images, expect wrong distances and "
-    "few, wrong boxes",
+    "the model was trained on rendered scenes only: in real images, expect wrong distances, "
+    "missed objects and wrong boxes",
 )
 
 

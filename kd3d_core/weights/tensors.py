@@ -65,7 +65,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             _check_packing(path)
             with torch.serialization.safe_globals([(_Inert, name) for name in _INERT_NAMES]):
                 stored = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
+    except (UnpicklingError, LookupError, EOFError) as error:
         raise WeightsError(_refusal(path, error)) from None
     except Exception as error:
         raise WeightsError(f"{path} can't be read as weights: {first_line(error)}") from None
@@ -133,10 +133,10 @@ def _fault(name: str, value: torch.Tensor) -> str:
     return f"holds values of {_LARGEST:g} or more" if absurd else ""
 
 
-def _refusal(path: Path, error: UnpicklingError) -> str:
+def _refusal(path: Path, error: Exception) -> str:
     """What torch's unpickler stumbled over, from its long explanation, and what to do."""
     text = " ".join(str(error).split())
-    if "Unsupported operand" in text:
+    if "Unsupported operand" in text or not isinstance(error, UnpicklingError):
         return f"{path} can't be read as weights: it is damaged, or no checkpoint of torch"
     named = re.search(r"GLOBAL (\S+)", text)
     reason = f"it names {shown(named[1])}" if named else "it calls what is no part of a tensor"

@@ -59,3 +59,21 @@ def test_a_wrong_command_line_is_one_line(
     assert reason in said
     assert said.count("\n") == 1
     assert len(said) < 600
+
+
+def test_the_help_of_a_subcommand_has_its_own_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    examples = [
+        "kd3d-x first a",
+        "kd3d-x second first --sort new",
+        "kd3d-x first b --most-frames 4",
+    ]
+    with pytest.raises(SystemExit):
+        run(
+            {"first": first, "second": second},
+            prog="kd3d-x",
+            description="Does it.",
+            examples=examples,
+            args=["first", "--help"],
+        )
+    end = "\n\nexamples:\n  kd3d-x first a\n  kd3d-x first b --most-frames 4\n"
+    assert capsys.readouterr().out.endswith(end)

@@ -64,10 +64,11 @@ class Parity:
             return (
                 f"{self.total} boxes in torch, none of them in the engine, {len(self.new)} others"
             )
+        alone = (*self.lost, *self.new)
+        highest = f" (score {max(alone):.2f} at most of those in one alone)" if alone else ""
         return (
-            f"{len(self.metres)} of {self.total} boxes found again, {len(self.new)} others (score "
-            f"{max((*self.lost, *self.new), default=0):.2f} at most of those in one alone); "
-            f"corners off by {np.median(self.metres):.2g} m in the median and "
+            f"{len(self.metres)} of {self.total} boxes found again, {len(self.new)} others{highest}"
+            f"; corners off by {np.median(self.metres):.2g} m in the median and "
             f"{max(self.metres):.2g} m at most, scores by {np.median(self.scores):.2g} and "
             f"{max(self.scores):.2g}"
         )
@@ -80,7 +81,7 @@ def compare(torch: Sequence[Found], engine: Sequence[Found], threshold: float) -
     >>> one = Found(box, np.array([0.90]), np.array([2]))
     >>> other = Found(box + [0.01, 0, 0, 0, 0, 0, 0], np.array([0.89]), np.array([2]))
     >>> print(compare([one], [other], 0.1))
-    1 of 1 boxes found again, 0 others (score 0.00 at most of those in one alone); \
+    1 of 1 boxes found again, 0 others; \
 corners off by 0.01 m in the median and 0.01 m at most, scores by 0.01 and 0.01
     """
     metres: list[float] = []
