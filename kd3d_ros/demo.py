@@ -252,8 +252,8 @@ def main() -> int:
             examples=[
                 "kd3d-demo",
                 "kd3d-demo --device cuda --speed 1",
-                "kd3d-demo --data ~/kitti/tracking_0001 --frames 0:10 --out out/short",
-                "kd3d-demo --video dashcam.mp4 --hfov 78 --frames 0:100 --out out/dashcam",
+                "kd3d-demo --data ~/kitti/tracking_0001 --model streets --frames 0:10",
+                "kd3d-demo --video dashcam.mp4 --model streets --hfov 78 --out out/film",
                 "kd3d-demo --model runs/kitti_lite_pseudo/model.yaml --out out/mine",
             ],
         )

@@ -255,3 +255,11 @@ def test_of_many_damaged_tensors_the_first_are_named(tmp_path):
     with pytest.raises(WeightsError, match=r"40 of 40 tensors.*layer4 holds.* and 35 more") as e:
         read_tensors(tmp_path / "x.pth")
     assert "layer5 " not in str(e.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"hi", b"<html>a page in place of the file</html>"])
+def test_what_is_no_checkpoint_is_refused_with_the_reason(content, tmp_path):
+    path = tmp_path / "model.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="it is damaged, or no checkpoint of torch"):
+        read_tensors(path)
