@@ -165,9 +165,7 @@ def _result(
 
 def _inputs(dataset: "KittiDataset") -> list[tuple[str, int, int]]:
     """What of the data a result depends on; labels change scores, and not what models find."""
-    files = (
-        path for frame in dataset for part, path in frame.files.items() if part != "label_2"
-    )
+    files = (path for frame in dataset for part, path in frame.files.items() if part != "label_2")
     stats = ((path, path.stat()) for path in files)
     return [(str(path.resolve()), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
 
