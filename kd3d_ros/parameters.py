@@ -54,7 +54,7 @@ class DetectorParameters:
     """
 
     model: str = _setting(
-        "demo", "Model: a name in config/models or weights (demo, mvxnet_kitti), or a YAML file."
+        "streets", "Model: a name in config/models or weights (streets, demo), or a YAML file."
     )
     device: str = _setting("auto", "Where the model runs: auto, cpu, cuda or cuda:N.")
     precision: Precision = _setting(  # noqa: RUF009 - a field

@@ -33,7 +33,7 @@ def detect(
     track: bool = False,
     poses: Path | None = None,
     show: bool = False,
-    model: str = "demo",
+    model: str = "streets",
     device: str = "auto",
     precision: Precision = "auto",
     score_threshold: float | None = None,

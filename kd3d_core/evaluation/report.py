@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from kd3d_core.data.labels import Label
 from kd3d_core.errors import Kd3dError
-from kd3d_core.evaluation.depth import DepthReport
 from kd3d_core.evaluation.error_kinds import ErrorKinds
 from kd3d_core.evaluation.kitti_ap import KittiAP, evaluate_scope
 from kd3d_core.evaluation.kitti_rules import Candidates, Scope, Strictness
+
+if TYPE_CHECKING:
+    from kd3d_core.evaluation.depth import DepthReport  # which needs torch
 
 OCCLUSIONS = ("fully visible", "partly occluded", "largely occluded")
 """KITTI's levels 0, 1 and 2; others mean unknown."""
@@ -81,7 +84,7 @@ class Run:
     breakdown: Breakdown
     errors: ErrorKinds
     gains: Mapping[str, Mapping[str, float]]
-    depth: DepthReport | None = None
+    depth: "DepthReport | None" = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from kd3d_core.models.card import ModelCard
 from kd3d_core.models.engines.config import EngineConfig
 from kd3d_core.paths import share_dir
 
-_SHIPPED = "demo"  # the default of commands and node
+_SHIPPED = ("demo", "streets")  # in the repository
 
 
 @dataclass(frozen=True)
@@ -259,10 +259,10 @@ def _file_of(name: str) -> Path:
     if name in files:
         return files[name]
     others = f"use {', '.join(sorted(files))} or a .yaml file"
-    if name == _SHIPPED:
+    if name in _SHIPPED:
         raise ConfigError(
             f"the model {name!r} is missing in {share / 'weights' / name}: it comes with kd3d's "
-            f"repository, and scripts/train-demo makes it anew; or {others}"
+            f"repository, whose weights/README.md says how it is made; or {others}"
         )
     raise ConfigError(f"no model is called {name!r}: {others}")
 

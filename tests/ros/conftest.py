@@ -56,10 +56,15 @@ def only_new_objects_are_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def ros() -> Iterator[None]:
-    """rclpy, initialised once."""
-    import rclpy
+    """rclpy, initialised once.
 
-    rclpy.init()
+    Without its handlers of signals: a test that sends one to its own process, and may come first,
+    would end it for all that follow.
+    """
+    import rclpy
+    from rclpy.signals import SignalHandlerOptions
+
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     yield
     rclpy.try_shutdown()
 

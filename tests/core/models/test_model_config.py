@@ -78,6 +78,6 @@ def test_a_packed_model_has_the_name_of_its_folder(share):
 
 def test_without_the_shipped_model_it_says_where_that_comes_from(share):
     with pytest.raises(
-        ConfigError, match=r"'demo' is missing in .*/share/weights/demo: .*scripts/"
+        ConfigError, match=r"'demo' is missing in .*/share/weights/demo: .*weights/README"
     ):
         load_model_config("demo")
