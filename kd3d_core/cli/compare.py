@@ -138,12 +138,14 @@ def _result(
     folder = out / name
     found = folder / "detections"
     digest = model_digest(config, " ".join(words))
-    digest = settings_digest([digest, str(dataset.root.resolve()), list(dataset.names)])
+    digest = settings_digest([digest, list(dataset.names), _inputs(dataset)])
     if (folder / "result.json").is_file():
         result = read_json(folder / "result.json")
-        if result.get("digest") == digest:
+        is_whole = all((found / f"{each}.txt").is_file() for each in dataset.names)
+        if result.get("digest") == digest and is_whole:
             log.info("%s: nothing changed, its result is kept", name)
             return result
+        (folder / "result.json").unlink()  # a run that is interrupted leaves others' detections
     rmtree(found, ignore_errors=True)
     command = ["kd3d_core.cli.compare_model", *words, "--digest", digest]
     command += ["--out", str(folder), "--ids", str(out / "frames.txt")]
@@ -159,6 +161,13 @@ def _result(
 
         run_logged(command, folder / "log.txt", advance, (lock,))
     return read_json(folder / "result.json")
+
+
+def _inputs(dataset: "KittiDataset") -> list[tuple[str, int, int]]:
+    """What of the data a result depends on; labels change scores, and not what models find."""
+    files = (path for frame in dataset for part, path in frame.files.items() if part != "label_2")
+    stats = ((path, path.stat()) for path in files)
+    return [(str(path.resolve()), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
 
 
 def _write(

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from kd3d_core.cli.app import run
+from kd3d_core.cli.app import exit_on_sigterm, run
 from kd3d_core.errors import ConfigError
 from kd3d_core.models.engines.config import EngineName
 
@@ -54,8 +54,10 @@ def export(
     from kd3d_core.models.engines.export import Int8, export_model
 
     calibration = None if int8 is None else Int8(bench_frames(int8, int8_images), keep_fp32)
-    parity = export_model(config, engine, bench_frames(data, images), out, calibration)
-    print(f"{out / 'model.yaml'}: in {images} images {parity}")
+    frames = bench_frames(data, images)
+    with exit_on_sigterm():
+        parity = export_model(config, engine, frames, out, calibration)
+    print(f"{out / 'model.yaml'}: in {len(frames)} images {parity}")
 
 
 def main() -> int:

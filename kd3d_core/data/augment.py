@@ -104,21 +104,22 @@ class Augmentation:
 
 
 def turned_view(
-    image: torch.Tensor, camera: PinholeCamera, change: Augmentation
+    image: torch.Tensor, camera: PinholeCamera, seen: np.ndarray, change: Augmentation
 ) -> tuple[torch.Tensor, PinholeCamera, np.ndarray]:
     """What a camera sees after it was turned by `change`'s pitch and roll.
 
     Args:
         image: `(C, H, W)` float32.
         camera: of that image.
+        seen: `(H, W)` bool, pixels that show what the camera saw.
 
     Returns:
-        Image and camera, of the same size, and an `(H, W)` bool of the pixels that the old image
-        showed; the others are filled with its mirrored border.
+        The same three after the turn. What the old image didn't show is filled with its mirrored
+        border, and isn't seen.
     """
     height, width = image.shape[-2:]
     if not change.pitch and not change.roll:
-        return image, camera, np.ones((height, width), bool)
+        return image, camera, seen
     sin, cos = math.sin(change.pitch), math.cos(change.pitch)
     down = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
     sin, cos = math.sin(change.roll), math.cos(change.roll)
@@ -129,9 +130,9 @@ def turned_view(
     warped = cv2.warpPerspective(
         rows_last, new_from_old, (width, height), borderMode=cv2.BORDER_REFLECT_101
     )
-    seen = cv2.warpPerspective(np.ones((height, width), np.uint8), new_from_old, (width, height))
+    still_seen = cv2.warpPerspective(seen.astype(np.uint8), new_from_old, (width, height))
     turned = torch.from_numpy(warped).permute(2, 0, 1)
-    return turned, camera.turned(turn), seen.astype(bool)
+    return turned, camera.turned(turn), still_seen.astype(bool)
 
 
 def draw_augmentation(config: AugmentConfig, seed: int, epoch: int, index: int) -> Augmentation:

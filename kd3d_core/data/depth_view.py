@@ -12,7 +12,7 @@ from kd3d_core.geometry.depth_maps import densified
 from kd3d_core.geometry.points import depth_map
 from kd3d_core.geometry.window import WindowConfig
 from kd3d_core.models.config import PseudoLidarConfig
-from kd3d_core.models.pseudo_lidar import Bounds, pseudo_lidar
+from kd3d_core.models.pseudo_lidar import pseudo_lidar
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class ViewConfig:
 
 @dataclass(frozen=True)
 class DepthView:
-    """One frame, or the frames of a batch, with B before all shapes and a tuple of `inside`.
+    """One frame, or the frames of a batch, with B before all shapes.
 
     Attributes:
         images: `(3, h, w)` float32 RGB, 0 to 255, cut to the depth network's window.
@@ -40,7 +40,7 @@ class DepthView:
         lidar: `(h, w)` float32 metres that LiDAR measured, 0 elsewhere.
         dense: `(h, w)` the same, also in pixels near to a return; see `densified`.
         pixels: `(K,)` int64 flat indices of the pixels that become points.
-        inside: rows and columns that the camera saw.
+        seen: `(h, w)` bool, pixels that show what the camera saw; others become no points.
     """
 
     images: torch.Tensor
@@ -48,29 +48,25 @@ class DepthView:
     lidar: torch.Tensor
     dense: torch.Tensor
     pixels: torch.Tensor
-    inside: tuple
+    seen: torch.Tensor
 
     def changed(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "DepthView":
         """The same with `change` of each tensor."""
-        names = [field.name for field in fields(self) if field.name != "inside"]
-        tensors = {name: change(getattr(self, name)) for name in names}
-        return DepthView(**tensors, inside=self.inside)
+        return DepthView(**{each.name: change(getattr(self, each.name)) for each in fields(self)})
 
     @staticmethod
     def stacked(views: "list[DepthView]") -> "DepthView":
         """Those of a batch."""
-        parts = {
-            field.name: [getattr(view, field.name) for view in views] for field in fields(DepthView)
-        }
-        inside = tuple(parts.pop("inside"))
-        return DepthView(**{name: torch.stack(part) for name, part in parts.items()}, inside=inside)
+        names = [field.name for field in fields(DepthView)]
+        return DepthView(
+            **{name: torch.stack([getattr(view, name) for view in views]) for name in names}
+        )
 
 
 def depth_view(
     image: torch.Tensor,
     camera: PinholeCamera,
     seen: np.ndarray,
-    inside: Bounds,
     points: np.ndarray,
     config: ViewConfig,
     seed: tuple[int, ...],
@@ -80,25 +76,23 @@ def depth_view(
     Args:
         image: `(3, h, w)`, cut to the window.
         camera: of the window.
-        seen: `(h, w)` bool, pixels that show what the camera saw; no other is known or drawn.
-        inside: of the window, see `ImageWindow.inside`.
+        seen: `(h, w)` bool, pixels that show what the camera saw; no other is known.
         points: `(N, 4)` of the frame's LiDAR; none is possible.
         config: what to give.
         seed: draws the pixels.
     """
     height, width = image.shape[-2:]
     lidar = np.where(seen, depth_map(points, camera.image_from_lidar, (height, width)), 0)
-    possible = np.flatnonzero(seen)
-    count = max(1, round(config.keep_fraction * height * width))  # the same for all of a batch
-    few = count > len(possible)
-    drawn = np.random.default_rng(seed).choice(possible, count, replace=few, shuffle=False)
+    # Of all pixels, as `pseudo_lidar` does, so that clouds are as dense as later.
+    count = max(1, round(config.keep_fraction * height * width))
+    drawn = np.random.default_rng(seed).choice(height * width, count, replace=False, shuffle=False)
     return DepthView(
         image,
         torch.from_numpy(camera.image_from_lidar).float(),
         torch.from_numpy(lidar),
         torch.from_numpy(np.where(seen, densified(lidar, config.within_px), 0)),
         torch.from_numpy(np.sort(drawn)),
-        inside,
+        torch.from_numpy(seen),
     )
 
 
@@ -110,11 +104,9 @@ def augmented(view: DepthView, change: Augmentation) -> DepthView:
     image, projection = change.image(view.images, view.image_from_lidar)
     if not change.flip:
         return replace(view, images=image, image_from_lidar=projection)
-    width = image.shape[-1]
-    top, bottom, left, right = view.inside
     return replace(
         view, images=image, image_from_lidar=projection, lidar=view.lidar.flip(-1),
-        dense=view.dense.flip(-1), inside=(top, bottom, width - right, width - left),
+        dense=view.dense.flip(-1), seen=view.seen.flip(-1),
     )  # fmt: skip
 
 

@@ -47,9 +47,17 @@ def image_tensor(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(image).permute(2, 0, 1)[None].float()
 
 
-def windowed(frame: KittiFrame, config: WindowConfig) -> tuple[torch.Tensor, PinholeCamera]:
-    """A frame's `(3, H, W)` image, 0 to 255, and its camera, both cut to a window."""
+def windowed(
+    frame: KittiFrame, config: WindowConfig
+) -> tuple[torch.Tensor, PinholeCamera, np.ndarray]:
+    """A frame's `(3, H, W)` image, 0 to 255, and its camera, both cut to a window.
+
+    Also an `(H, W)` bool: False in the window's padding.
+    """
     image = frame.image()
     camera = frame.camera(image.shape[:2])
     window = config.window(camera)
-    return window.extract(image_tensor(image))[0], window.camera(camera)
+    seen = np.zeros((window.height, window.width), bool)
+    top, bottom, left, right = window.inside(camera)
+    seen[top:bottom, left:right] = True
+    return window.extract(image_tensor(image))[0], window.camera(camera), seen

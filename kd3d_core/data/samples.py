@@ -95,19 +95,19 @@ class FrameSamples(Dataset):
     def sample(self, index: int, draw: int) -> Sample:
         """A frame as it is changed in the draw of that number, which is the epoch's by default."""
         frame = self.frames[index]
-        image, camera = windowed(frame, self._window)
+        image, camera, seen = windowed(frame, self._window)
         labelled, found, kinds = self._boxes(frame, camera)
         change = Augmentation()
         if self._augment is not None:
             change = draw_augmentation(self._augment, self._seed, draw, index)
-        image, camera, seen = turned_view(image, camera, change)
+        image, camera, seen = turned_view(image, camera, seen, change)
         cloud = np.zeros((0, 4), np.float32) if self._points is None else self._points(frame)
         if self._sampler is not None:
             rng = np.random.default_rng((self._seed, draw, index))
             cloud, found, kinds = self._sampler(cloud, found, kinds, camera, rng)
         points, boxes, labels = (torch.from_numpy(part) for part in (cloud, found, kinds))
         depth = self._true_depth(frame, camera, seen) if self._depth else None
-        view = self._depth_view(frame, (image, camera, seen), change, index)
+        view = self._depth_view(frame, (image, camera, seen), change, (draw, index))
         taught = None
         if self._teacher_points is not None:
             taught = torch.from_numpy(self._teacher_points(frame))
@@ -155,19 +155,20 @@ class FrameSamples(Dataset):
         frame: KittiFrame,
         turned: tuple[torch.Tensor, PinholeCamera, np.ndarray],
         change: Augmentation,
-        index: int,
+        which: tuple[int, int],
     ) -> DepthView | None:
-        """Of a frame whose camera was turned; `turned` is that in the detector's window."""
+        """Of a frame whose camera was turned; `turned` is that in the detector's window.
+
+        `which` draw of which frame it is.
+        """
         config = self._view
         if config is None:
             return None
         if config.window != self._window:
             turned = turned_view(*windowed(frame, config.window), change)
         image, camera, seen = turned
-        whole = frame.camera()
-        inside = config.window.window(whole).inside(whole)
-        seed = (self._seed, self._epoch, index)
-        return depth_view(image, camera, seen, inside, lidar_points(frame), config, seed)
+        seed = (self._seed, *which)
+        return depth_view(image, camera, seen, lidar_points(frame), config, seed)
 
 
 def batches_of(samples: FrameSamples, batch_size: int) -> Iterator[Batch]:

@@ -89,10 +89,10 @@ class DepthLearner(nn.Module):
     def _cloud(self, depth: torch.Tensor, view: DepthView) -> Cloud:
         """The points of the view's pixels at some depth `(B, h, w)`."""
         clouds = []
-        for each, pixels, projection, inside in zip(
-            depth, view.pixels, view.image_from_lidar, view.inside, strict=True
+        for each, pixels, projection, seen in zip(
+            depth, view.pixels, view.image_from_lidar, view.seen, strict=True
         ):
-            points, valid = pseudo_lidar_at(each, pixels, projection, self._pseudo_lidar, inside)
+            points, valid = pseudo_lidar_at(each, pixels, projection, self._pseudo_lidar, seen)
             clouds.append(points[valid])  # all that is given counts for batch norms
         lengths = torch.tensor([len(cloud) for cloud in clouds], device=depth.device)
         frames = torch.arange(len(clouds), device=depth.device)

@@ -38,7 +38,8 @@ def pseudo_lidar(
     """
     height, width = depth.shape
     pixels = _kept_pixels(height, width, config.keep_fraction, config.seed, depth.device)
-    uv, kept, valid = _kept_depth(depth, pixels, config, inside)
+    seen = None if inside is None else _within(pixels, width, inside)
+    uv, kept, valid = _kept_depth(depth, pixels, config, seen)
     return _cloud(camera.unproject(uv, kept), valid, config), valid
 
 
@@ -47,7 +48,7 @@ def pseudo_lidar_at(
     pixels: torch.Tensor,
     image_from_lidar: torch.Tensor,
     config: PseudoLidarConfig,
-    inside: Bounds | None = None,
+    seen: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As `pseudo_lidar`, of pixels that the caller chooses: for training.
 
@@ -56,7 +57,7 @@ def pseudo_lidar_at(
         pixels: `(K,)` int64, flat indices.
         image_from_lidar: `(3, 4)` projection, of an augmented world too.
         config: the filters; its sampling plays no part.
-        inside: see `pseudo_lidar`.
+        seen: `(H, W)` bool, pixels that show what the camera saw; others become no points.
 
     >>> projection = torch.tensor([[100.0, 0, 1, 0], [0, 100, 0, 0], [0, 0, 1, 0]])
     >>> depth = torch.tensor([[10.0, 10.0, 99.0]])
@@ -65,21 +66,31 @@ def pseudo_lidar_at(
     >>> points[0].round(decimals=3), valid.tolist()
     (tensor([-0.1000,  0.0000, 10.0000,  0.5000]), [True, False])
     """
-    uv, kept, valid = _kept_depth(depth, pixels, config, inside)
+    seen = None if seen is None else seen.flatten()[pixels]
+    uv, kept, valid = _kept_depth(depth, pixels, config, seen)
     return _cloud(unprojected(uv, kept, image_from_lidar), valid, config), valid
 
 
+def _within(pixels: torch.Tensor, width: int, inside: Bounds) -> torch.Tensor:
+    """Mask `(K,)` of flat pixels of an image so wide."""
+    row, column = pixels // width, pixels % width
+    top, bottom, left, right = inside
+    return (row >= top) & (row < bottom) & (column >= left) & (column < right)
+
+
 def _kept_depth(
-    depth: torch.Tensor, pixels: torch.Tensor, config: PseudoLidarConfig, inside: Bounds | None
+    depth: torch.Tensor, pixels: torch.Tensor, config: PseudoLidarConfig, seen: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Column and row `(K, 2)`, depth `(K,)` and mask `(K,)` of flat pixels; 0 m where not valid."""
+    """Column and row `(K, 2)`, depth `(K,)` and mask `(K,)` of flat pixels; 0 m where not valid.
+
+    `seen` is `(K,)` bool.
+    """
     width = depth.shape[1]
     depth = depth.float()
     row, column = pixels // width, pixels % width
     valid = usable(depth, config).flatten()[pixels]
-    if inside is not None:
-        top, bottom, left, right = inside
-        valid = valid & (row >= top) & (row < bottom) & (column >= left) & (column < right)
+    if seen is not None:
+        valid = valid & seen
     kept = torch.where(valid, depth.flatten()[pixels], 0.0)
     return torch.stack([column, row], -1).to(kept.dtype), kept, valid
 

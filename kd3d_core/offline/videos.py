@@ -21,7 +21,7 @@ def video_source(word: str, rig: HandCalibration | UnknownCamera, wanted: slice)
     A video that is damaged or cut off ends with a frame that can't be loaded and says so.
 
     Raises:
-        DataError: it can't be opened.
+        DataError: it can't be opened, or `wanted` counts from its end.
         CalibrationError: its pixels aren't square, which needs a calibration.
     """
     with Video(word) as video:
@@ -36,6 +36,8 @@ def video_source(word: str, rig: HandCalibration | UnknownCamera, wanted: slice)
     place = rig.place(one_camera=True) if isinstance(rig, UnknownCamera) else None
     stem, step = _stem(word), wanted.step or 1
     if has_end:
+        if min(wanted.start or 0, wanted.stop or 0) < 0:
+            raise DataError(f"{name}: its frames are counted from its beginning, without minus")
         expected = len(range(count)[wanted])
         frames = _VideoFrames(word, view, stem, wanted)
         rate_hz /= step

@@ -7,6 +7,7 @@ from functools import partial
 
 from kd3d_core.data.frame_inputs import PointSource, lidar_points, no_points, true_depth_points
 from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.photometric_config import PhotometricConfig
 from kd3d_core.data.pseudo_cache import PseudoLidarCache
 from kd3d_core.detectors.anchor_detector import AnchorDetector
 from kd3d_core.detectors.config import DetectorConfig
@@ -25,11 +26,9 @@ log = logging.getLogger(__name__)
 
 _UNCHANGED_WORLD = {"flip": 0.0, "rotation": 0.0, "scale": (1.0, 1.0)}
 _UNCHANGED_IMAGE = {
-    "image_scale": (1.0, 1.0),
-    "brightness": 0.0,
-    "contrast": 0.0,
-    "saturation": 0.0,
-}
+    "image_scale": (1.0, 1.0), "brightness": 0.0, "contrast": 0.0, "saturation": 0.0,
+    "pitch": 0.0, "roll": 0.0, "photometric": PhotometricConfig(),
+}  # fmt: skip
 
 
 def point_source(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from kd3d_core.errors import ConfigError, first_line
+from kd3d_core.errors import ConfigError, DataError, first_line
 from kd3d_core.files import write_all
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.models.build import make_model
@@ -67,23 +67,34 @@ def export_model(
         ConfigError: a package is missing, `out` is there, the model has random weights or a part
             that can't be exported, torch finds no box, or the engine other ones; nothing is written
             then.
+        DataError: `out` can't be written, or the disk is full.
     """
     check_can_export(engine, out, int8 is not None)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+    with _folder_beside(out) as folder:
         model = make_model(replace(config, engine=None), _CPU, "fp32")
         recorders = _put_recorders(model)
         expected = [_boxes(model, frame) for frame in frames]
         parts = {name: _onnx(name, recorder) for name, recorder in recorders.items()}
         quantised = _quantise(model, recorders, parts, int8) if int8 else ()
-        exported = _with_parts(model.config, engine, parts, quantised, Path(folder) / "parts")
+        exported = _with_parts(model.config, engine, parts, quantised, folder / "parts")
         in_engine = make_model(exported, _CPU)
         found = [_boxes(in_engine, frame) for frame in frames]
         parity = compare(expected, found, config.detector.decoding.score_threshold)
         _check(parity, engine, bool(quantised))
-        pack_model(exported, Path(folder) / "model", half=False)
-        (Path(folder) / "model").rename(out)
+        pack_model(exported, folder / "model", half=False)
+        (folder / "model").rename(out)
     return parity
+
+
+@contextmanager
+def _folder_beside(out: Path) -> Iterator[Path]:
+    """Of what isn't whole yet; errors of files there are `DataError`s."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise DataError(f"{out} can't be written: {error}") from None
 
 
 def _check(parity: Parity, engine: EngineName, int8: bool) -> None:

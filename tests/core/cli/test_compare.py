@@ -118,6 +118,32 @@ def test_only_what_changed_or_failed_runs_again(data, tmp_path, measured, monkey
     (data / "label_2" / "000000.txt").write_text(CAR.format(13, ""))
     assert run(monkeypatch, *words[:1], *words[2:], "--frames", "0:1") == 0
     assert not measured  # labels change scores, and not what models find
+    (data / "calib" / "000000.txt").write_text(CALIB.replace("90", "91"))
+    run(monkeypatch, *words[:1], *words[2:], "--frames", "0:1")
+    (tmp_path / "out" / "demo" / "detections" / "000000.txt").unlink()
+    run(monkeypatch, *words[:1], *words[2:], "--frames", "0:1")
+    assert measured == ["demo", "demo"]
+
+
+def test_detections_of_an_interrupted_run_are_never_those_of_an_older_result(
+    data, tmp_path, measured, monkeypatch
+):
+    words = ("demo", "--data", data, "--out", tmp_path / "out")
+    run(monkeypatch, *words)
+
+    def killed(command, *_):
+        folder = Path(command[command.index("--out") + 1]) / "detections"
+        folder.mkdir()
+        for name in ("000000", "000001"):
+            (folder / f"{name}.txt").write_text("")
+        raise process.RunError("it was ended by SIGKILL")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "run_logged", killed)
+        assert run(monkeypatch, *words, "--precision", "fp32") == 1
+    run(monkeypatch, *words)
+    assert measured == ["demo", "demo"]
+    assert table(tmp_path / "out")["demo"]["car 0.7"] == "2.50"
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,7 @@ def test_without_a_change_of_colours_the_image_is_the_same_to_the_bit():
 
 
 class TestTurnedView:
+    ALL = np.ones((120, 400), bool)
     CAMERA = PinholeCamera(
         np.array([[300.0, 0, 200, 13.0], [0, 280, 60, 0.2], [0, 0, 1, 0.003]]),
         400,
@@ -226,7 +227,7 @@ class TestTurnedView:
         rows, columns = torch.meshgrid(torch.arange(120.0), torch.arange(400.0), indexing="ij")
         blob = 255 * torch.exp(-((columns - u / w) ** 2 + (rows - v / w) ** 2) / 30)
         change = Augmentation(pitch=pitch, roll=roll)
-        image, camera, seen = turned_view(blob.expand(3, -1, -1), self.CAMERA, change)
+        image, camera, seen = turned_view(blob.expand(3, -1, -1), self.CAMERA, self.ALL, change)
         weight = (image[0] * torch.from_numpy(seen)).double()
         found = torch.stack([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
         x, y, z = camera.image_from_lidar @ point
@@ -235,27 +236,37 @@ class TestTurnedView:
     def test_a_camera_that_looks_down_sees_its_horizon_further_up(self):
         far_ahead = [1e6, 0, 0, 1]
         image = torch.zeros(3, 120, 400)
-        _, down, _ = turned_view(image, self.CAMERA, Augmentation(pitch=0.05))
+        _, down, _ = turned_view(image, self.CAMERA, self.ALL, Augmentation(pitch=0.05))
         before, after = (c.image_from_lidar @ far_ahead for c in (self.CAMERA, down))
         assert before[1] / before[2] - after[1] / after[2] == pytest.approx(280 * math.tan(0.05))
 
     def test_its_centre_stays_where_it_is(self):
-        _, turned, _ = turned_view(torch.zeros(3, 120, 400), self.CAMERA, Augmentation(pitch=0.1))
+        image = torch.zeros(3, 120, 400)
+        _, turned, _ = turned_view(image, self.CAMERA, self.ALL, Augmentation(pitch=0.1))
         centers = [np.linalg.solve(p[:, :3], p[:, 3]) for p in
                    (self.CAMERA.image_from_lidar, turned.image_from_lidar)]  # fmt: skip
         assert centers[0] == pytest.approx(centers[1])
 
     def test_rows_that_the_old_image_did_not_show_are_not_seen(self):
         image = torch.full((3, 120, 400), 100.0)
-        turned, _, seen = turned_view(image, self.CAMERA, Augmentation(pitch=0.05))
+        turned, _, seen = turned_view(image, self.CAMERA, self.ALL, Augmentation(pitch=0.05))
         missing = 280 * math.tan(0.05)  # at the lower border, where it looks now
         assert seen[: 119 - round(missing * 1.2), 20:-20].all()
         assert not seen[-round(missing * 0.9) :].any()
         assert (turned > 99).all()  # filled, so that no black border says how it is turned
 
+    def test_padding_is_not_seen_wherever_it_comes_to_lie(self):
+        image, seen = torch.full((3, 120, 400), 100.0), self.ALL.copy()
+        image[:, 80:], seen[80:] = 0.0, False
+        turned, _, seen = turned_view(image, self.CAMERA, seen, Augmentation(pitch=0.05))
+        assert 50 < seen[:, 200].sum() < 70  # it looks down, and the image moves up by 14 pixels
+        assert (turned[:, seen] > 49).all()
+        assert (turned[:, 85:] == 0).all()
+
     def test_without_a_turn_nothing_is_resampled(self):
         image = torch.rand(3, 120, 400)
-        same, camera, seen = turned_view(image, self.CAMERA, Augmentation(flip=True, angle=0.3))
+        change = Augmentation(flip=True, angle=0.3)
+        same, camera, seen = turned_view(image, self.CAMERA, self.ALL, change)
         assert same is image
         assert camera is self.CAMERA
         assert seen.all()

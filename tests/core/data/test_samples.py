@@ -106,9 +106,12 @@ def test_boxes_stay_where_they_are_when_the_camera_turns(tracking):
     assert not torch.equal(turned.image_from_lidar, plain.image_from_lidar)
 
 
-@pytest.mark.parametrize("window", [WINDOW, WindowConfig((96, 320), "crop", 186.0)])
+PADDED = WindowConfig((288, 960), "crop", 372.0)
+
+
+@pytest.mark.parametrize("window", [WINDOW, WindowConfig((96, 320), "crop", 186.0), PADDED])
 def test_a_depth_network_that_learns_sees_what_the_turned_camera_does(tracking, window):
-    augment = AugmentConfig(0, 0, (1, 1), (1, 1), 0, 0, 0, pitch=0.2, roll=0.0)
+    augment = AugmentConfig(0, 0, (1, 1), (1, 1), 0, 0, 0, pitch=0.2, roll=0.1)
     own = FrameSamples(tracking, window, augment=augment, seed=2, depth=True)[0]
     view = FrameSamples(
         tracking, WINDOW, augment=augment, seed=2, view=ViewConfig(window, 0.1, 1.0)
@@ -118,9 +121,18 @@ def test_a_depth_network_that_learns_sees_what_the_turned_camera_does(tracking, 
     assert torch.equal(view.lidar, own.depth)
     assert len(view.pixels) == round(0.1 * window.size[0] * window.size[1])
     change = draw_augmentation(augment, 2, 0, 0)
-    _, _, seen = turned_view(*windowed(tracking[0], window), change)
+    image, camera, shown = windowed(tracking[0], window)
+    assert shown.all() == (window is not PADDED)
+    _, _, seen = turned_view(image, camera, shown, change)
     assert not seen.all()
-    assert seen.flatten()[view.pixels].all(), "a point is made of the mirrored border"
+    assert torch.equal(view.seen, torch.from_numpy(seen)), "points are made of what isn't seen"
+    assert not view.lidar[~view.seen].any()
+    mirrored = FrameSamples(
+        tracking, WINDOW, augment=replace(augment, flip=1.0), seed=2,
+        view=ViewConfig(window, 0.1, 1.0),
+    )[0].view  # fmt: skip
+    for name in ("images", "lidar", "dense", "seen"):
+        assert torch.equal(getattr(mirrored, name), getattr(view, name).flip(-1))
 
 
 def test_a_loader_pins_all_of_a_batch(tracking, monkeypatch):

@@ -70,7 +70,7 @@ def view(frames: int = 2) -> DepthView:
     return DepthView(
         255 * torch.rand(1, 3, HEIGHT, WIDTH, generator=generator).repeat(frames, 1, 1, 1),
         PROJECTION.expand(frames, -1, -1), sparse.repeat(frames, 1, 1), true.repeat(frames, 1, 1),
-        pixels, ((0, HEIGHT, 0, WIDTH),) * frames,
+        pixels, torch.ones(frames, HEIGHT, WIDTH, dtype=torch.bool),
     )  # fmt: skip
 
 
@@ -202,7 +202,8 @@ class TestPoints:
     def test_padding_makes_none(self):
         seen = view(1)
         depth = learner()
-        seen = replace(seen, inside=((10, HEIGHT, 0, 50),))
+        seen.seen[:, :10] = False
+        seen.seen[:, :, 50:] = False
         cloud = depth.student_cloud(depth(seen), 1.0)
         row, column = seen.pixels[0] // WIDTH, seen.pixels[0] % WIDTH
         assert len(cloud.points) == ((row >= 10) & (column < 50)).sum() > 0
@@ -212,11 +213,11 @@ class TestPoints:
         seen = view(1)
         one = DepthView(
             seen.images[0], PROJECTION, seen.lidar[0], seen.dense[0], seen.pixels[0],
-            (0, HEIGHT, 5, WIDTH),
+            (torch.arange(WIDTH) >= 5).expand(HEIGHT, -1),
         )  # fmt: skip
         change = Augmentation(flip=True, angle=0.3, scale=1.1)
         other = augmented(one, change)
-        assert other.inside == (0, HEIGHT, 0, WIDTH - 5)
+        assert torch.equal(other.seen, (torch.arange(WIDTH) < WIDTH - 5).expand(HEIGHT, -1))
         mirrored = one.pixels // WIDTH * WIDTH + (WIDTH - 1 - one.pixels % WIDTH)
         other = replace(other, pixels=mirrored)
         plain, changed = (

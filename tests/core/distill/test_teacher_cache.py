@@ -17,6 +17,7 @@ from kd3d_core.data.augment_config import AugmentConfig
 from kd3d_core.data.batch import Batch, collate
 from kd3d_core.data.frame_inputs import lidar_points
 from kd3d_core.data.kitti import KittiDataset
+from kd3d_core.data.photometric_config import PhotometricConfig
 from kd3d_core.data.samples import FrameSamples
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.distill.cache import CachedTeacher, TeacherCache
@@ -339,6 +340,13 @@ class TestRuns:
         assert keeps(colours, points_alone)
         assert not keeps(colours, fusion)
         assert "(brightness, contrast, saturation)" in caplog.text
+        grey = replace(colours, brightness=0.0, contrast=0.0, saturation=0.0)
+        assert keeps(grey, fusion)
+        for name, value in (
+            ("pitch", 0.1), ("roll", 0.1), ("photometric", PhotometricConfig(blur=0.5)),
+        ):  # fmt: skip
+            assert keeps(replace(grey, **{name: value}), points_alone)
+            assert not keeps(replace(grey, **{name: value}), fusion)
         assert not keeps(replace(colours, rotation=0.1), points_alone)
         assert "(rotation)" in caplog.text
 

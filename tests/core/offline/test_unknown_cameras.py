@@ -212,6 +212,13 @@ def test_every_third_frame_of_a_video_and_a_calibration(tmp_path: Path) -> None:
     assert not collector.results[0].frame.notes
 
 
+def test_frames_of_a_video_are_not_counted_from_its_end(tmp_path: Path) -> None:
+    save_video(tmp_path / "drive.mp4", 3)
+    for wanted in (slice(-1, None), slice(None, -1)):
+        with pytest.raises(DataError, match="counted from its beginning"):
+            find_source([str(tmp_path / "drive.mp4")], replace(ALL, wanted=wanted))
+
+
 def test_a_video_that_is_cut_off_ends_with_a_line(tmp_path: Path) -> None:
     path = tmp_path / "drive.mkv"
     save_video(path, 60)

@@ -11,7 +11,7 @@ from kd3d_core.depth.build import make_depth
 from kd3d_core.depth.config import DepthConfig
 from kd3d_core.detectors.build import random_detector
 from kd3d_core.detectors.config import DetectorConfig
-from kd3d_core.errors import ConfigError
+from kd3d_core.errors import ConfigError, DataError
 from kd3d_core.geometry.camera import PinholeCamera
 from kd3d_core.geometry.virtual_frame import virtual_lidar_from_camera
 from kd3d_core.geometry.window import WindowConfig
@@ -94,6 +94,12 @@ def test_other_boxes_are_refused(config, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"onnxruntime and torch differ by more .* nothing was"):
         export_model(config, "onnxruntime", FRAMES[:1], tmp_path / "made")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_said(config, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file/made can't be written: .*File exists"):
+        export_model(config, "onnxruntime", FRAMES[:1], tmp_path / "file" / "made")
 
 
 _export = torch.onnx.export
