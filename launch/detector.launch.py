@@ -23,7 +23,7 @@ ARGUMENTS = {
     "params_file": (str(CONFIG / "detector.yaml"), "YAML with the parameters of the node."),
     "model": (
         "",
-        "Model: a name in config/models or weights, such as demo or mvxnet_kitti, or a YAML file. "
+        "Model: a name in config/models or weights, such as streets or demo, or a YAML file. "
         f"{CHOSEN}",
     ),
     "device": ("", f"Where the model runs: auto, cpu, cuda or cuda:N. {CHOSEN}"),
