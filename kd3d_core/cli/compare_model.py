@@ -50,6 +50,7 @@ def measure(
     detector = CameraDetector.from_config(model, device, precision)
     passage = _Passage(detector, out / "detections")
     depth = passage.errors(dataset)
+    memory = peak_memory_gib(detector.device)  # before `count_parameters`, which may need some
     write_json(
         out / "result.json",
         {
@@ -58,7 +59,7 @@ def measure(
             "trained_on": detector.card.trained_on,
             "trained": detector.trained,
             "parameters": count_parameters(detector.model),
-            "memory_gib": peak_memory_gib(detector.device),
+            "memory_gib": memory,
             "ms": summary(passage.times_ms),
             "machine": machine_report(detector.device),
             "depth": None if depth is None else depth.to_json(),

@@ -1,16 +1,24 @@
 """Parts of a model in an inference engine."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from kd3d_core.bench.ours import count_parameters
 from kd3d_core.detectors.build import random_detector
 from kd3d_core.detectors.config import DetectorConfig
 from kd3d_core.errors import ConfigError, WeightsError
 from kd3d_core.geometry.window import WindowConfig
-from kd3d_core.models.config import PseudoLidarModelConfig, load_model_config, save_model_config
+from kd3d_core.models.build import make_model
+from kd3d_core.models.config import (
+    PseudoLidarModelConfig,
+    load_model_config,
+    save_model_config,
+    without_engine,
+)
 from kd3d_core.models.engines.config import EngineConfig
 from kd3d_core.models.engines.load import fingerprint, load_parts
 from kd3d_core.models.engines.parity import Found, compare
@@ -82,6 +90,11 @@ def test_a_part_of_this_model_is_loaded(model, tmp_path):
     assert again == model
     parts = load_parts(again, {"image": WINDOW}, CPU, "auto")
     assert parts["image"].shape == (1, 3, 64, 96)
+
+
+def test_parameters_that_an_engine_has_count(model):
+    emptied = SimpleNamespace(config=model, detector=torch.nn.Identity())
+    assert count_parameters(emptied) == count_parameters(make_model(without_engine(model), CPU))
 
 
 def test_what_does_not_fit_is_named(model):
