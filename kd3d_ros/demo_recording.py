@@ -39,7 +39,9 @@ def read_results(bag: Path, node: str) -> dict[int, Results]:
     points: dict[int, np.ndarray] = {}
     found: dict[int, tuple[ObjectBoxes, int]] = {}
     with BagReader(bag) as reader:
-        for raw in reader.messages((f"/{node}/points", f"/{node}/detections")):
+        # A recorder's bag has the topics that had messages.
+        wanted = {f"/{node}/points", f"/{node}/detections"} & reader.topics.keys()
+        for raw in reader.messages(tuple(wanted)):
             message = reader.decode(raw)
             if isinstance(message, PointCloud):
                 points[message.stamp_ns] = message.points

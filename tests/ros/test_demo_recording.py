@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kd3d_core.data.bag import BagReader
+from kd3d_core.data.bag import BagReader, BagWriter
 from kd3d_core.data.kitti import KittiDataset
 from kd3d_core.data.kitti_bag import CAMERA_FRAME, write_kitti_bag
 from kd3d_core.errors import ImageError
-from kd3d_core.messages.types import Image, ObjectBoxes
-from kd3d_ros.demo_recording import Results, recorded_frames
+from kd3d_core.messages.types import Image, ObjectBoxes, PointCloud
+from kd3d_ros.demo_recording import Results, read_results, recorded_frames
 
 
 @pytest.fixture
@@ -44,6 +44,23 @@ def test_images_with_results_come_with_them_and_their_labels(bag, tracking):
         wanted_camera = tracking[index].camera()
         assert np.allclose(frame.camera.image_from_lidar, wanted_camera.image_from_lidar)
     assert list(recorded_frames(bag, {})) == []
+
+
+@pytest.mark.parametrize("makes_points", [True, False])
+def test_a_model_without_points_has_results_too(tmp_path, makes_points):
+    cloud = PointCloud(7, "lidar", np.ones((5, 4), np.float32))
+    with BagWriter(tmp_path / "bag") as writer:
+        if makes_points:  # else the recorder's bag hasn't even their topic
+            writer.add_topic("/node/points", PointCloud.ros_type)
+            writer.write("/node/points", 7, cloud)
+        writer.add_topic("/node/detections", ObjectBoxes.ros_type)
+        for stamp in (7, 8):
+            writer.write("/node/detections", stamp + 1, results(stamp).found)
+    read = read_results(tmp_path / "bag", "node")
+    # Points of the second image are still to come where there are points at all.
+    assert sorted(read) == ([7] if makes_points else [7, 8])
+    assert [len(each.points) for each in read.values()] == ([5] if makes_points else [0, 0])
+    assert read[7].arrived_ns == 8
 
 
 def test_an_image_that_the_node_had_to_reject_ends_nothing(bag, monkeypatch, caplog):
