@@ -17,7 +17,7 @@ def node_models(rounds: int = 20, models: list[str] = ["demo", "streets"]) -> No
     """Print the resident memory with each model, and after it was forgotten.
 
     Args:
-        rounds: how many models to load.
+        rounds: number of models to load.
         models: their names, taken in turn.
     """
     rows = [("round", "model", "loaded, MB", "forgotten, MB")]

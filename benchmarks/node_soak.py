@@ -58,8 +58,8 @@ def node_soak(
         rate: images per second.
         detector_ms: time that the detector takes for an image.
         unwatched: subscribe to no result.
-        width: of the images.
-        height: of the images.
+        width: width of the images, pixels.
+        height: height of the images, pixels.
         reliable: publish them reliably; else with the best effort.
         csv: write the memory over time to this file.
         plot: write a picture of the memory to this file.

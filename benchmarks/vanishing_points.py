@@ -32,7 +32,8 @@ def measure(folders: list[str], *, model: str = "", every: int = 1) -> None:
 
     Args:
         folders: data sets.
-        model: whose ground is compared, too; a name in config/models or weights, or a YAML file.
+        model: depth network whose ground is compared as well; a name in config/models or weights,
+            or a YAML file.
         every: step between frames.
     """
     frames = [frame for folder in folders for frame in list(KittiDataset(Path(folder)))[::every]]

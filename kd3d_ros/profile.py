@@ -1,7 +1,7 @@
 """The profile of Fast DDS: which variable names it, and that there is one."""
 
 import os
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from kd3d_core.paths import share_dir
 
@@ -12,7 +12,10 @@ NEW, OLD = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
 
 def has_fast_dds_2() -> bool:
     """Whether this is ROS 2 Jazzy or older."""
-    return int(version("rclpy").partition(".")[0]) < 9
+    try:
+        return int(version("rclpy").partition(".")[0]) < 9
+    except PackageNotFoundError:  # built without metadata
+        return os.environ.get("ROS_DISTRO") in ("humble", "jazzy")
 
 
 def use_profile(name: str = "fastdds.xml") -> None:

@@ -55,7 +55,7 @@ def compare(
         frames: range of those, as a:b, counted from 0 and without b; all by default.
         device: auto, cpu, cuda or cuda:N.
         precision: number format of the networks; auto suits the device and each model.
-        iou: as in `kd3d-eval kitti`.
+        iou: set of least overlaps, as in `kd3d-eval kitti`.
         bands: borders of the distance bands, metres.
     """
     from kd3d_core.cli.eval import metres

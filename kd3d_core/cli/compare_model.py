@@ -34,7 +34,7 @@ def measure(
         data: data set in KITTI's layout.
         out: folder of the model.
         ids: file that lists the frames.
-        digest: of all that the result depends on; stands in it.
+        digest: hash of all that the result depends on, written into it.
         device: auto, cpu, cuda or cuda:N.
         precision: number format of the networks; auto suits the device.
     """
@@ -48,8 +48,8 @@ def measure(
 
     dataset = KittiDataset(data).subset(read_split(ids))
     detector = CameraDetector.from_config(model, device, precision)
-    passage = _Passage(detector, out / "detections")
-    depth = passage.errors(dataset)
+    timed = _TimedDetector(detector, out / "detections")
+    depth = timed.depth_errors(dataset)
     memory = peak_memory_gib(detector.device)  # before `count_parameters`, which may need some
     write_json(
         out / "result.json",
@@ -60,18 +60,18 @@ def measure(
             "trained": detector.trained,
             "parameters": count_parameters(detector.model),
             "memory_gib": memory,
-            "ms": summary(passage.times_ms),
+            "ms": summary(timed.times_ms),
             "machine": machine_report(detector.device),
             "depth": None if depth is None else depth.to_json(),
         },
     )
 
 
-class _Passage:
+class _TimedDetector:
     """Frames through a detector, each once, and their boxes into files.
 
     Attributes:
-        times_ms: of each frame, from the image's bytes to boxes on the host.
+        times_ms: time of each frame, from the image's bytes to boxes on the host.
     """
 
     def __init__(self, detector: "CameraDetector", folder: Path) -> None:
@@ -79,26 +79,26 @@ class _Passage:
         self._detector, self._folder = detector, folder
         detector.warm_up()
 
-    def errors(self, dataset: "KittiDataset") -> "DepthReport | None":
-        """Take all frames; errors of the depth, if the model has any and all frames have LiDAR."""
+    def depth_errors(self, dataset: "KittiDataset") -> "DepthReport | None":
+        """Detect in all frames; errors of depth, if the model has it and all frames have LiDAR."""
         from kd3d_core.evaluation.depth import DepthRules, evaluate_depth
 
         if self._detector.model.depth_window is not None and not dataset.without_lidar():
             return evaluate_depth(dataset, self.depth, DepthRules())
         for frame in dataset:
-            self.take(frame)
+            self.detect(frame)
         return None
 
     def depth(self, frame: "KittiFrame") -> "np.ndarray":
-        """Take a frame; its depth `(H, W)` in metres, 0 where the model sees nothing."""
+        """Detect in a frame; its depth `(H, W)` in metres, 0 where the model sees nothing."""
         import numpy as np
 
-        found, camera = self.take(frame)
+        found, camera = self.detect(frame)
         depth = found.depth_image(camera)
         assert depth is not None, "the model has depth"
         return np.nan_to_num(depth)
 
-    def take(self, frame: "KittiFrame") -> "tuple[Detections, PinholeCamera]":
+    def detect(self, frame: "KittiFrame") -> "tuple[Detections, PinholeCamera]":
         """Detect in a frame, and write its boxes."""
         from kd3d_core.data.label_boxes import box_labels
         from kd3d_core.data.labels import labels_text

@@ -156,7 +156,7 @@ def report(
         other_depth: folder of the second run's depth maps.
         other_model: instead, the second run's model.
         device: of the models: auto, cpu, cuda or cuda:N.
-        iou: as in `kd3d-eval kitti`.
+        iou: set of least overlaps, as in `kd3d-eval kitti`.
         score_threshold: detections with lower scores are not counted as errors and not drawn; AP
             takes all.
         bands: borders of the distance bands that are reported one by one, metres.

@@ -25,7 +25,7 @@ def export(
         model: a name in config/models or weights, or a YAML file.
         out: the folder, which mustn't be there yet; its model.yaml is what the node and all
             commands take as model.
-        engine: what is to compute it.
+        engine: inference engine that is to compute it.
         data: folder in KITTI's layout with images; default: rendered ones. In them the engine must
             find the boxes that torch finds, within 2 cm and 0.01 of the score.
         images: number of images.
@@ -58,6 +58,8 @@ def export(
     with exit_on_sigterm():
         parity = export_model(config, engine, frames, out, calibration)
     print(f"{out / 'model.yaml'}: in {len(frames)} images {parity}")
+    if calibration is not None:
+        print(f"ranges of int8 are those of {len(calibration.frames)} images of {int8}")
 
 
 def main() -> int:

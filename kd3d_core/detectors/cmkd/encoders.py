@@ -42,7 +42,7 @@ class Encoder(nn.Module):
     """RGB images, 0 to 255, to maps of stride 8, 16, ... and, of some, depth in metres.
 
     Attributes:
-        channels: of the maps.
+        channels: number of channels of each map.
         has_depth: whether it says depth too, `(B, H / 8, W / 8)`.
     """
 

@@ -13,7 +13,7 @@ class Mono3dConfig:
     """A detector of mmdet3d on one image; sizes, thresholds and NMS are those it is published with.
 
     Attributes:
-        type: which network.
+        type: name of the network.
         weights: a name from `config/weights.yaml`, a `.safetensors` or mmdet3d `.pth` file, or
             `random`.
     """

@@ -14,11 +14,12 @@ class ImageSettings:
     """What mmdet3d's test pipeline makes of an image.
 
     Attributes:
-        normalization: of colours.
+        normalization: mean and deviation of the colours.
         resize: `keep` leaves it as it is; `fit` scales it to the largest size within `size`; `warp`
             scales it to the width of `size` and shows its middle.
         size: height and width, pixels.
-        stride: with `warp`, how much coarser the map is whose cells say where objects are.
+        stride: with `warp`, pixels of the image per cell of the map that says where objects
+            are.
     """
 
     normalization: ImageNormalization

@@ -22,7 +22,13 @@ from kd3d_core.models.config import ExportableConfig, ModelConfig
 from kd3d_core.models.engines.config import EngineConfig, EngineName, check_can_export
 from kd3d_core.models.engines.int8 import in_int8
 from kd3d_core.models.engines.load import fingerprint
-from kd3d_core.models.engines.parity import MOST_M, MOST_SCORE, Found, Parity, compare
+from kd3d_core.models.engines.parity import (
+    MAX_CORNER_ERROR_M,
+    MAX_SCORE_ERROR,
+    Found,
+    Parity,
+    compare,
+)
 from kd3d_core.models.engines.parts import detector_parts, put_detector_parts
 from kd3d_core.models.pack import pack_model
 
@@ -39,11 +45,11 @@ class Int8:
 
     Attributes:
         frames: images by which their ranges are chosen.
-        but: parts that stay in single precision.
+        keep_fp32: parts that stay in single precision.
     """
 
     frames: Sequence[Frame]
-    but: Sequence[str] = ()
+    keep_fp32: Sequence[str] = ()
 
 
 def export_model(
@@ -57,7 +63,7 @@ def export_model(
 
     Args:
         config: the model; its weights must be there.
-        engine: what is to compute it.
+        engine: inference engine that is to compute it.
         frames: images in which torch and the engine must find the same boxes.
         out: a folder that isn't there yet.
         int8: makes the parts smaller and faster, and boxes differ: by what is for the caller to
@@ -105,8 +111,8 @@ def _check(parity: Parity, engine: EngineName, int8: bool) -> None:
         )
     if not parity.equal and not int8:
         raise ConfigError(
-            f"{engine} and torch differ by more than {MOST_M} m or {MOST_SCORE} of a score: "
-            f"{parity}; nothing was written"
+            f"{engine} and torch differ by more than {MAX_CORNER_ERROR_M} m or {MAX_SCORE_ERROR} "
+            f"of a score: {parity}; nothing was written"
         )
 
 
@@ -114,7 +120,7 @@ def _quantise(
     model: Model, recorders: Mapping[str, "_Recorder"], parts: dict[str, bytes], int8: Int8
 ) -> tuple[str, ...]:
     """Replace parts by those in int8; their names."""
-    names = tuple(name for name in parts if name not in int8.but)
+    names = tuple(name for name in parts if name not in int8.keep_fp32)
     for recorder in recorders.values():
         recorder.inputs.clear()
     for frame in int8.frames:

@@ -7,9 +7,9 @@ import numpy as np
 
 from kd3d_core.geometry.boxes import corners
 
-MOST_M = 0.02
+MAX_CORNER_ERROR_M = 0.02
 """What a box's corners may be off."""
-MOST_SCORE = 0.01
+MAX_SCORE_ERROR = 0.01
 """What a score may be off."""
 _FAR_M = 2.0  # no boxes of the same object
 
@@ -51,12 +51,12 @@ class Parity:
 
     @property
     def equal(self) -> bool:
-        """Whether all are within `MOST_M` and `MOST_SCORE`."""
+        """Whether all are within `MAX_CORNER_ERROR_M` and `MAX_SCORE_ERROR`."""
         alone = [score for score in (*self.lost, *self.new) if score >= self.lowest]
         return (
             not alone
-            and max(self.metres, default=0) <= MOST_M
-            and max(self.scores, default=0) <= MOST_SCORE
+            and max(self.metres, default=0) <= MAX_CORNER_ERROR_M
+            and max(self.scores, default=0) <= MAX_SCORE_ERROR
         )
 
     def __str__(self) -> str:
@@ -104,5 +104,5 @@ corners off by 0.01 m in the median and 0.01 m at most, scores by 0.01 and 0.01
         new += other.scores[free].tolist()
     total = sum(len(one.boxes) for one in torch)
     return Parity(
-        total, tuple(metres), tuple(scores), tuple(lost), tuple(new), threshold + MOST_SCORE
+        total, tuple(metres), tuple(scores), tuple(lost), tuple(new), threshold + MAX_SCORE_ERROR
     )

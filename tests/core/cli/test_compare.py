@@ -164,7 +164,7 @@ def test_errors_are_a_line(data, tmp_path, measured, monkeypatch, capsys, words,
 
 @pytest.mark.parametrize("has_lidar", [True, False])
 def test_measuring_a_model(data, tmp_path, monkeypatch, has_lidar):
-    """Boxes, times and depth errors of one passage, of a model whose answer is known."""
+    """Boxes, times and depth errors of a model whose answer is known."""
     frames = tmp_path / "frames.txt"
     frames.write_text("000001\n")
     if not has_lidar:

@@ -79,7 +79,7 @@ def test_an_exported_model_finds_the_same_boxes(config, tmp_path, engine):
 @pytest.mark.slow
 def test_int8_is_smaller_and_said(config, tmp_path):
     parity = export_model(
-        config, "onnxruntime", FRAMES[:1], tmp_path / "made", Int8(FRAMES[1:], but=["depth"])
+        config, "onnxruntime", FRAMES[:1], tmp_path / "made", Int8(FRAMES[1:], keep_fp32=["depth"])
     )
     made = load_model_config(tmp_path / "made" / "model.yaml")
     assert made.engine.int8 == ("image", "bev")
